@@ -1,0 +1,1 @@
+"""What services share. Imports no service."""

@@ -1,0 +1,158 @@
+"""YAML files, presets and `key=value` overrides to a validated `Config`, and back."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from common.config.schema import Config
+
+PRESETS = resources.files("common.config") / "presets"
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the key, what was given and what is allowed."""
+
+
+def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Reads a configuration.
+
+    Args:
+        source: A YAML file, or the name of a preset (`paper`, `demo`). A key `base` in a file names the preset or the file
+            (relative to this one) that it starts from.
+        overrides: `dotted.key=value` strings, applied last; values are YAML.
+
+    Raises:
+        ConfigError: The file is missing or no YAML, a key is unknown or a value is impossible.
+    """
+    tree = _read(str(source), Path.cwd())
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {text}: expected KEY=VALUE, for example vae.epochs=3")
+        _assign(tree, key.strip(), _parse_yaml(value, f"--set {text}"))
+    return _validate(tree)
+
+
+def override(config: Config, changes: Mapping[str, object]) -> Config:
+    """A copy of `config` with the dotted keys in `changes` replaced. Raises ConfigError like `load`."""
+    tree = config.model_dump(mode="json")
+    for key, value in changes.items():
+        _assign(tree, key, value)
+    return _validate(tree)
+
+
+def resolve_variant(config: Config, variant: str) -> Config:
+    """The configuration of one of the pipelines that share a store: `main` is `config` itself.
+
+    Raises:
+        ConfigError: No such variant, or its overrides are not valid.
+    """
+    if variant == config.variant:
+        return config
+    if variant not in config.variants:
+        known = ", ".join(["main", *config.variants])
+        raise ConfigError(f"variant: {variant!r} is not defined; expected one of {known}")
+    return override(config, {**config.variants[variant], "variant": variant})
+
+
+def dump(config: Config) -> str:
+    """The whole resolved configuration as YAML, every default spelled out; `load` reads it back to an equal `Config`."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    path = folder / source
+    if path.is_file():
+        text, identity, parent = path.read_text(), str(path.resolve()), path.parent
+    else:
+        preset = PRESETS / f"{source}.yaml"
+        if not preset.is_file():
+            names = ", ".join(presets())
+            raise ConfigError(f"configuration {source!r} not found: expected a YAML file or a preset ({names})")
+        text, identity, parent = preset.read_text(), f"preset {source}", folder
+    if identity in seen:
+        raise ConfigError(f"base: {source!r} is its own ancestor ({' -> '.join([*seen, identity])})")
+    tree = _parse_yaml(text, source)
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source}: expected keys and values, got {type(tree).__name__}")
+    base = tree.pop("base", None)
+    return _merge(_read(str(base), parent, (*seen, identity)), tree) if base is not None else tree
+
+
+def presets() -> list[str]:
+    """The names of the presets that ship with the project."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {error}") from error
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested keys are merged; `variants` and `evaluation.methods`, whose keys are free, are merged by name as well."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _assign(tree: dict[str, Any], key: str, value: object) -> None:
+    *path, last = key.split(".")
+    node = tree
+    for part in path:
+        child = node.get(part)
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"{key}: {part!r} is not a section, it holds {child!r}")
+        node = child
+    node[last] = value
+
+
+def _validate(tree: dict[str, Any]) -> Config:
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(dict(item)) for item in error.errors())) from error
+    for name in config.variants:
+        resolve_variant(config, name)
+    return config
+
+
+def _explain(error: dict[str, Any]) -> str:
+    """One pydantic error as `key: given, expected`."""
+    location = tuple(str(part) for part in error["loc"])
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"{key}: unknown key; {hint}allowed here: {', '.join(known)}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: got {error['input']!r}; {message}"
+
+
+def _known_keys(path: tuple[str, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is None:
+            continue  # the name of a method or a variant: its fields are those of the mapping's values
+        candidates = [field.annotation, *get_args(field.annotation)]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return sorted(model.model_fields)

@@ -1,0 +1,273 @@
+"""The configuration tree. Defaults are the paper's (Tables 5-7, supplement A) unless a field says otherwise."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Widths = Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PointMazeConfig(_Section):
+    """Generated data: D4RL's waypoint controller in gymnasium-robotics' PointMaze."""
+
+    maze: Literal["umaze", "medium", "large"] = "large"
+    steps: Positive = 1_000_000
+    noise: Annotated[float, Field(ge=0)] = 0.5
+    """Standard deviation of the Gaussian noise added to an action before it is clipped."""
+    seed: NonNegative = 0
+
+
+class DataConfig(_Section):
+    """What is learned from."""
+
+    dataset: Annotated[str, Field(min_length=1)] = "D4RL/pointmaze/large-v2"
+    """A Minari dataset id, or the path of a D4RL HDF5 file (ending in .hdf5 or .h5)."""
+    download: bool = False
+    """Fetch the Minari dataset when it is not on this machine."""
+    observation_keys: tuple[str, ...] | None = None
+    """Keys of a dictionary observation to concatenate, in this order; None: all of them, sorted."""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the episodes kept from training and used to report validation losses."""
+    generate: PointMazeConfig | None = None
+    """Generate the dataset under the id `dataset` when it is not on this machine."""
+
+
+class TrainingConfig(_Section):
+    """What all training stages share."""
+
+    checkpoint_every: Positive = 500
+    """Steps between resumable checkpoints."""
+    keep_checkpoints: Positive = 2
+    log_every: Positive = 50
+    """Steps between rows of the metric logs."""
+    validate_every: Positive = 500
+
+
+class VaeConfig(_Section):
+    """The beta-VAE over windows (section 4.1, A.2.1, Table 5)."""
+
+    encoder: Literal["gru", "mlp"] = "gru"
+    """`gru`: 2 stacked bidirectional layers, the paper's; `mlp`: over the flattened window, 5-20 times cheaper on a CPU."""
+    latent_dim: Positive = 16
+    hidden: Positive = 256
+    decoder_hidden: Positive = 256
+    beta: Annotated[float, Field(ge=0)] = 0.05
+    min_std: Annotated[float, Field(ge=0)] = 1e-3
+    """Floor of the decoder's standard deviation; saturated actions would drive it to zero."""
+    decoded_steps: Positive | None = None
+    """Time steps of a window that enter the reconstruction term of one update, drawn at random and rescaled; None: all H."""
+    learning_rate: PositiveFloat = 5e-5
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    batch_size: Positive = 128
+    epochs: Positive = 100
+
+
+class SamplingConfig(_Section):
+    """How a prior is sampled; None leaves the choice to the model's own defaults."""
+
+    solver: str | None = None
+    steps: Positive | None = None
+    """Denoising steps, at most the T of training."""
+    guidance: Annotated[float, Field(ge=0)] | None = None
+    """w of classifier-free guidance; 1 is the conditional model."""
+    extra_steps: NonNegative | None = None
+    """Diffusion-X: further denoising steps at t = 1 (supplement E)."""
+    temperature: Annotated[float, Field(ge=0)] | None = None
+
+
+class DiffusionConfig(_Section):
+    """The latent diffusion prior (section 4.1, A.2.2, Table 6)."""
+
+    steps: Annotated[int, Field(ge=2)] = 200
+    """T; section 5.4 says 200, Table 6 says 500."""
+    schedule: Literal["linear", "cosine"] = "linear"
+    blocks: Widths = (128, 32, 16, 8, 16, 32, 128)
+    """Widths of the residual blocks; equal widths are joined by skip connections from the outside in."""
+    condition_dim: Positive = 128
+    """Width of the state's encoding."""
+    time_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 256
+    """Width of the sinusoidal embedding of t."""
+    drop_probability: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Probability that training nulls the state, for classifier-free guidance."""
+    min_snr_gamma: PositiveFloat = 5.0
+    clip_sample: PositiveFloat | None = None
+    """Bound of the predicted z0 in standardised latents; None: unbounded."""
+
+
+class GaussianConfig(_Section):
+    """The conditional Gaussian prior of BCQ-H (section 5.3)."""
+
+    hidden: Widths = (512, 512, 256)
+    """Widths of the network; the default has about as many parameters as the default denoiser."""
+    min_std: Annotated[float, Field(ge=0)] = 1e-3
+
+
+class PriorConfig(_Section):
+    """The latent prior p(z | s): which implementation, and how it is trained and sampled."""
+
+    implementation: Annotated[str, Field(min_length=1)] = "diffusion"
+    """A name registered in the entry-point group `ldcq.priors`: `diffusion`, `gaussian`, or a third party's."""
+    diffusion: DiffusionConfig = DiffusionConfig()
+    gaussian: GaussianConfig = GaussianConfig()
+    learning_rate: PositiveFloat = 1e-4
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    batch_size: Positive = 32
+    epochs: Positive = 300
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    """Decay of the exponential moving average of the weights that is published; 0 publishes the last weights."""
+    sampling: SamplingConfig = SamplingConfig(
+        solver="ddpm", guidance=1.0, extra_steps=10, temperature=1.0
+    )
+    """What a request that sets nothing gets; `steps` None means all T."""
+
+
+class ReplayConfig(_Section):
+    """Prioritised experience replay (Table 7)."""
+
+    alpha: Fraction = 0.7
+    """Exponent of the priorities; 0 is uniform replay."""
+    beta: Fraction = 0.3
+    """Exponent of the importance weights at the start."""
+    beta_growth: Annotated[float, Field(ge=0)] = 0.03
+    beta_growth_every: Positive = 3000
+    """Updates between growths of beta, up to 1."""
+
+
+class CriticConfig(_Section):
+    """Latent Q-learning (section 4.2, Algorithm 1, A.2.3, Table 7)."""
+
+    hidden: Widths = (256, 256, 256, 32)
+    learning_rate: PositiveFloat = 5e-4
+    batch_size: Positive = 128
+    updates: Positive = 200_000
+    target_update_rate: Rate = 0.005
+    """Share of the online weights in target <- (1 - rate) target + rate online; the paper writes rho = 0.995 for 1 - rate."""
+    reward_scale: PositiveFloat = 1.0
+    """Rewards are multiplied by it inside the learner; published values are divided by it again."""
+    replay: ReplayConfig = ReplayConfig()
+    windows: Positive | None = None
+    """Windows in the replay buffer, drawn at random from the training windows; None: all."""
+    candidates: Positive = 500
+    """n, latents per next state in the target's max."""
+    candidate_source: Literal["online", "cache"] = "online"
+    """`online`: drawn anew for every update (Algorithm 1); `cache`: drawn once per next state and reused."""
+    cached_candidates: Positive = 500
+    """Latents kept per next state with `cache`, of which every update uses `candidates`, drawn at random."""
+    calls_in_flight: Positive = 4
+    """Sample calls under way at once; batches are drawn that many updates ahead."""
+    sampling: SamplingConfig = SamplingConfig()
+
+    @model_validator(mode="after")
+    def _cache_holds_enough(self) -> CriticConfig:
+        if self.candidate_source == "cache" and self.candidates > self.cached_candidates:
+            raise ValueError(
+                f"candidates is {self.candidates}, expected at most cached_candidates ({self.cached_candidates})"
+            )
+        return self
+
+
+class ActorConfig(_Section):
+    """Policy execution (section 4.2)."""
+
+    candidates: Positive = 500
+    execute_steps: Positive | None = None
+    """Steps of a latent that are executed before the next is chosen; None: all H."""
+    sample_actions: bool = False
+    """Draw actions from the decoder instead of taking its mode."""
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class MethodConfig(_Section):
+    """One row of the scores: a policy over the models of a variant."""
+
+    policy: Literal["ranked", "unranked", "behaviour"]
+    """`ranked`: the best candidate by the critic; `unranked`: one prior sample; `behaviour`: what the dataset itself scores."""
+    variant: str = "main"
+
+
+class EvaluationConfig(_Section):
+    """Rollouts and scores (section 5.4)."""
+
+    methods: dict[str, MethodConfig] = {
+        "ldcq": MethodConfig(policy="ranked"),
+        "prior": MethodConfig(policy="unranked"),
+        "behaviour": MethodConfig(policy="behaviour"),
+    }
+    episodes: Positive = 100
+    environments: Positive = 50
+    """Environments stepped side by side."""
+    seed: NonNegative = 1000
+    environment: str | None = None
+    """A Gymnasium id; None: the evaluation environment recorded with the dataset."""
+    reference_scores: tuple[float, float] | None = None
+    """Returns that score 0 and 100; None: those recorded with the dataset."""
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    video: bool = True
+
+
+class Config(_Section):
+    """Everything that decides a result. Where services listen and how many there are is not here: it decides none."""
+
+    name: str = "paper"
+    seed: NonNegative = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Positive = 1
+    """Threads of one process's tensor operations on a CPU."""
+    horizon: Positive = 30
+    """H, the steps of a window."""
+    discount: Annotated[float, Field(gt=0, le=1)] = 0.995
+    """gamma, per environment step."""
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    vae: VaeConfig = VaeConfig()
+    prior: PriorConfig = PriorConfig()
+    critic: CriticConfig = CriticConfig()
+    actor: ActorConfig = ActorConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    variant: str = "main"
+    """Which of the pipelines that share a store this is."""
+    variants: dict[str, dict[str, object]] = {}
+    """Pipelines to train beside the main one: for each, the keys it overrides (`{bcq_h: {prior.implementation: gaussian}}`)."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if self.actor.execute_steps is not None and self.actor.execute_steps > self.horizon:
+            raise ValueError(
+                f"actor.execute_steps is {self.actor.execute_steps}, expected at most horizon ({self.horizon})"
+            )
+        if self.vae.decoded_steps is not None and self.vae.decoded_steps > self.horizon:
+            raise ValueError(
+                f"vae.decoded_steps is {self.vae.decoded_steps}, expected at most horizon ({self.horizon})"
+            )
+        if "main" in self.variants:
+            raise ValueError("variants.main is given, expected any other name: main is this configuration itself")
+        known = {"main", self.variant, *self.variants}
+        for name, method in self.evaluation.methods.items():
+            if method.variant not in known:
+                raise ValueError(
+                    f"evaluation.methods.{name}.variant is {method.variant!r}, expected one of {sorted(known)}"
+                )
+        steps = self.prior.diffusion.steps
+        for section, sampling in (
+            ("prior", self.prior.sampling),
+            ("critic", self.critic.sampling),
+            ("actor", self.actor.sampling),
+        ):
+            if sampling.steps is not None and sampling.steps > steps:
+                raise ValueError(
+                    f"{section}.sampling.steps is {sampling.steps}, expected at most prior.diffusion.steps ({steps})"
+                )
+        return self
