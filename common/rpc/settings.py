@@ -1,0 +1,32 @@
+"""Where a service process listens and what it works on; none of it decides a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from common.config import Config
+from common.store import Store
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """What every service process is started with.
+
+    Attributes:
+        config: The configuration as loaded (the main pipeline's).
+        store: The shared store.
+        variant: Which of the pipelines that share the store this process belongs to.
+        listen: gRPC address: `host:port` (port 0 takes a free one) or `unix:/path`.
+        metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
+        prior_targets: Address of the prior service of each variant, for those who call it.
+        train_first: Train (or resume) and publish before serving, with progress and health already answered.
+    """
+
+    config: Config
+    store: Store
+    variant: str = "main"
+    listen: str = "127.0.0.1:0"
+    metrics_port: int | None = None
+    prior_targets: Mapping[str, str] = field(default_factory=dict)
+    train_first: bool = False

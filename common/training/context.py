@@ -1,0 +1,60 @@
+"""What a stage is given: its configuration, the store, where it reports and what its parents are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from common.config import Config, resolve_variant
+from common.rpc.stage import Progress
+from common.store import Meta, Store, owning_variant, stage_sections
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """One run of one stage.
+
+    Attributes:
+        base: The configuration as it was loaded (the main pipeline's).
+        store: The shared store.
+        progress: Where the stage says what it is doing.
+        variant: Which of the pipelines that share the store is run.
+        stop: Set when the process is asked to end; `train` saves a checkpoint and raises `Stopped`.
+        prior_targets: Address of the prior service of each variant.
+    """
+
+    base: Config
+    store: Store
+    progress: Progress
+    variant: str = "main"
+    stop: threading.Event = field(default_factory=threading.Event)
+    prior_targets: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def config(self) -> Config:
+        """The variant's own configuration."""
+        return resolve_variant(self.base, self.variant)
+
+    def wait_for(self, kind: str) -> str:
+        """Waits for the parent artifact of `kind` made with this configuration.
+
+        Returns:
+            Its version.
+
+        Raises:
+            Stopped: `stop` was set meanwhile.
+        """
+        sections = stage_sections(self.config, kind)
+
+        def made_with_this_configuration(meta: Meta) -> bool:
+            return meta.spec.get("config") == sections
+
+        return self.store.wait(
+            kind,
+            owning_variant(self.base, self.variant, kind),
+            accept=made_with_this_configuration,
+            on_wait=self.progress.waiting,
+            stop=self.stop,
+        )
