@@ -1,0 +1,226 @@
+"""The `ldcq` command: every subcommand parses its options, calls one function and prints what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cli import data, pipeline, status
+from cli.scores import score_json, score_table
+from cli.supervisor import RunError
+from common.config import ConfigError, dump, load
+from common.data.episodes import DataError
+from common.rpc.conformance import check_prior
+from common.rpc.server import ServerError
+from common.store import StoreError
+
+app = typer.Typer(
+    help="Offline reinforcement learning with latent diffusion.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(data.app, name="data", help="Generate, import and look at datasets.")
+console = Console(stderr=True)
+
+
+class TrainedService(StrEnum):
+    """What `ldcq train` trains."""
+
+    VAE = "vae"
+    PRIOR = "prior"
+    CRITIC = "critic"
+
+
+class Service(StrEnum):
+    """What `ldcq serve` serves."""
+
+    VAE = "vae"
+    PRIOR = "prior"
+    CRITIC = "critic"
+    ACTOR = "actor"
+
+
+ConfigArgument = Annotated[
+    str, typer.Argument(help="A YAML file, or a preset: demo, paper.", metavar="CONFIG")
+]
+StoreOption = Annotated[str, typer.Option("--store", help="Folder of the shared store.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; repeatable."),
+]
+VariantOption = Annotated[str, typer.Option(help="Which of the configuration's pipelines.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+DEFAULT_STORE = "runs/default"
+
+
+@app.command(epilog="Example: ldcq run configs/demo.yaml --store runs/demo --set vae.epochs=6")
+def run(
+    config: ConfigArgument,
+    store: StoreOption = DEFAULT_STORE,
+    replicas: Annotated[int, typer.Option(min=1, help="Prior servers per pipeline.")] = 1,
+    set_: SetOption = [],  # noqa: B006 - typer reads the default, nobody changes it
+    keep_serving: Annotated[
+        bool, typer.Option(help="Leave the services up at the end, until interrupted.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run everything: data, VAE, latents, prior, critic, evaluation and report.
+
+    Starts the services as processes on this machine. What the store already holds for this configuration is not made
+    again, so an interrupted run is continued by running it again.
+    """
+    result = pipeline.run(load(config, set_), store, replicas, keep_serving, console)
+    if as_json:
+        print(score_json(result.rows, **result.context()))
+        return
+    print_scores(result)
+
+
+@app.command(epilog="Example: ldcq train vae configs/demo.yaml --store runs/demo")
+def train(
+    service: TrainedService,
+    config: ConfigArgument,
+    store: StoreOption = DEFAULT_STORE,
+    variant: VariantOption = "main",
+    replicas: Annotated[
+        int, typer.Option(min=1, help="Prior servers to start for the critic.")
+    ] = 1,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Train one stage, or continue it, and publish its artifact.
+
+    What it builds on must be in the store. For the critic, the prior servers it draws its candidates from are started
+    beside it.
+    """
+    version = pipeline.train(service.value, load(config, set_), store, variant, replicas, console)
+    print(f"{service.value} {version}")
+
+
+@app.command(epilog="Example: ldcq serve prior --store runs/demo --listen 0.0.0.0:50051")
+def serve(
+    service: Service,
+    config: Annotated[
+        str | None,
+        typer.Argument(help="A YAML file or a preset; left out: the one the store was last run with."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    listen: Annotated[str, typer.Option(help="host:port, or unix:/path.")] = "127.0.0.1:50051",
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Port of the Prometheus endpoint; left out: none.")
+    ] = None,
+    variant: VariantOption = "main",
+    prior: Annotated[
+        list[str],
+        typer.Option(metavar="[VARIANT=]TARGET", help="Where the prior is served (actor, critic)."),
+    ] = [],  # noqa: B006
+    train_first: Annotated[
+        bool, typer.Option("--train", help="Train (actor: evaluate) first, then serve.")
+    ] = False,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Serve one part of a trained pipeline over gRPC, following what the store publishes."""
+    source = config if config is not None else pipeline.last_configuration(store)
+    raise typer.Exit(
+        pipeline.serve(
+            service.value,
+            source,
+            overrides=set_,
+            store=store,
+            listen=listen,
+            metrics_port=metrics_port,
+            variant=variant,
+            prior=prior,
+            train_first=train_first,
+        )
+    )
+
+
+@app.command(epilog="Example: ldcq evaluate configs/demo.yaml --store runs/demo --episodes 100 --json")
+def evaluate(
+    config: ConfigArgument,
+    store: StoreOption = DEFAULT_STORE,
+    episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per method.")] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Prior servers per pipeline.")] = 1,
+    set_: SetOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """Roll out the methods of a trained store and print their scores."""
+    if episodes is not None:
+        set_ = [*set_, f"evaluation.episodes={episodes}"]
+    result = pipeline.evaluate(load(config, set_), store, replicas, console)
+    if as_json:
+        print(score_json(result.rows, **result.context()))
+        return
+    print_scores(result)
+
+
+@app.command(name="status", epilog="Example: ldcq status --store runs/demo")
+def show_status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """Show what a store holds and what runs on it."""
+    status.show(store, as_json, Console())
+
+
+@app.command(name="config", epilog="Example: ldcq config demo --set vae.epochs=3")
+def show_config(config: ConfigArgument, set_: SetOption = []) -> None:  # noqa: B006
+    """Print a configuration with every default spelled out."""
+    print(dump(load(config, set_)), end="")
+
+
+conformance = typer.Typer(help="Check a foreign implementation against the contracts.")
+app.add_typer(conformance, name="conformance")
+
+
+@conformance.callback()
+def conformance_group() -> None:
+    """Check a foreign implementation against the contracts."""
+
+
+@conformance.command(name="prior", epilog="Example: ldcq conformance prior localhost:50051")
+def conformance_prior(
+    target: Annotated[str, typer.Argument(help="Where it listens: host:port or unix:/path.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check that a server is a prior: every promise of PriorService, one line each."""
+    results = []
+    for result in check_prior(target):
+        results.append(result)
+        if not as_json:
+            mark = "[green]passed[/]" if result.passed else "[red]FAILED[/]"
+            Console(highlight=False).print(f"{mark}  {result.name}  [dim]{result.detail}[/]")
+    passed = all(result.passed for result in results)
+    if as_json:
+        checks = [dataclasses.asdict(result) for result in results]
+        print(json.dumps({"target": target, "passed": passed, "checks": checks}, indent=2))
+    raise typer.Exit(0 if passed else 1)
+
+
+def print_scores(result: pipeline.RunResult) -> None:
+    """Prints the score table and where the report is."""
+    out = Console()
+    out.print(score_table(result.rows, "Normalised scores, mean [confidence interval]"))
+    if result.nothing_trained:
+        out.print("Nothing was trained: the store already held every artifact of this run.")
+    out.print(f"Report: {result.report}", soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: expected errors become one clear message and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except (ConfigError, StoreError, DataError, ServerError, RunError) as error:
+        console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""What the commands do: whole runs, single stages and evaluations as sets of local processes."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cli.plan import MODULES, Planner, ProcessSpec, needed_variants
+from cli.supervisor import RunError, Supervisor
+from cli.terminal import ProgressBars
+from common.config import Config, dump, resolve_variant
+from common.rpc.entry import run_service
+from common.store import Meta, MissingArtifactError, Store, owning_variant, stage_sections
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run or an evaluation came to.
+
+    Attributes:
+        rows: One row per method.
+        evaluation_version: The evaluation artifact that holds them.
+        report: The HTML report.
+        store: The store's folder.
+        nothing_trained: Every artifact was already there.
+    """
+
+    rows: Sequence[Row]
+    evaluation_version: str
+    report: Path
+    store: Path
+    nothing_trained: bool = False
+
+    def context(self) -> dict[str, object]:
+        """What belongs beside the rows in a program's output."""
+        return {
+            "evaluation_version": self.evaluation_version,
+            "report": str(self.report),
+            "store": str(self.store),
+            "nothing_trained": self.nothing_trained,
+        }
+
+
+def run(
+    config: Config, store_url: str, replicas: int, keep_serving: bool, console: Console
+) -> RunResult:
+    """Runs every stage that the configured methods need; see `ldcq run --help`.
+
+    Raises:
+        RunError: A stage failed; the message says which and why.
+        StoreError: The store cannot be used.
+    """
+    store = Store(store_url)
+    with _running(store) as folder:
+        planner = Planner(config, _save(config, folder), str(store.root), replicas)
+        specs = planner.whole_run()
+        with ProgressBars(console) as bars, Supervisor(specs, folder, bars.update) as supervisor:
+            done = supervisor.wait([spec.name for spec in specs if spec.reports])
+            if keep_serving:
+                _announce(specs, console)
+                supervisor.hold()
+    nothing_trained = all(update.reused for update in done.values())
+    return _result(store, done["actor"].artifact_version, nothing_trained)
+
+
+def train(
+    service: str, config: Config, store_url: str, variant: str, replicas: int, console: Console
+) -> str:
+    """Trains one stage of one pipeline and returns the version it published. Raises like `run`."""
+    store = Store(store_url)
+    order = ["vae", "prior", "critic"]
+    for kind in order[: order.index(service)]:
+        _require(store, config, variant, kind)
+    with _running(store) as folder:
+        planner = Planner(config, _save(config, folder), str(store.root), replicas)
+        specs = planner.stages([service], [variant])
+        goals = [spec.name for spec in specs if spec.reports]
+        with ProgressBars(console) as bars, Supervisor(specs, folder, bars.update) as supervisor:
+            supervisor.wait(goals)
+    version = store.current(service, owning_variant(config, variant, service))
+    if version is None:
+        raise RunError(f"{service} ended without publishing; its log is in {folder}")
+    return version
+
+
+def evaluate(config: Config, store_url: str, replicas: int, console: Console) -> RunResult:
+    """Rolls out the configured methods with the models of a trained store. Raises like `run`."""
+    store = Store(store_url)
+    variants = needed_variants(config)
+    for method in config.evaluation.methods.values():
+        if method.policy == "ranked":
+            _require(store, config, method.variant, "critic")
+        elif method.policy == "unranked":
+            _require(store, config, method.variant, "prior")
+    with _running(store) as folder:
+        planner = Planner(config, _save(config, folder), str(store.root), replicas)
+        specs = planner.stages(["actor"], variants)
+        with ProgressBars(console) as bars, Supervisor(specs, folder, bars.update) as supervisor:
+            done = supervisor.wait(["actor"])
+    return _result(store, done["actor"].artifact_version)
+
+
+def serve(
+    service: str,
+    config: str,
+    *,
+    overrides: Sequence[str],
+    store: str,
+    listen: str,
+    metrics_port: int | None,
+    variant: str,
+    prior: Sequence[str],
+    train_first: bool,
+) -> int:
+    """Serves in this process until it is asked to end; returns the exit code."""
+    server = importlib.import_module(f"{MODULES[service]}.server")
+    return run_service(
+        server.serve,
+        config=config,
+        overrides=overrides,
+        store=store,
+        listen=listen,
+        metrics_port=metrics_port,
+        variant=variant,
+        prior=prior,
+        train_first=train_first,
+    )
+
+
+def last_configuration(store_url: str) -> str:
+    """The path of the configuration that a store was last run with.
+
+    Raises:
+        MissingArtifactError: It was never run.
+    """
+    path = Path(store_url) / "run" / "config.yaml"
+    if not path.is_file():
+        raise MissingArtifactError(
+            f"{store_url} holds no run: name a CONFIG, or point --store to one that `ldcq run` filled"
+        )
+    return str(path)
+
+
+def _result(store: Store, version: str, nothing_trained: bool = False) -> RunResult:
+    rows = store.load("evaluation", version).meta.details["rows"]
+    if not isinstance(rows, list):
+        raise RunError(f"evaluation {version} holds no rows: {rows!r}")
+    report = store.root / "report.html"
+    return RunResult(rows, version, report, store.root, nothing_trained)  # type: ignore[arg-type]
+
+
+def _require(store: Store, config: Config, variant: str, kind: str) -> None:
+    """Fails with the command that makes it when the store has no current `kind` for this configuration."""
+    owner = owning_variant(config, variant, kind)
+    version = store.current(kind, owner)
+    if version is not None:
+        meta: Meta = store.load(kind, version).meta
+        if meta.spec.get("config") == stage_sections(resolve_variant(config, variant), kind):
+            return
+    found = "one trained with other settings" if version else "none"
+    raise MissingArtifactError(
+        f"{store.root}: needs the {kind} of {owner!r} trained with this configuration, found {found}; "
+        f"`ldcq run CONFIG --store {store.root}` makes it"
+    )
+
+
+def _save(config: Config, folder: Path) -> Path:
+    path = folder / "config.yaml"
+    partial = path.with_suffix(".partial")
+    partial.write_text(dump(config))
+    partial.replace(path)
+    return path
+
+
+@contextmanager
+def _running(store: Store) -> Iterator[Path]:
+    """The folder of the run on `store`, held by this process alone."""
+    folder = store.root / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise RunError(
+                f"{store.root} is in use by process {lock.read().strip() or 'unknown'}: wait for it, "
+                "stop it, or choose another --store"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield folder
+
+
+def _announce(specs: Sequence[ProcessSpec], console: Console) -> None:
+    console.print("Serving until interrupted (Ctrl-C):")
+    for spec in specs:
+        if not spec.ends:
+            console.print(f"  {spec.name:<20} {spec.address}", highlight=False)
+
+
