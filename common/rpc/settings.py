@@ -20,7 +20,8 @@ class ServiceSettings:
         listen: gRPC address: `host:port` (port 0 takes a free one) or `unix:/path`.
         metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
         prior_targets: Address of the prior service of each variant, for those who call it.
-        train_first: Train (or resume) and publish before serving, with progress and health already answered.
+        train_first: Train (or resume) and publish before serving, with progress and health already
+            answered.
     """
 
     config: Config

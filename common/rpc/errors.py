@@ -1,0 +1,94 @@
+"""Errors that cross a gRPC boundary, each with the status code it becomes there."""
+
+from __future__ import annotations
+
+import grpc
+
+
+class RpcError(Exception):
+    """An error with a status code; a servicer raises one and the server's interceptor sends it.
+
+    Attributes:
+        code: The status code the caller gets.
+        message: What went wrong and what was expected, for the caller to read.
+    """
+
+    code: grpc.StatusCode = grpc.StatusCode.INTERNAL
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidFieldError(RpcError):
+    """A field of a request that cannot be used (INVALID_ARGUMENT).
+
+    Attributes:
+        field: The field's name in the proto message.
+    """
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+    def __init__(self, field: str, given: object, expected: object) -> None:
+        super().__init__(f"{field}: got {given}; expected {expected}")
+        self.field = field
+
+
+class FailedPreconditionError(RpcError):
+    """The request is well formed, but not for the model served (FAILED_PRECONDITION)."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class VersionMismatchError(FailedPreconditionError):
+    """The request named another model version than the one served (FAILED_PRECONDITION)."""
+
+    def __init__(self, served: str, expected: str) -> None:
+        super().__init__(f"expected_model_version: got {expected}; the version served is {served}")
+
+
+class NotReadyError(RpcError):
+    """There is no model yet (UNAVAILABLE); callers try again."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class QueueFullError(RpcError):
+    """Too much work is waiting (RESOURCE_EXHAUSTED); callers try again later or elsewhere."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class DeadlineError(RpcError):
+    """The caller's deadline passed before any compute (DEADLINE_EXCEEDED)."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class CallError(RpcError):
+    """What a client raises for a call that failed; `code` is the server's (or the channel's)."""
+
+    def __init__(self, message: str, code: grpc.StatusCode = grpc.StatusCode.INTERNAL) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class PriorUnavailableError(CallError):
+    """No replica of the prior answered for as long as the client was told to be patient."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, grpc.StatusCode.UNAVAILABLE)
+
+
+class ModelVersionError(CallError):
+    """The service holds another model version than the caller's results depend on."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, grpc.StatusCode.FAILED_PRECONDITION)
+
+
+class CallInterruptedError(CallError):
+    """The caller's stop event was set, or the client was closed, while a call was waiting."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, grpc.StatusCode.CANCELLED)

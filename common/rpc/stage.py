@@ -1,0 +1,141 @@
+"""What a training stage is doing: written by the training loop, read by `StageService.Watch`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, SupportsFloat
+
+import grpc
+from ldcq.v1 import stage_pb2, stage_pb2_grpc
+
+FULL_NAME = stage_pb2.DESCRIPTOR.services_by_name["StageService"].full_name
+
+_RATE_WINDOW_SECONDS = 10.0
+_SHORTEST_INTERVAL_SECONDS = 0.1
+_FINAL = (stage_pb2.STAGE_STATE_PUBLISHED, stage_pb2.STAGE_STATE_FAILED)
+
+
+class Progress:
+    """The progress of one stage; one writer, any number of readers, all thread-safe."""
+
+    def __init__(self, stage: str) -> None:
+        """Starts as "not started"; `stage` is "vae", "prior" or "critic"."""
+        self._changed = threading.Condition()
+        self._current = stage_pb2.StageServiceWatchResponse(stage=stage)
+        self._revision = 0
+        self._history: deque[tuple[float, int]] = deque()
+
+    def waiting(self, message: str) -> None:
+        """The stage waits for what `message` names."""
+        self._change(state=stage_pb2.STAGE_STATE_WAITING, message=message)
+
+    def running(
+        self,
+        step: int,
+        total: int,
+        metrics: Mapping[str, SupportsFloat] | None = None,
+        message: str = "",
+    ) -> None:
+        """The stage has done `step` of `total` steps; metrics not named keep their last value."""
+        with self._changed:
+            values = {name: float(value) for name, value in (metrics or {}).items()}
+            self._current.metrics.update(values)
+            self._change(
+                state=stage_pb2.STAGE_STATE_RUNNING,
+                message=message,
+                step=step,
+                total=total,
+                rate=self._rate(step),
+            )
+
+    def published(self, version: str, reused: bool = False) -> None:
+        """The stage's artifact is in the store; `reused` when it was there already."""
+        message = "nothing to do, already published" if reused else "published"
+        self._change(
+            state=stage_pb2.STAGE_STATE_PUBLISHED,
+            message=message,
+            artifact_version=version,
+            reused=reused,
+        )
+
+    def failed(self, message: str) -> None:
+        """The stage has given up; `message` says why and what to do."""
+        self._change(state=stage_pb2.STAGE_STATE_FAILED, message=message)
+
+    def snapshot(self) -> stage_pb2.StageServiceWatchResponse:
+        """The progress now; the caller's own copy."""
+        with self._changed:
+            return self._copy()
+
+    def updates(
+        self, timeout: float = 1.0, stop: threading.Event | None = None
+    ) -> Iterator[stage_pb2.StageServiceWatchResponse]:
+        """The progress at once, then whenever it changed, and after `timeout` seconds in any case.
+
+        A reader slower than the writer gets the latest state, not every state. Ends after the stage
+        has published or failed, or soon after `stop` was set.
+        """
+        stop = stop or threading.Event()
+        while True:
+            with self._changed:
+                seen, current = self._revision, self._copy()
+            yield current
+            if current.state in _FINAL or stop.wait(_SHORTEST_INTERVAL_SECONDS):
+                return
+            deadline = time.monotonic() + timeout - _SHORTEST_INTERVAL_SECONDS
+            with self._changed:
+                while self._revision == seen and not stop.is_set():
+                    # In slices: nobody notifies the condition when `stop` is set.
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        break
+                    self._changed.wait(min(left, _SHORTEST_INTERVAL_SECONDS))
+
+    def _change(self, **fields: Any) -> None:
+        with self._changed:
+            for name, value in fields.items():
+                setattr(self._current, name, value)
+            self._revision += 1
+            self._changed.notify_all()
+
+    def _copy(self) -> stage_pb2.StageServiceWatchResponse:
+        copy = stage_pb2.StageServiceWatchResponse()
+        copy.CopyFrom(self._current)
+        return copy
+
+    def _rate(self, step: int) -> float:
+        """Steps per second over the last seconds; starts anew when the step goes back."""
+        now = time.monotonic()
+        if self._history and step < self._history[-1][1]:
+            self._history.clear()
+        self._history.append((now, step))
+        while len(self._history) > 2 and now - self._history[0][0] > _RATE_WINDOW_SECONDS:
+            self._history.popleft()
+        (start, first), (end, last) = self._history[0], self._history[-1]
+        return (last - first) / (end - start) if end > start else 0.0
+
+
+class StageServicer(stage_pb2_grpc.StageServiceServicer):
+    """`StageService` over one `Progress`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._draining = threading.Event()
+
+    def Watch(  # noqa: N802
+        self,
+        request: stage_pb2.StageServiceWatchRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,
+    ) -> Iterator[stage_pb2.StageServiceWatchResponse]:
+        """Streams the progress until the stage is done or the server drains."""
+        for update in self._progress.updates(stop=self._draining):
+            if not context.is_active():
+                return
+            yield update
+
+    def on_drain(self) -> None:
+        """Ends the streams: a server that stops must not wait for a stage that will not go on."""
+        self._draining.set()
