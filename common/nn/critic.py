@@ -1,0 +1,161 @@
+"""The latent action value Q(s, z): two Q-networks and their input statistics (4.2, A.2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from common.nn.normaliser import Normaliser
+
+if TYPE_CHECKING:
+    from common.store import Artifact
+
+ROWS_AT_ONCE = 16_384
+"""State-latent pairs scored at once; bounds the memory of a large request."""
+
+
+class QNetwork(nn.Module):
+    """One Q-network: linear layers with LayerNorm before each GELU, and a linear output (A.2.3).
+
+    The first layer is evaluated as W [s; z] = W_s s + W_z z, so that the state part costs once per state and not once per
+    candidate.
+    """
+
+    def __init__(self, state_dim: int, latent_dim: int, hidden: Sequence[int]) -> None:
+        """Builds the network with torch's default initialisation.
+
+        Args:
+            state_dim: S.
+            latent_dim: Z.
+            hidden: Widths of the hidden layers, at least one.
+        """
+        super().__init__()
+        self.state_dim = state_dim
+        self.first = nn.Linear(state_dim + latent_dim, hidden[0])
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in hidden)
+        outputs = (*hidden[1:], 1)
+        self.layers = nn.ModuleList(
+            nn.Linear(inputs, width) for inputs, width in zip(hidden, outputs, strict=True)
+        )
+
+    def forward(self, states: Tensor, latents: Tensor) -> Tensor:
+        """Values of normalised inputs.
+
+        Args:
+            states: Normalised states, (N, S).
+            latents: Normalised latents, (N, Z) or (N, n, Z).
+
+        Returns:
+            Q(s, z), (N,) or (N, n).
+        """
+        weight = self.first.weight
+        state_part = functional.linear(states, weight[:, : self.state_dim], self.first.bias)
+        if latents.ndim == 3:
+            state_part = state_part.unsqueeze(1)
+        features = state_part + functional.linear(latents, weight[:, self.state_dim :])
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            features = layer(functional.gelu(norm(features)))
+        return features.squeeze(-1)
+
+
+class Critic(nn.Module):
+    """Two Q-networks for clipped double Q-learning, over raw states and latents.
+
+    Normalisation is its own. The networks learn values of scaled rewards: `q_values` is in those
+    units, `score` in units of discounted return.
+    """
+
+    def __init__(
+        self,
+        state_normaliser: Normaliser,
+        latent_normaliser: Normaliser,
+        hidden: Sequence[int],
+        reward_scale: float = 1.0,
+    ) -> None:
+        """Builds both networks.
+
+        Args:
+            state_normaliser: Statistics of the states, (S,).
+            latent_normaliser: Statistics of the latents, (Z,).
+            hidden: Widths of the hidden layers of each network.
+            reward_scale: What rewards were multiplied by in training.
+        """
+        super().__init__()
+        self.state_normaliser = state_normaliser
+        self.latent_normaliser = latent_normaliser
+        self.state_dim = int(state_normaliser.mean.shape[0])
+        self.latent_dim = int(latent_normaliser.mean.shape[0])
+        self.hidden = tuple(hidden)
+        self.reward_scale = reward_scale
+        self.networks = nn.ModuleList(
+            QNetwork(self.state_dim, self.latent_dim, hidden) for _ in range(2)
+        )
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact, device: torch.device | str = "cpu") -> Self:
+        """Rebuilds a published critic, in evaluation mode.
+
+        Args:
+            artifact: Of kind "critic"; `meta.details` holds `hidden` and `reward_scale`.
+            device: Where it is to run.
+
+        Raises:
+            ValueError: The artifact is of another kind.
+        """
+        meta = artifact.meta
+        if meta.kind != "critic":
+            raise ValueError(
+                f"artifact {artifact.version} is of kind {meta.kind!r}, expected 'critic'"
+            )
+        critic = cls(
+            Normaliser.identity(meta.dimensions["state"]),
+            Normaliser.identity(meta.dimensions["latent"]),
+            cast("Sequence[int]", meta.details["hidden"]),
+            float(cast("float", meta.details["reward_scale"])),
+        )
+        # Copied: the store hands out arrays that may not be writable.
+        critic.load_state_dict({k: torch.tensor(v) for k, v in artifact.tensors.items()})
+        return critic.to(device).eval()
+
+    def details(self) -> Mapping[str, list[int] | float]:
+        """What `from_artifact` needs beside the dimensions and weights."""
+        return {"hidden": list(self.hidden), "reward_scale": self.reward_scale}
+
+    def q_values(self, states: Tensor, latents: Tensor) -> Tensor:
+        """Q_1 and Q_2 in units of scaled rewards.
+
+        Args:
+            states: Raw states, (N, S).
+            latents: Raw latents, (N, Z) or (N, n, Z).
+
+        Returns:
+            Values, (2, N) or (2, N, n).
+        """
+        states = self.state_normaliser(states)
+        latents = self.latent_normaliser(latents)
+        # A loop: on a CPU it is about twice as fast over many candidates as one batched product
+        # over both networks.
+        return torch.stack([network(states, latents) for network in self.networks])
+
+    def score(self, states: Tensor, latents: Tensor) -> Tensor:
+        """min_j Q_j(s, z) of every candidate (section 4.2), in units of discounted return.
+
+        Args:
+            states: Raw states, (N, S).
+            latents: Raw latents, (N, n, Z).
+
+        Returns:
+            Values, (N, n).
+        """
+        states_at_once = max(1, ROWS_AT_ONCE // max(1, latents.shape[1]))
+        parts = [
+            self.q_values(some_states, some_latents).amin(dim=0)
+            for some_states, some_latents in zip(
+                states.split(states_at_once), latents.split(states_at_once), strict=True
+            )
+        ]
+        return torch.cat(parts) / self.reward_scale

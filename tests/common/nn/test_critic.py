@@ -1,0 +1,107 @@
+"""The critic against plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from common.nn.critic import Critic
+from common.nn.normaliser import Normaliser
+from common.store import Artifact, Meta
+
+S, Z, N, CANDIDATES = 3, 5, 7, 4
+
+
+@pytest.fixture
+def critic() -> Critic:
+    torch.manual_seed(0)
+    built = Critic(
+        Normaliser(torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.5, 3.0])),
+        Normaliser(torch.randn(Z), torch.rand(Z) + 0.5),
+        hidden=(16, 12, 8),
+        reward_scale=0.25,
+    )
+    with torch.no_grad():  # LayerNorms of fresh networks are all alike: make them count.
+        for parameter in built.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return built
+
+
+def plain(critic: Critic, state: Tensor, latent: Tensor) -> list[Tensor]:
+    """Both networks on one pair, [s; z] concatenated."""
+    s = (state - critic.state_normaliser.mean) / critic.state_normaliser.std
+    z = (latent - critic.latent_normaliser.mean) / critic.latent_normaliser.std
+    values = []
+    for network in critic.networks:
+        assert isinstance(network.first, nn.Linear)
+        x = network.first(torch.cat([s, z]))
+        for norm, layer in zip(network.norms, network.layers, strict=True):
+            x = layer(functional.gelu(functional.layer_norm(x, x.shape, norm.weight, norm.bias)))
+        values.append(x.squeeze())
+    return values
+
+
+def test_q_values_are_those_of_each_network_on_concatenated_inputs(critic: Critic) -> None:
+    states, latents = torch.randn(N, S), torch.randn(N, Z)
+    expected = torch.stack(
+        [torch.stack(plain(critic, s, z)) for s, z in zip(states, latents, strict=True)], dim=1
+    )
+    torch.testing.assert_close(critic.q_values(states, latents), expected)
+    assert (expected[0] - expected[1]).abs().min() > 1e-4, "the two networks must differ"
+
+
+def test_score_is_the_smaller_value_of_each_candidate_in_units_of_return(
+    critic: Critic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states, latents = torch.randn(N, S), torch.randn(N, CANDIDATES, Z)
+    expected = torch.tensor(
+        [
+            [
+                min(float(v) for v in plain(critic, states[i], latents[i, k])) / 0.25
+                for k in range(4)
+            ]
+            for i in range(N)
+        ]
+    )
+    whole = critic.score(states, latents)
+    torch.testing.assert_close(whole, expected, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr("common.nn.critic.ROWS_AT_ONCE", 2 * CANDIDATES)
+    torch.testing.assert_close(critic.score(states, latents), whole)
+
+
+def test_gradients_reach_every_parameter(critic: Critic) -> None:
+    critic.q_values(torch.randn(N, S), torch.randn(N, Z)).square().sum().backward()
+    for name, parameter in critic.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_an_artifact_is_enough_to_score(critic: Critic) -> None:
+    artifact = Artifact("v", _meta(critic, "critic"), _tensors(critic))
+    states, latents = torch.randn(N, S), torch.randn(N, CANDIDATES, Z)
+    rebuilt = Critic.from_artifact(artifact)
+    torch.testing.assert_close(
+        rebuilt.score(states, latents), critic.score(states, latents), rtol=0, atol=0
+    )
+
+
+def test_an_artifact_of_another_kind_is_refused(critic: Critic) -> None:
+    with pytest.raises(ValueError, match="kind 'vae', expected 'critic'"):
+        Critic.from_artifact(Artifact("v", _meta(critic, "vae"), _tensors(critic)))
+
+
+def _tensors(critic: Critic) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in critic.state_dict().items()}
+
+
+def _meta(critic: Critic, kind: str) -> Meta:
+    return Meta(
+        kind=kind,
+        spec={},
+        parents={},
+        dimensions={"state": S, "latent": Z},
+        details=dict(critic.details()),
+    )
