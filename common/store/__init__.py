@@ -1,0 +1,41 @@
+"""The shared store: immutable artifacts, latents, candidate caches.
+
+May import `common.config`; no torch, no rpc.
+"""
+
+from common.store.artifacts import Store
+from common.store.candidates import CandidateCache
+from common.store.errors import (
+    CorruptArtifactError,
+    LineageError,
+    MissingArtifactError,
+    Stopped,
+    StoreError,
+    WaitInterrupted,
+)
+from common.store.follow import Follower
+from common.store.latents import LatentTable, LatentWriter, find_latents, open_latents
+from common.store.lineage import digest, owning_variant, stage_sections, stage_spec
+from common.store.meta import Artifact, Meta
+
+__all__ = [
+    "Artifact",
+    "CandidateCache",
+    "CorruptArtifactError",
+    "Follower",
+    "LatentTable",
+    "LatentWriter",
+    "LineageError",
+    "Meta",
+    "MissingArtifactError",
+    "Stopped",
+    "Store",
+    "StoreError",
+    "WaitInterrupted",
+    "digest",
+    "find_latents",
+    "open_latents",
+    "owning_variant",
+    "stage_sections",
+    "stage_spec",
+]

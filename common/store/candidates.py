@@ -1,0 +1,184 @@
+"""Latents drawn once per state, kept in half precision; a killed writer goes on where it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from common.store.artifacts import Store
+from common.store.errors import CorruptArtifactError, MissingArtifactError, StoreError
+from common.store.files import WriterLock, replace_atomically, sync_tree
+from common.store.meta import Meta, digest, meta_bytes
+
+
+class CandidateCache:
+    """n candidate latents for each of M states, float16 (M, n, Z); a file per `chunk_rows` states.
+
+    Each chunk file carries its own checksum and appears by a rename, so that a chunk is there and
+    right or missing. Readers are served only once all are there.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        meta: Meta,
+        rows: int,
+        candidates: int,
+        latent_dim: int,
+        chunk_rows: int,
+    ) -> None:
+        """Opens the cache of this meta, or starts an empty one.
+
+        Args:
+            store: Where.
+            meta: What it is; its kind is "candidates", its parents name the prior and the latents.
+            rows: M.
+            candidates: n.
+            latent_dim: Z.
+            chunk_rows: Rows of one chunk, the unit of `write`.
+
+        Raises:
+            StoreError: A size is less than 1, or `meta` is of another kind.
+        """
+        if meta.kind != "candidates":
+            raise StoreError(f"meta.kind: got {meta.kind!r}, expected 'candidates'")
+        sizes = {
+            "rows": rows,
+            "candidates": candidates,
+            "latent_dim": latent_dim,
+            "chunk_rows": chunk_rows,
+        }
+        for name, size in sizes.items():
+            if size < 1:
+                raise StoreError(f"{name}: got {size}, expected at least 1")
+        self.rows, self.candidates, self.latent_dim = rows, candidates, latent_dim
+        self.chunk_rows = min(chunk_rows, rows)
+        self.chunks = -(-rows // self.chunk_rows)
+        shape = [rows, candidates, latent_dim, self.chunk_rows]
+        self.version = digest([meta.model_dump(mode="json"), *shape])
+        self._folder = store.folder("candidates") / self.version
+        self._array_folder = self._folder / "latents"
+        self._lock: WriterLock | None = None
+        self._meta = meta
+        self._array: zarr.Array[Any] | None = None
+
+    def rows_of(self, chunk: int) -> slice:
+        """The rows that chunk `chunk` holds; the last may be shorter."""
+        if not 0 <= chunk < self.chunks:
+            raise StoreError(f"chunk: got {chunk}, expected 0 to {self.chunks - 1}")
+        return slice(chunk * self.chunk_rows, min(self.rows, (chunk + 1) * self.chunk_rows))
+
+    def missing(self) -> list[int]:
+        """Chunks yet to be written, in order; a damaged or cut short one counts as missing."""
+        if not self._open(create=False):
+            return list(range(self.chunks))
+        return [chunk for chunk in range(self.chunks) if self._read(chunk) is None]
+
+    def write(self, chunk: int, latents: np.ndarray) -> None:
+        """Writes one chunk.
+
+        Args:
+            chunk: Its number.
+            latents: (rows of the chunk, n, Z); rounded to half precision.
+
+        Raises:
+            StoreError: Another shape, values beyond half precision, or another process is writing.
+        """
+        rows = self.rows_of(chunk)
+        expected = (rows.stop - rows.start, self.candidates, self.latent_dim)
+        if latents.shape != expected:
+            raise StoreError(f"latents: got shape {latents.shape}, expected {expected}")
+        with np.errstate(over="ignore"):
+            half = latents.astype(np.float16)
+        if not np.isfinite(half).all():
+            raise StoreError(f"latents of chunk {chunk}: expected finite values below 65504")
+        if self._lock is None:
+            lock = self._folder.with_name(f".{self.version}.lock")
+            self._lock = WriterLock(lock, f"candidate cache {self.version}")
+        self._open(create=True)
+        assert self._array is not None
+        self._array[rows] = half
+
+    def complete(self) -> None:
+        """Declares the cache whole and gives it to readers.
+
+        Raises:
+            StoreError: Chunks are missing.
+        """
+        if missing := self.missing():
+            raise StoreError(
+                f"candidate cache {self.version}: {len(missing)} of {self.chunks} chunks missing"
+            )
+        if not self.is_complete:
+            sync_tree(self._folder)
+            replace_atomically(self._folder / "meta.json", meta_bytes(self._meta))
+        self.close()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a writer has declared it whole."""
+        return (self._folder / "meta.json").is_file()
+
+    def load(self) -> np.ndarray:
+        """All candidates, float16 (M, n, Z).
+
+        Raises:
+            MissingArtifactError: The cache is not complete yet.
+            CorruptArtifactError: A chunk is damaged or cut short; `missing` lists it, for `write`.
+        """
+        if not self.is_complete or not self._open(create=False):
+            raise MissingArtifactError(
+                f"candidate cache {self.version} in {self._folder} is not complete yet"
+            )
+        latents = np.empty((self.rows, self.candidates, self.latent_dim), np.float16)
+        for chunk in range(self.chunks):
+            values = self._read(chunk)
+            if values is None:
+                raise CorruptArtifactError(
+                    f"candidate cache {self.version}: chunk {chunk} is missing, damaged or cut "
+                    f"short; start the critic stage again, or delete the folder {self._folder}"
+                )
+            latents[self.rows_of(chunk)] = values
+        return latents
+
+    def close(self) -> None:
+        """Gives up the writer's lock."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _read(self, chunk: int) -> np.ndarray | None:
+        assert self._array is not None
+        # Zarr takes an absent chunk for one of zeros, hence the look.
+        if not (self._array_folder / "c" / str(chunk) / "0" / "0").is_file():
+            return None
+        try:
+            return np.asarray(self._array[self.rows_of(chunk)])
+        except Exception:  # whatever Zarr makes of a damaged file
+            return None
+
+    def _open(self, create: bool) -> bool:
+        if self._array is not None:
+            return True
+        if not (self._array_folder / "zarr.json").is_file() and not create:
+            return False
+        try:
+            self._array = zarr.open_array(self._array_folder, mode="r+", zarr_format=3)
+            return True
+        except Exception:  # absent, or its description is damaged: both mean a new start
+            if not create:
+                return False
+        self._array = zarr.create_array(
+            self._array_folder,
+            shape=(self.rows, self.candidates, self.latent_dim),
+            chunks=(self.chunk_rows, self.candidates, self.latent_dim),
+            dtype=np.float16,
+            compressors=[Crc32cCodec()],
+            # A chunk that happens to be all zeros must still be written: absence means missing.
+            config={"write_empty_chunks": True},
+            overwrite=True,
+        )
+        return True

@@ -1,0 +1,112 @@
+"""Durable, all-or-nothing file operations: what is visible under its final name is complete."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from common.store.errors import StoreError
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Writes a file and waits until it is on disk. Not atomic: for temporary names."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_atomically(path: Path, data: bytes) -> None:
+    """Puts `data` at `path`: a reader sees the old content or the new, also after a crash."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
+    try:
+        write_durably(temporary, data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in `folder` are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(root: Path) -> None:
+    """Waits until every file and folder below `root` is on disk."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with (Path(folder) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(folder))
+
+
+def move_into_place(temporary: Path, final: Path) -> bool:
+    """Renames a complete folder to its final name.
+
+    Returns:
+        False when another process published the same folder first; `temporary` is removed then.
+    """
+    try:
+        temporary.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+        shutil.rmtree(temporary, ignore_errors=True)
+        return False
+    sync_folder(final.parent)
+    return True
+
+
+@contextmanager
+def staging_folder(parent: Path, label: str) -> Iterator[Path]:
+    """A folder under a hidden temporary name in `parent`, removed again unless it was renamed."""
+    temporary = parent / f".tmp-{label}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class WriterLock:
+    """One writer at a time, across processes; the kernel frees the lock however its holder dies.
+
+    Raises:
+        StoreError: Another process (or object) holds it; the message names the holder.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Never unlinked: a lock file that disappears under a waiting process admits two writers.
+        self._file: IO[str] = path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            self._file.close()
+            raise StoreError(
+                f"{what} is being written by {holder} (lock {path}); "
+                "wait for it, or end that process: its lock goes with it"
+            ) from None
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Lets the next writer in; harmless when called twice."""
+        self._file.close()

@@ -1,0 +1,118 @@
+"""A served model that follows CURRENT: the new one is loaded beside the old, then takes its place."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from common.store.artifacts import Store
+from common.store.errors import WaitInterrupted
+from common.store.meta import Artifact
+
+_LOGGER = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Follower(Generic[T]):
+    """Keeps the current artifact of a kind loaded.
+
+    A reader takes one reference with `current()` and works with it to the end: a swap never touches
+    it. An artifact that cannot be loaded is logged and the one before stays.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        kind: str,
+        variant: str,
+        load: Callable[[Artifact], T],
+        *,
+        poll: float = 1.0,
+        on_swap: Callable[[str, T], None] | None = None,
+    ) -> None:
+        """Does not start yet.
+
+        Args:
+            store: Where to look.
+            kind: Which pointer to follow.
+            variant: Whose pointer.
+            load: Makes a model of an artifact; runs in the follower's thread.
+            poll: Seconds between looks.
+            on_swap: Called with version and model right after a model became the current one.
+        """
+        self._store, self._kind, self._variant = store, kind, variant
+        self._load, self._poll, self._on_swap = load, poll, on_swap
+        self._current: tuple[str, T] | None = None
+        self._refused: tuple[str, str] | None = None
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"follow-{kind}", daemon=True)
+
+    def start(self) -> None:
+        """Starts to follow, in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; the model stays."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def current(self) -> tuple[str, T] | None:
+        """Version and model, or None before the first."""
+        return self._current
+
+    def wait_ready(
+        self, timeout: float | None = None, *, version: str | None = None
+    ) -> tuple[str, T]:
+        """Blocks until there is a model, or until the model is `version`.
+
+        Raises:
+            TimeoutError: Not within `timeout` seconds.
+            WaitInterrupted: `stop` was called.
+        """
+
+        def ready() -> bool:
+            current = self._current
+            there = current is not None and version in (None, current[0])
+            return there or self._stop.is_set()
+
+        with self._changed:
+            if not self._changed.wait_for(ready, timeout):
+                wanted = version or "any version"
+                raise TimeoutError(f"no {self._kind} ({wanted}) of {self._variant} in {timeout} s")
+            if self._current is None or version not in (None, self._current[0]):
+                raise WaitInterrupted(f"stopped while waiting for {self._kind} of {self._variant}")
+            return self._current
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._look()
+            except Exception as error:
+                # Serving what we have beats dying; said once per cause, not at every look.
+                cause = (self._kind, f"{type(error).__name__}: {error}")
+                if cause != self._refused:
+                    self._refused = cause
+                    _LOGGER.exception(
+                        "cannot load the current %s; keeping the one before", self._kind
+                    )
+            self._stop.wait(self._poll)
+
+    def _look(self) -> None:
+        version = self._store.current(self._kind, self._variant)
+        if version is None or (self._current is not None and self._current[0] == version):
+            return
+        model = self._load(self._store.load(self._kind, version))
+        with self._changed:
+            self._current = (version, model)
+            self._refused = None
+            self._changed.notify_all()
+        _LOGGER.info("serving %s %s of %s", self._kind, version, self._variant)
+        if self._on_swap is not None:
+            self._on_swap(version, model)

@@ -1,0 +1,118 @@
+"""What decides a result: nothing is trained twice, and different things never mix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from common.config import Config, resolve_variant
+from common.store.meta import digest
+
+__all__ = ["ANCESTORS", "digest", "owning_variant", "stage_sections", "stage_spec"]
+
+# Each kind's own sections follow those of the kinds it is made from.
+ANCESTORS: dict[str, tuple[str, ...]] = {
+    "vae": (),
+    "latents": ("vae",),
+    "prior": ("vae", "latents"),
+    "candidates": ("vae", "latents", "prior"),
+    "critic": ("vae", "latents", "prior"),
+    "evaluation": ("vae", "latents", "prior", "critic"),
+}
+
+# The paths of the configuration that decide a kind's result beyond its parents. Absent on purpose:
+# names and variants, `training` (cadence of checkpoints, logs, validation), and `data.generate` and
+# `data.download`, which decide how the data come here: what they are is in the dataset's
+# fingerprint, a parent.
+_SECTIONS: dict[str, tuple[str, ...]] = {
+    "vae": (
+        "seed",
+        "device",
+        "threads",
+        "horizon",
+        "data.dataset",
+        "data.observation_keys",
+        "data.validation_fraction",
+        "vae",
+    ),
+    "latents": ("horizon", "discount"),
+    "prior": ("seed", "device", "threads", "prior"),
+    "candidates": ("seed", "critic.windows", "critic.cached_candidates", "critic.sampling"),
+    "critic": ("seed", "device", "threads", "discount", "critic"),
+    "evaluation": ("actor", "evaluation"),
+}
+
+
+def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
+    """The parts of a resolved configuration that decide a result of `kind`, given its parents.
+
+    Args:
+        config: The variant's own configuration.
+        kind: "vae", "latents", "prior", "candidates", "critic" or "evaluation".
+
+    Returns:
+        A JSON tree of the keys that matter, nested as in the configuration.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    if kind not in _SECTIONS:
+        raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(_SECTIONS)}")
+    tree = config.model_dump(mode="json")
+    if kind == "prior":
+        chosen = config.prior.implementation
+        for implementation in ("diffusion", "gaussian"):
+            if implementation != chosen:
+                del tree["prior"][implementation]
+    if kind == "critic" and config.critic.candidate_source == "online":
+        del tree["critic"]["cached_candidates"]
+    if kind == "evaluation":
+        del tree["evaluation"]["video"]
+    sections: dict[str, JsonValue] = {}
+    for path in _SECTIONS[kind]:
+        source, target = tree, sections
+        *parents, last = path.split(".")
+        for part in parents:
+            source = source[part]
+            child = target.setdefault(part, {})
+            assert isinstance(child, dict)
+            target = child
+        target[last] = source[last]
+    return sections
+
+
+def stage_spec(config: Config, kind: str, parents: Mapping[str, str]) -> dict[str, JsonValue]:
+    """What decides a stage's result; an artifact with an equal spec need not be made again.
+
+    Args:
+        config: The variant's own configuration.
+        kind: As in `stage_sections`.
+        parents: Fingerprint of the dataset and versions of the artifacts it is made from, by kind.
+
+    Returns:
+        `{"config": ..., "parents": ...}`, JSON.
+    """
+    return {"config": stage_sections(config, kind), "parents": dict(parents)}
+
+
+def owning_variant(base: Config, variant: str, kind: str) -> str:
+    """Whose pipeline makes the `kind` that `variant` uses.
+
+    Args:
+        base: The configuration as loaded (the main pipeline's).
+        variant: One of the pipelines that share the store.
+        kind: As in `stage_sections`.
+
+    Returns:
+        The main pipeline's name where `variant` configures `kind` and all its ancestors as the main
+        pipeline does, so that it is trained once and shared; else `variant`.
+
+    Raises:
+        ConfigError: There is no such variant.
+    """
+    own = resolve_variant(base, variant)
+    for ancestor in (*ANCESTORS.get(kind, ()), kind):
+        if stage_sections(own, ancestor) != stage_sections(base, ancestor):
+            return variant
+    return base.variant

@@ -1,0 +1,102 @@
+"""What an artifact says about itself, and how its version is computed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from common.store.errors import CorruptArtifactError, MissingArtifactError
+
+
+class Meta(BaseModel):
+    """Everything but the tensors: with both, an artifact can be served without a configuration.
+
+    Attributes:
+        kind: "vae", "prior", "critic", "latents", "candidates" or "evaluation".
+        implementation: The prior's or the encoder's name.
+        spec: What decided the result, from `stage_spec`.
+        parents: Lineage: the dataset's fingerprint and the versions it was made from, by kind.
+        dimensions: state, action, latent, horizon, discrete_actions, goal (0 where there is none).
+        details: What rebuilding needs beyond that: network, schedule, T, sampling defaults, bounds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    implementation: str = ""
+    spec: dict[str, JsonValue] = {}
+    parents: dict[str, str] = {}
+    dimensions: dict[str, int] = {}
+    details: dict[str, JsonValue] = {}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One immutable result.
+
+    Attributes:
+        version: Digest of the content, 16 hexadecimal digits.
+        meta: What it is.
+        tensors: Its weights by name.
+    """
+
+    version: str
+    meta: Meta
+    tensors: dict[str, np.ndarray]
+
+
+def canonical(value: JsonValue) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes.
+
+    Raises:
+        ValueError: It holds NaN or infinity, which JSON does not have.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode()
+
+
+def digest(value: JsonValue) -> str:
+    """SHA-256 of the canonical JSON, the first 16 hexadecimal digits."""
+    return hashlib.sha256(canonical(value)).hexdigest()[:16]
+
+
+def meta_bytes(meta: Meta) -> bytes:
+    """The canonical bytes of a meta, as stored in `meta.json` and as hashed."""
+    return canonical(meta.model_dump(mode="json"))
+
+
+def content_version(meta: Meta, tensors: Mapping[str, np.ndarray]) -> str:
+    """An artifact's version: a digest of its meta and its tensors (name, type, shape, bytes)."""
+    state = hashlib.sha256(meta_bytes(meta))
+    for name in sorted(tensors):
+        array = np.asarray(tensors[name], order="C")
+        state.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        state.update(array.tobytes())
+    return state.hexdigest()[:16]
+
+
+def read_meta(folder: Path) -> Meta:
+    """Reads `meta.json` of a published folder.
+
+    Raises:
+        MissingArtifactError: There is none.
+        CorruptArtifactError: It cannot be read as a meta.
+    """
+    path = folder / "meta.json"
+    try:
+        return Meta.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingArtifactError(
+            f"{folder.parent.name} {folder.name} is not in the store: no {path}"
+        ) from None
+    except ValidationError as error:
+        raise CorruptArtifactError(
+            f"{path} is damaged ({error.errors()[0]['msg']}); "
+            f"delete the folder {folder} and start its stage again"
+        ) from error
