@@ -16,7 +16,7 @@ from common.nn.mlp import mlp
 
 
 class Decoder(nn.Module, ABC):
-    """pi(a | s, z) over states standardised by the caller and actions in the environment's units."""
+    """pi(a | s, z): the caller standardises states, actions are in the environment's units."""
 
     @abstractmethod
     def log_prob(self, states: Tensor, latents: Tensor, actions: Tensor) -> Tensor:

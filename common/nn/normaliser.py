@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-STD_FLOOR = 1e-3
-"""Dimensions that (almost) never change are centred, not blown up."""
+STD_FLOOR = 1e-6
+"""Keeps a dimension that never changes from dividing by zero."""
 
 
 class Normaliser(nn.Module):

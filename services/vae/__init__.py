@@ -1,0 +1,4 @@
+"""The beta-VAE service: trains the VAE, writes the latents, serves Encode and Decode.
+
+May import common; no other service.
+"""
