@@ -1,4 +1,4 @@
-"""Arrays to `Tensor` messages and back; what a peer sent is checked before anything is allocated."""
+"""Arrays to `Tensor` messages and back; what a peer sent is checked before any allocation."""
 
 from __future__ import annotations
 

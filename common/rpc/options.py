@@ -60,7 +60,7 @@ def channel_options(
         ("grpc.dns_min_time_between_resolutions_ms", 5000),
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 3000),
-        # Services of one installation speak directly; a proxy of the environment is for the outside.
+        # Services of one installation speak directly; a proxy is for the outside world.
         ("grpc.enable_http_proxy", 0),
     ]
 

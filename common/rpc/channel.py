@@ -1,0 +1,100 @@
+"""Channels: one target string to a connection over all replicas behind it."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+
+import grpc
+
+from common.rpc.options import MAX_MESSAGE_BYTES, channel_options
+
+_SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "xds:")
+
+
+class TargetError(ValueError):
+    """A target that names no address; the message says what was given and what is expected."""
+
+
+def connect(
+    target: str | Sequence[str],
+    *,
+    health_service: str | None = "",
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> grpc.Channel:
+    """Opens a channel that spreads calls over all healthy replicas; nothing is sent yet.
+
+    Args:
+        target: `dns:///prior:50051` (all addresses of the name, looked up again as connections
+            end), `host:port`, `unix:/path`, or several of the last two, joined by commas or as a
+            sequence.
+        health_service: Replicas that do not report SERVING for it get no calls; "" is the whole
+            server, None asks nothing (for `StageService`, which answers before there is a model).
+        max_message_bytes: Largest message sent or received.
+
+    Raises:
+        TargetError: Not an address, or one of several hosts is unknown.
+    """
+    return grpc.insecure_channel(
+        resolve(target), options=channel_options(max_message_bytes, health_service)
+    )
+
+
+def resolve(target: str | Sequence[str]) -> str:
+    """The target as gRPC takes it.
+
+    A list of hosts is looked up here, once: gRPC has no scheme for a list of names. Use a DNS name
+    with several addresses where replicas come and go.
+
+    Raises:
+        TargetError: Not an address, or one of several hosts is unknown.
+    """
+    text = target if isinstance(target, str) else ",".join(target)
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise TargetError(
+            f"target: got {text!r}, expected HOST:PORT, dns:///HOST:PORT or unix:/path"
+        )
+    if len(parts) == 1:
+        return parts[0] if parts[0].startswith(_SCHEMES) else f"dns:///{_checked(parts[0])}"
+    if parts[0].startswith(("ipv4:", "ipv6:")):
+        return ",".join(parts)
+    if all(part.startswith("unix:") for part in parts):
+        return "unix:" + ",".join(part.removeprefix("unix:") for part in parts)
+    return _address_list([_checked(part) for part in parts])
+
+
+def _checked(part: str) -> str:
+    host, _, port = part.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536 or "/" in part:
+        raise TargetError(
+            f"target: got {part!r}, expected HOST:PORT (for example 127.0.0.1:50051), "
+            "dns:///HOST:PORT or unix:/path"
+        )
+    return part
+
+
+def _address_list(parts: Sequence[str]) -> str:
+    """`ipv4:a:1,b:2`, or `ipv6:[a]:1,[b]:2` when a host has only such addresses."""
+    found = []
+    for part in parts:
+        host, _, port = part.rpartition(":")
+        try:
+            answers = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise TargetError(
+                f"target: host {host!r} is not known ({error.strerror}); is its service started?"
+            ) from error
+        found.append(
+            ({ipaddress.ip_address(str(a[4][0]).partition("%")[0]) for a in answers}, port)
+        )
+    for version, scheme, shape in ((4, "ipv4", "{}:{}"), (6, "ipv6", "[{}]:{}")):
+        chosen = [
+            shape.format(address, port)
+            for addresses, port in found
+            for address in sorted(str(a) for a in addresses if a.version == version)
+        ]
+        if all(any(a.version == version for a in addresses) for addresses, _ in found):
+            return f"{scheme}:" + ",".join(dict.fromkeys(chosen))
+    raise TargetError(f"target: {', '.join(parts)} mix IPv4-only and IPv6-only hosts")

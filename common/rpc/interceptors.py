@@ -1,0 +1,114 @@
+"""Around every handler of a server: errors become status codes, calls are counted and timed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from common.rpc import metrics
+from common.rpc.errors import RpcError
+
+_LOG = logging.getLogger(__name__)
+_LONGEST_DETAILS = 2000  # details travel in a header, whose size is limited
+
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+Behaviour = Callable[[Any, grpc.ServicerContext], Any]
+
+
+class BoundaryInterceptor(grpc.ServerInterceptor):  # type: ignore[misc,unused-ignore]
+    """Sends an `RpcError` with its code; anything unexpected is logged here and INTERNAL there.
+
+    What went wrong inside stays inside: a caller learns where to look, not what the code looks
+    like.
+    """
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Wraps the handler of the method called; unknown methods stay UNIMPLEMENTED."""
+        handler: Any = continuation(handler_call_details)
+        if handler is None:
+            return None
+        kind = _kind(handler)
+        behaviour: Behaviour = getattr(handler, kind)
+        if getattr(behaviour, "experimental_non_blocking", False):
+            untouched: Handler = handler
+            return untouched  # health's Watch: gRPC looks at the attributes of the function itself
+        wrap = _streaming if handler.response_streaming else _unary
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        wrapped: Handler = make(
+            wrap(behaviour, str(handler_call_details.method)),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+
+def _kind(handler: Any) -> str:
+    request = "stream" if handler.request_streaming else "unary"
+    response = "stream" if handler.response_streaming else "unary"
+    return f"{request}_{response}"
+
+
+def _unary(behaviour: Behaviour, method: str) -> Behaviour:
+    def handle(request: Any, context: grpc.ServicerContext) -> Any:
+        with _Call(method, context):
+            return behaviour(request, context)
+
+    return handle
+
+
+def _streaming(behaviour: Behaviour, method: str) -> Behaviour:
+    def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        with _Call(method, context):
+            yield from behaviour(request, context)
+
+    return handle
+
+
+class _Call:
+    """One call: timed, counted, its exception turned into a status."""
+
+    def __init__(self, method: str, context: grpc.ServicerContext) -> None:
+        self._method = method
+        self._context: Any = context
+        self._start = time.perf_counter()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        code, details = self._status(error)
+        metrics.REQUESTS.labels(self._method, code.name).inc()
+        metrics.SECONDS.labels(self._method).observe(time.perf_counter() - self._start)
+        if details is not None:
+            self._abort(code, details, error)
+
+    def _status(self, error: BaseException | None) -> tuple[grpc.StatusCode, str | None]:
+        """The call's code, and the details to abort it with where no status is set yet."""
+        already = self._context.code()
+        if error is None:
+            return already or grpc.StatusCode.OK, None
+        if isinstance(error, GeneratorExit):
+            return grpc.StatusCode.CANCELLED, None
+        if type(error) is Exception and not error.args and already is not None:
+            return already, None  # this is how context.abort ends a handler
+        if isinstance(error, RpcError):
+            return error.code, error.message
+        _LOG.error("%s failed", self._method, exc_info=error)
+        return grpc.StatusCode.INTERNAL, f"internal error in {self._method}; see the server's log"
+
+    def _abort(self, code: grpc.StatusCode, details: str, cause: BaseException | None) -> NoReturn:
+        try:
+            self._context.abort(code, details[:_LONGEST_DETAILS])
+        except Exception as aborted:
+            raise aborted from cause
+        raise AssertionError("context.abort returned")

@@ -1,0 +1,245 @@
+"""The life of a gRPC server: bind, health, reflection, metrics endpoint, drain."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable
+from concurrent import futures
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import prometheus_client
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from common.rpc import stage
+from common.rpc.interceptors import BoundaryInterceptor
+from common.rpc.options import CONNECTION_AGE_SECONDS, MAX_MESSAGE_BYTES, server_options
+from common.rpc.signals import StopSignals
+
+_LOG = logging.getLogger(__name__)
+_PORT_IN_USE = (
+    "the port is in use; stop the process that has it, or choose another port (0 takes a free one)"
+)
+_Servicer = TypeVar("_Servicer")
+
+
+class ServerError(RuntimeError):
+    """A server that cannot start; the message names the address and what to do."""
+
+
+class Server:
+    """A synchronous gRPC server with everything a service of ldcq has around its own methods.
+
+    Health (`grpc.health.v1`) is answered per service and for the whole server (""), which is SERVING
+    when every service is. A service starts as NOT_SERVING, `StageService` as SERVING: progress can
+    be watched before there is a model.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:0",
+        *,
+        max_workers: int = 32,
+        reflection: bool = True,
+        metrics_port: int | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        connection_age: float = CONNECTION_AGE_SECONDS,
+        linger: float = 0.5,
+        grace: float = 10.0,
+    ) -> None:
+        """Builds the server; nothing is bound before `start`.
+
+        Args:
+            address: `host:port` (port 0 takes a free one) or `unix:/path`.
+            max_workers: Calls handled at once; further ones wait.
+            reflection: Answer `grpc.reflection`, so that a plain client can explore the server.
+            metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
+            max_message_bytes: Largest message sent or received.
+            connection_age: Seconds after which a client has to connect anew (and finds new
+                replicas).
+            linger: Seconds a drain goes on taking calls, so that clients notice NOT_SERVING.
+            grace: Seconds a drain waits for calls under way.
+        """
+        self._address = address
+        self._linger, self._grace = linger, grace
+        self._metrics_port, self._reflection = metrics_port, reflection
+        self._serving: dict[str, bool] = {}
+        self._on_drain: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        self._metrics: Any = None
+        self.metrics_address: str | None = None
+        self._health = health.HealthServicer()
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(max_workers, thread_name_prefix="rpc"),
+            interceptors=[BoundaryInterceptor()],
+            options=server_options(max_message_bytes, connection_age),
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    def add(
+        self, add_fn: Callable[[_Servicer, grpc.Server], None], servicer: _Servicer, full_name: str
+    ) -> None:
+        """Adds a service before `start`.
+
+        Args:
+            add_fn: The generated `add_XServicer_to_server`.
+            servicer: Its implementation; if it has a method `on_drain()`, that is called when
+                draining starts.
+            full_name: For example "ldcq.v1.PriorService".
+        """
+        add_fn(servicer, self._server)
+        on_drain = getattr(servicer, "on_drain", None)
+        if on_drain is not None:
+            self._on_drain.append(on_drain)
+        self.set_serving(full_name, full_name == stage.FULL_NAME)
+
+    def set_serving(self, full_name: str, serving: bool) -> None:
+        """Sets the health of one service, and with it the whole server's."""
+        with self._lock:
+            self._serving[full_name] = serving
+            for name, healthy in (*self._serving.items(), ("", all(self._serving.values()))):
+                self._health.set(name, _status(healthy))
+
+    def start(self) -> str:
+        """Binds and serves.
+
+        Returns:
+            The address bound: `host:port` with the real port, or `unix:/path`.
+
+        Raises:
+            ServerError: The address or the metrics port cannot be bound.
+        """
+        if self._reflection:
+            names = (*self._serving, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        bound = self._bind()
+        self._start_metrics(bound)
+        self._server.start()
+        _LOG.info("listening on %s", bound)
+        return bound
+
+    def drain(self, grace: float | None = None) -> None:
+        """Stops without losing a call: NOT_SERVING, go on for `linger` seconds, then let calls end.
+
+        Args:
+            grace: Seconds to wait for calls under way, after which they are cut off; None is the
+                constructor's.
+        """
+        self._health.enter_graceful_shutdown()
+        for on_drain in self._on_drain:
+            on_drain()
+        time.sleep(self._linger)
+        self._server.stop(self._grace if grace is None else grace).wait()
+        if self._metrics is not None:
+            self._metrics.shutdown()
+            self._metrics.server_close()
+        _LOG.info("drained")
+
+    def wait(self, stop: threading.Event | None = None) -> None:
+        """Serves until `stop` is set, then drains.
+
+        Without `stop` it waits for SIGTERM or SIGINT, which only the main thread can.
+        """
+        if stop is not None:
+            stop.wait()
+        else:
+            with StopSignals() as signals:
+                signals.event.wait()
+        self.drain()
+
+    def _bind(self) -> str:
+        self._refuse_used_socket()
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError:
+            port = 0
+        if self._address.startswith("unix:"):
+            if port == 0:
+                raise ServerError(
+                    f"cannot listen on {self._address}: {_unix_problem(self._address)}"
+                )
+            return self._address
+        if port == 0:
+            problem = _tcp_problem(self._address)
+            raise ServerError(f"cannot listen on {self._address}: {problem}")
+        return f"{self._address.rpartition(':')[0]}:{port}"
+
+    def _refuse_used_socket(self) -> None:
+        """GRPC would take a socket file over from the process that serves on it."""
+        if self._address.startswith("unix:") and _answers(_socket_path(self._address)):
+            raise ServerError(
+                f"cannot listen on {self._address}: another process serves there; "
+                "stop it or choose another path"
+            )
+
+    def _start_metrics(self, bound: str) -> None:
+        if self._metrics_port is None:
+            return
+        host = "127.0.0.1" if bound.startswith("unix:") else bound.rpartition(":")[0].strip("[]")
+        try:
+            self._metrics, _ = prometheus_client.start_http_server(self._metrics_port, addr=host)
+        except OSError as error:
+            raise ServerError(
+                f"cannot serve metrics on {host}:{self._metrics_port}: {error.strerror}; "
+                "choose another port, or 0 for a free one"
+            ) from error
+        self.metrics_address = f"{host}:{self._metrics.server_port}"
+        _LOG.info("metrics on http://%s/metrics", self.metrics_address)
+
+
+def _status(healthy: bool) -> Any:
+    response = health_pb2.HealthCheckResponse
+    return response.SERVING if healthy else response.NOT_SERVING
+
+
+def _socket_path(address: str) -> Path:
+    return Path(address.removeprefix("unix:").removeprefix("//"))
+
+
+def _answers(path: Path) -> bool:
+    """Whether a process serves on the socket file; one left behind by a dead process does not."""
+    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _unix_problem(address: str) -> str:
+    path = _socket_path(address)
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist; create it"
+    if len(str(path).encode()) > 107:
+        return "the path is longer than the 107 bytes a socket may have; choose a shorter one"
+    return "expected unix:/path to a file that may be created"
+
+
+def _tcp_problem(address: str) -> str:
+    """Why an address cannot be bound: gRPC itself only says that it cannot."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        return "expected HOST:PORT, for example 127.0.0.1:50051, or unix:/path"
+    try:
+        family, kind, _, _, name = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(name)
+    except socket.gaierror:
+        return f"the host {host!r} is not known; use an address of this machine or 0.0.0.0"
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return _PORT_IN_USE
+        return f"{error.strerror}; use an address of this machine and a port above 1023"
+    return _PORT_IN_USE
