@@ -1,0 +1,139 @@
+"""The conditional Gaussian prior of BCQ-H (section 5.3): N(mu(s), diag sigma(s)^2), by maximum
+likelihood.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Self, cast
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor, nn
+from torch.nn import functional
+
+from common.config import GaussianConfig, PriorConfig, SamplingConfig
+from common.nn.mlp import mlp
+from common.nn.normaliser import Normaliser
+from services.prior.protocol import Batch, Description, OptionError, Statistics
+from services.prior.randomness import block_generator, block_ranges
+
+if TYPE_CHECKING:
+    from common.store import Artifact
+
+DEFAULTS = SamplingConfig(temperature=1.0)
+"""All it has to say about sampling: there are no steps to choose."""
+
+
+class GaussianPrior(nn.Module):
+    """N(mu(s), sigma(s)) over standardised latents: the baseline that cannot tell modes apart.
+
+    Args:
+        config: Widths of the network and floor of sigma.
+        state_normaliser: Of raw states (S,).
+        latent_normaliser: Of raw latents (Z,).
+    """
+
+    def __init__(
+        self, config: GaussianConfig, state_normaliser: Normaliser, latent_normaliser: Normaliser
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.state_normaliser = state_normaliser
+        self.latent_normaliser = latent_normaliser
+        sizes = [len(state_normaliser.mean), *config.hidden, 2 * len(latent_normaliser.mean)]
+        self.network = mlp(sizes, nn.GELU, layer_norm=True)
+
+    @property
+    def module(self) -> nn.Module:
+        """The prior itself."""
+        return self
+
+    @classmethod
+    def create(cls, config: PriorConfig, statistics: Statistics) -> Self:
+        """A new model. `prior.sampling` is about diffusion models and not looked at."""
+        return cls(
+            config.gaussian,
+            Normaliser(*map(torch.from_numpy, (statistics.state_mean, statistics.state_std))),
+            Normaliser(*map(torch.from_numpy, (statistics.latent_mean, statistics.latent_std))),
+        )
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> Self:
+        """The model as published."""
+        meta = artifact.meta
+        prior = cls(
+            GaussianConfig.model_validate(meta.details["gaussian"]),
+            Normaliser.identity(meta.dimensions["state"]),
+            Normaliser.identity(meta.dimensions["latent"]),
+        )
+        prior.load_state_dict(
+            {name: torch.from_numpy(array.copy()) for name, array in artifact.tensors.items()}
+        )
+        return prior
+
+    def details(self) -> dict[str, JsonValue]:
+        """The network's configuration."""
+        return {"gaussian": self.config.model_dump(mode="json")}
+
+    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of standardised latents.
+
+        Args:
+            states: Raw states, (B, S).
+
+        Returns:
+            mu(s) and sigma(s), each (B, Z).
+        """
+        mean, raw_std = self.network(self.state_normaliser(states)).chunk(2, dim=1)
+        return mean, functional.softplus(raw_std) + self.config.min_std
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """-log N(z; mu(s), sigma(s)) of z ~ q, per latent dimension, a scalar."""
+        latents = self.latent_normaliser(batch.draw(generator))
+        mean, std = self(batch.states)
+        errors = ((latents - mean) / std).square()
+        return cast(Tensor, (0.5 * errors + std.log() + 0.5 * math.log(2 * math.pi)).mean())
+
+    def validate(self, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """`validation_loss`: the negative log-likelihood of held-out pairs, a scalar."""
+        return {"validation_loss": self.loss(batch, generator)}
+
+    def describe(self) -> Description:
+        """No steps, no solvers."""
+        return Description(training_steps=0, solvers=(), defaults=DEFAULTS)
+
+    def sampler(self) -> GaussianSampler:
+        """The model as it is now."""
+        return GaussianSampler(self)
+
+
+class GaussianSampler:
+    """A Gaussian prior with frozen weights."""
+
+    def __init__(self, prior: GaussianPrior) -> None:
+        self._prior = prior
+
+    def check(self, options: SamplingConfig) -> None:
+        """Raises OptionError for anything but this model's own defaults, which are the only way it
+        samples.
+        """
+        for field, given in options.model_dump(exclude_none=True).items():
+            default = getattr(DEFAULTS, field)
+            if given != default:
+                only = "nothing" if default is None else f"nothing or {default}"
+                raise OptionError(field, given, f"{only}: a Gaussian prior has no such choice")
+
+    def blocks(
+        self, states: Tensor, candidates: int, options: SamplingConfig, seed: int
+    ) -> Iterator[Tensor]:
+        """Z = mu(s) + sigma(s) eps. See `services.prior.protocol.Sampler`."""
+        self.check(options)
+        mean, std = self._prior(states)
+        for block, (start, end) in enumerate(block_ranges(len(states) * candidates)):
+            state = torch.arange(start, end, device=states.device) // candidates
+            noise = torch.empty(end - start, mean.shape[1], device=states.device)
+            noise.normal_(generator=block_generator(seed, block, states.device))
+            latents = mean.index_select(0, state) + std.index_select(0, state) * noise
+            yield self._prior.latent_normaliser.inverse(latents)

@@ -1,0 +1,207 @@
+"""What an implementation of the prior provides, and how it is found by name.
+
+An implementation is a class registered in the entry-point group `ldcq.priors`. The trainer, the
+server and the command line reach it through this protocol only and never ask which one it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from common.config import PriorConfig, SamplingConfig
+
+if TYPE_CHECKING:
+    from common.store import Artifact
+
+ENTRY_POINT_GROUP = "ldcq.priors"
+
+
+class UnknownPriorError(ValueError):
+    """No implementation is registered under this name, or what is registered is not one."""
+
+
+class OptionError(ValueError):
+    """A sampling option this model does not take.
+
+    Attributes:
+        field: The option's name.
+        given: What was asked for.
+        expected: What would be accepted.
+    """
+
+    def __init__(self, field: str, given: object, expected: str) -> None:
+        super().__init__(f"{field} is {given!r}, expected {expected}")
+        self.field, self.given, self.expected = field, given, expected
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of raw states (S,) and of latents z ~ q (Z,), over the training
+    windows.
+    """
+
+    state_mean: NDArray[np.float32]
+    state_std: NDArray[np.float32]
+    latent_mean: NDArray[np.float32]
+    latent_std: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training pairs: raw states (B, S), and mean and standard deviation of q(z | tau), (B, Z)."""
+
+    states: Tensor
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """z_0 ~ q(z | tau), drawn anew at every call, (B, Z)."""
+        shape, device = self.latent_mean.shape, self.latent_mean.device
+        noise = torch.randn(shape, generator=generator).to(device)
+        return self.latent_mean + self.latent_std * noise
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model's sampler takes.
+
+    Attributes:
+        training_steps: T, 0 for a model without.
+        solvers: Names that `SamplingConfig.solver` may have.
+        defaults: What options left out become; None where the model has no such option.
+    """
+
+    training_steps: int
+    solvers: tuple[str, ...]
+    defaults: SamplingConfig
+
+
+class Sampler(Protocol):
+    """A model with frozen weights, ready to draw from.
+
+    The reply depends on the arguments only: not on calls before it or beside it. Blocks of one call
+    may be computed with other calls' blocks between them.
+    """
+
+    def check(self, options: SamplingConfig) -> None:
+        """Raises OptionError for options this model does not take."""
+        ...
+
+    def blocks(
+        self, states: Tensor, candidates: int, options: SamplingConfig, seed: int
+    ) -> Iterator[Tensor]:
+        """Draws `candidates` latents for each state.
+
+        Args:
+            states: Raw states, (N, S).
+            candidates: n.
+            options: Choices; those left out take the model's defaults.
+            seed: Fixes every random number, 0 to 2^64 - 1.
+
+        Yields:
+            Consecutive rows of the raw latents (N n, Z), the candidates of a state side by side.
+
+        Raises:
+            OptionError: An option is not accepted.
+        """
+        ...
+
+
+class Prior(Protocol):
+    """A trainable p(z | s).
+
+    Attributes:
+        module: Everything that is trained, averaged and published, normalisation statistics
+            included.
+    """
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    @classmethod
+    def create(cls, config: PriorConfig, statistics: Statistics) -> Self:
+        """A new model; the weights come from torch's global generator."""
+        ...
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> Self:
+        """The model as published."""
+        ...
+
+    def details(self) -> dict[str, JsonValue]:
+        """What `from_artifact` needs beside tensors and dimensions."""
+        ...
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The training objective, a scalar, in a sample drawn by `generator`."""
+        ...
+
+    def validate(self, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Metrics by name over held-out pairs."""
+        ...
+
+    def describe(self) -> Description:
+        """What the sampler takes."""
+        ...
+
+    def sampler(self) -> Sampler:
+        """The model as it is now, frozen."""
+        ...
+
+
+def registered() -> tuple[str, ...]:
+    """Names of the implementations installed, sorted."""
+    return tuple(sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)}))
+
+
+def find_prior(name: str) -> type[Prior]:
+    """The implementation registered as `name`.
+
+    Raises:
+        UnknownPriorError: There is none, it cannot be imported, or it lacks part of the protocol.
+    """
+    points = entry_points(group=ENTRY_POINT_GROUP, name=name)
+    if not points:
+        raise UnknownPriorError(
+            f"prior.implementation is {name!r}, expected one of {', '.join(registered())}"
+            f" (entry points of the group {ENTRY_POINT_GROUP!r})"
+        )
+    point = next(iter(points))
+    try:
+        implementation = point.load()
+    except (ImportError, AttributeError) as error:
+        raise UnknownPriorError(
+            f"prior {name!r} ({point.value}) cannot be loaded: {error}"
+        ) from error
+    needed = (
+        "module",
+        "create",
+        "from_artifact",
+        "details",
+        "loss",
+        "validate",
+        "describe",
+        "sampler",
+    )
+    missing = [part for part in needed if not hasattr(implementation, part)]
+    if missing:
+        raise UnknownPriorError(f"prior {name!r} ({point.value}) lacks {', '.join(missing)}")
+    return cast("type[Prior]", implementation)
+
+
+def sample(
+    sampler: Sampler, states: Tensor, candidates: int, options: SamplingConfig, seed: int
+) -> Tensor:
+    """All blocks of `Sampler.blocks` as one tensor (N, n, Z)."""
+    with torch.inference_mode():
+        rows = torch.cat(list(sampler.blocks(states, candidates, options, seed)))
+    return rows.reshape(len(states), candidates, -1)

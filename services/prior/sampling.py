@@ -1,0 +1,163 @@
+"""The reverse diffusion loop (Algorithm 1, lines 5-9): options resolved, one block of rows denoised
+at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.config import SamplingConfig
+from common.nn.normaliser import Normaliser
+from services.prior.protocol import OptionError
+from services.prior.randomness import block_generator, block_ranges
+from services.prior.solvers import SOLVERS, Step
+from services.prior.split import Condition, SplitDenoiser
+
+MAX_EXTRA_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class ResolvedOptions:
+    """Sampling options with nothing left open."""
+
+    solver: str
+    steps: int
+    guidance: float
+    extra_steps: int
+    temperature: float
+
+
+def resolve_options(
+    options: SamplingConfig, defaults: SamplingConfig, training_steps: int
+) -> ResolvedOptions:
+    """Fills what a request leaves out from the model's defaults, and the rest from the paper's.
+
+    Args:
+        options: The request's.
+        defaults: The model's.
+        training_steps: T.
+
+    Raises:
+        OptionError: Unknown solver, more steps than T, a number out of range.
+    """
+    chosen = {**defaults.model_dump(exclude_none=True), **options.model_dump(exclude_none=True)}
+    resolved = ResolvedOptions(
+        solver=chosen.get("solver", "ddpm"),
+        steps=chosen.get("steps", training_steps),
+        guidance=chosen.get("guidance", 1.0),
+        extra_steps=chosen.get("extra_steps", 0),
+        temperature=chosen.get("temperature", 1.0),
+    )
+    if resolved.solver not in SOLVERS:
+        raise OptionError("solver", resolved.solver, f"one of {', '.join(SOLVERS)}")
+    if not 1 <= resolved.steps <= training_steps:
+        raise OptionError("steps", resolved.steps, f"1 to {training_steps}, the steps of training")
+    if not 0 <= resolved.extra_steps <= MAX_EXTRA_STEPS:
+        raise OptionError("extra_steps", resolved.extra_steps, f"0 to {MAX_EXTRA_STEPS}")
+    for field in ("guidance", "temperature"):
+        value = getattr(resolved, field)
+        if not (math.isfinite(value) and value >= 0):
+            raise OptionError(field, value, "a finite number, at least 0")
+    return resolved
+
+
+def plan_steps(options: ResolvedOptions, alpha_bar: NDArray[np.float64]) -> tuple[Step, ...]:
+    """The solver's steps and after them Diffusion-X's, which take the sample for a z_1 once more
+    (supplement E).
+
+    At t = 1 the mean of Algorithm 1 is z0_hat itself and no noise is added.
+    """
+    extra = Step(time=1, latent=0.0, clean=1.0)
+    return SOLVERS[options.solver](alpha_bar, options.steps) + (extra,) * options.extra_steps
+
+
+class DiffusionSampler:
+    """A diffusion prior with frozen weights.
+
+    Args:
+        denoiser: The split denoiser.
+        alpha_bar: The schedule, (T + 1,).
+        defaults: The model's sampling options.
+        state_normaliser: Of raw states.
+        latent_normaliser: Of raw latents.
+        clip_sample: Bound of z0_hat, in standardised latents; None: unbounded.
+    """
+
+    def __init__(
+        self,
+        denoiser: SplitDenoiser,
+        alpha_bar: NDArray[np.float64],
+        defaults: SamplingConfig,
+        state_normaliser: Normaliser,
+        latent_normaliser: Normaliser,
+        clip_sample: float | None,
+    ) -> None:
+        self._denoiser = denoiser
+        self._alpha_bar = alpha_bar
+        self._defaults = defaults
+        self._state_normaliser = state_normaliser
+        self._latent_normaliser = latent_normaliser
+        self._clip = clip_sample
+
+    def check(self, options: SamplingConfig) -> None:
+        """Raises OptionError for options this model does not take."""
+        resolve_options(options, self._defaults, len(self._alpha_bar) - 1)
+
+    def blocks(
+        self, states: Tensor, candidates: int, options: SamplingConfig, seed: int
+    ) -> Iterator[Tensor]:
+        """Algorithm 1, lines 5-9. See `services.prior.protocol.Sampler`."""
+        resolved = resolve_options(options, self._defaults, len(self._alpha_bar) - 1)
+        steps = plan_steps(resolved, self._alpha_bar)
+        parts = self._denoiser.condition(self._state_normaliser(states))
+        for block, (start, end) in enumerate(block_ranges(len(states) * candidates)):
+            state = torch.arange(start, end, device=states.device) // candidates
+            condition = tuple(part.index_select(0, state) for part in parts)
+            noise = block_generator(seed, block, states.device)
+            latent = self._denoise(condition, end - start, steps, resolved, noise)
+            yield self._latent_normaliser.inverse(latent)
+
+    def _denoise(
+        self,
+        condition: Condition,
+        rows: int,
+        steps: tuple[Step, ...],
+        options: ResolvedOptions,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """One block from noise to z_0, standardised, (rows, Z)."""
+        mean = self._latent_normaliser.mean
+        latent = torch.empty(rows, len(mean), device=mean.device)
+        latent.normal_(generator=generator).mul_(options.temperature)
+        noise = torch.empty_like(latent)
+        before = latent
+        for step in steps:
+            clean = self._predict(latent, condition, step.time, options.guidance)
+            latent.mul_(step.latent).add_(clean, alpha=step.clean)
+            if step.previous:
+                latent.add_(before, alpha=step.previous)
+            scale = step.noise * options.temperature
+            if scale:
+                latent.add_(noise.normal_(generator=generator), alpha=scale)
+            before = clean
+        return latent
+
+    def _predict(self, latent: Tensor, condition: Condition, time: int, guidance: float) -> Tensor:
+        """mu(z, null, t) + w (mu(z, s, t) - mu(z, null, t)) (Algorithm 1 line 7); w = 0 and 1 need
+        one half only.
+        """
+        if guidance == 1:
+            clean = self._denoiser(latent, condition, time)
+        elif guidance == 0:
+            clean = self._denoiser(latent, self._denoiser.null_condition(), time)
+        else:
+            null = self._denoiser(latent, self._denoiser.null_condition(), time)
+            clean = null.lerp_(self._denoiser(latent, condition, time), guidance)
+        return clean if self._clip is None else clean.clamp_(-self._clip, self._clip)

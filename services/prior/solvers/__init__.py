@@ -1,0 +1,20 @@
+"""Solvers of the reverse process: each turns a noise schedule into a plan of linear steps, one loop
+runs them all.
+
+A solver is a pure function of the schedule. Everything that differs between DDPM, DDIM and
+multistep solvers is in the coefficients it returns, so the loop that spends the time
+(`services.prior.diffusion`) knows no solver by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from services.prior.solvers.base import Solver, Step, trailing_timesteps
+from services.prior.solvers.ddpm import ddpm
+
+SOLVERS: Mapping[str, Solver] = MappingProxyType({"ddpm": ddpm})
+"""Every solver by the name requests use."""
+
+__all__ = ["SOLVERS", "Solver", "Step", "ddpm", "trailing_timesteps"]

@@ -1,0 +1,135 @@
+"""The denoiser taken apart for sampling: what depends on the state, on the time and on the latent
+is computed apart.
+
+W [x; s] = W_x x + W_s s exactly, so the state's part of every block is computed once per state and
+call and serves all its candidates and all denoising steps. Time acts by FiLM on a LayerNorm, so the
+two merge into one LayerNorm whose gain and bias are a row of a table, made once per checkpoint.
+Only W_x x and what follows is left for each latent and step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from services.prior.denoiser import Denoiser, ResidualBlock, time_embedding
+
+Condition = tuple[Tensor, ...]
+"""For each block, W_s s + b: shape (N, width), or (width,) for the null condition."""
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """A linear layer with its matrix laid out for `addmm`, (inputs, outputs)."""
+
+    matrix: Tensor
+    bias: Tensor
+
+    @staticmethod
+    def of(layer: nn.Module) -> _Affine | None:
+        if not isinstance(layer, nn.Linear):
+            return None
+        return _Affine(layer.weight.detach().T.contiguous(), layer.bias.detach().clone())
+
+    def __call__(self, values: Tensor) -> Tensor:
+        return torch.addmm(self.bias, values, self.matrix)
+
+
+class _SplitBlock:
+    """One residual block: tables of T rows for time, and the latent's half of the first layer."""
+
+    def __init__(self, block: ResidualBlock, encoded_time: Tensor) -> None:
+        width = block.second.out_features
+        self.shape = (width,)
+        first = block.first.weight.detach()
+        self.state = first[:, width:].T.contiguous()
+        self.state_bias = block.first.bias.detach().clone()
+        self.latent = first[:, :width].T.contiguous()
+        scale, shift = block.film(encoded_time).chunk(2, dim=1)
+        norm = block.first_norm
+        self.gain = (norm.weight * (1 + scale)).contiguous().unbind()
+        self.bias = (norm.bias * (1 + scale) + shift).contiguous().unbind()
+        self.second = _Affine(
+            block.second.weight.detach().T.contiguous(), block.second.bias.detach().clone()
+        )
+        self.norm_gain = block.second_norm.weight.detach().clone()
+        self.norm_bias = block.second_norm.bias.detach().clone()
+
+    def __call__(self, latent: Tensor, condition: Tensor, row: int) -> Tensor:
+        hidden = torch.addmm(condition, latent, self.latent)
+        hidden = functional.layer_norm(hidden, self.shape, self.gain[row], self.bias[row])
+        hidden = self.second(functional.gelu(hidden))
+        return functional.layer_norm(hidden, self.shape, self.norm_gain, self.norm_bias).add_(
+            latent
+        )
+
+
+class SplitDenoiser:
+    """`Denoiser` with frozen weights, equal to it up to rounding.
+
+    Args:
+        denoiser: The trained network; its weights are copied.
+        training_steps: T, the rows of the time table.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, denoiser: Denoiser, training_steps: int) -> None:
+        device = denoiser.last.weight.device
+        times = torch.arange(1, training_steps + 1, device=device)
+        encoded_time = denoiser.encode_time(time_embedding(times, denoiser.time_dim))
+        self._encode_state = denoiser.encode_state
+        self._resize = [_Affine.of(layer) for layer in denoiser.resize]
+        self._blocks = [
+            _SplitBlock(block, encoded_time)
+            for block in denoiser.blocks
+            if isinstance(block, ResidualBlock)
+        ]
+        self._skips = denoiser.skips
+        self._norm = denoiser.last_norm
+        last = denoiser.last
+        self._last = _Affine(last.weight.detach().T.contiguous(), last.bias.detach().clone())
+
+    def condition(self, states: Tensor) -> Condition:
+        """The state's part of every block, once per state and call.
+
+        Args:
+            states: Standardised states, (N, S).
+
+        Returns:
+            W_s s + b of each block, each (N, width).
+        """
+        encoded = self._encode_state(states)
+        return tuple(torch.addmm(block.state_bias, encoded, block.state) for block in self._blocks)
+
+    def null_condition(self) -> Condition:
+        """The part of a nulled state, W_s 0 + b, for any number of rows: each (width,)."""
+        return tuple(block.state_bias for block in self._blocks)
+
+    def __call__(self, latent: Tensor, condition: Condition, time: int) -> Tensor:
+        """Predicts z_0.
+
+        Args:
+            latent: z_t, (R, Z).
+            condition: A row for each latent, or the null condition.
+            time: t, from 1 to T, of all rows.
+
+        Returns:
+            z0_hat, (R, Z).
+        """
+        row = time - 1
+        outputs: list[Tensor] = []
+        for resize, block, part, skip in zip(
+            self._resize, self._blocks, condition, self._skips, strict=True
+        ):
+            if resize is not None:
+                latent = resize(latent)
+            if skip is not None:
+                latent = latent + outputs[skip]
+            latent = block(latent, part, row)
+            outputs.append(latent)
+        norm = self._norm
+        latent = functional.layer_norm(latent, norm.normalized_shape, norm.weight, norm.bias)
+        return self._last(latent)
