@@ -37,9 +37,9 @@ class ServerError(RuntimeError):
 class Server:
     """A synchronous gRPC server with everything a service of ldcq has around its own methods.
 
-    Health (`grpc.health.v1`) is answered per service and for the whole server (""), which is SERVING
-    when every service is. A service starts as NOT_SERVING, `StageService` as SERVING: progress can
-    be watched before there is a model.
+    Health (`grpc.health.v1`) is answered per service and for the whole server (""), which is
+    SERVING when every service is. A service starts as NOT_SERVING, `StageService` as SERVING:
+    progress can be watched before there is a model.
     """
 
     def __init__(

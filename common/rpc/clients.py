@@ -1,0 +1,259 @@
+"""A client of `PriorService` that survives replicas coming and going."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any, Unpack
+
+import grpc
+from ldcq.v1 import prior_pb2, prior_pb2_grpc
+
+from common.config import SamplingConfig
+from common.rpc.channel import connect
+from common.rpc.errors import (
+    CallError,
+    CallInterruptedError,
+    ModelVersionError,
+    PriorUnavailableError,
+)
+from common.rpc.prior import (
+    PriorDescription,
+    PriorityName,
+    SampleArguments,
+    Samples,
+    States,
+    description,
+    sample_request,
+    samples,
+)
+from common.rpc.retry import Backoff, is_transient, status_of
+
+__all__ = ["PriorClient", "PriorDescription", "Samples"]
+
+_LOG = logging.getLogger(__name__)
+_START_HINT = "start it with `ldcq serve prior`, or correct the address"
+
+
+class PriorClient:
+    """Calls a prior service, over all its replicas. Thread-safe.
+
+    A call that fails because a replica is down, restarting or has its queue full is repeated, with
+    growing pauses, for up to `patience` seconds; a request's seed fixes its latents, so a repeated
+    call gives what the lost one would have.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        timeout: float = 60.0,
+        *,
+        patience: float = 60.0,
+        version_patience: float = 5.0,
+        max_in_flight: int = 32,
+    ) -> None:
+        """Opens the channel; nothing is sent yet.
+
+        Args:
+            target: See `common.rpc.channel.connect`.
+            timeout: Deadline of one attempt in seconds, unless the call gives its own.
+            patience: Seconds a call goes on after its first failure before it raises
+                PriorUnavailableError.
+            version_patience: Seconds replicas have to follow each other to the expected model
+                version.
+            max_in_flight: Calls of `sample_async` under way at once; further ones wait here.
+
+        Raises:
+            TargetError: The target is not an address.
+        """
+        self.target = target
+        self._timeout, self._patience = timeout, patience
+        self._version_patience = version_patience
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._calls: set[Any] = set()
+        self._channel = connect(target)
+        self._stub = prior_pb2_grpc.PriorServiceStub(self._channel)
+        self._executor = futures.ThreadPoolExecutor(max_in_flight, thread_name_prefix="prior")
+
+    def describe(self, timeout: float | None = None) -> PriorDescription:
+        """Asks what the prior is; patient like `sample`.
+
+        Raises:
+            PriorUnavailableError: No replica answered within the patience.
+            CallError: The call failed in another way, or the answer makes no sense.
+        """
+        request = prior_pb2.PriorServiceDescribeRequest()
+        reply = self._patiently(self._stub.Describe, request, timeout or self._timeout, None)
+        return description(reply)
+
+    def sample(
+        self,
+        states: States,
+        candidates: int,
+        *,
+        seed: int,
+        options: SamplingConfig | None = None,
+        goals: States | None = None,
+        priority: PriorityName = "learner",
+        expected_version: str | None = None,
+        timeout: float | None = None,
+    ) -> Samples:
+        """Draws latents for every state.
+
+        Args:
+            states: Shape (N, S), in environment units.
+            candidates: n, latents per state.
+            seed: Fixes the latents, with the model version.
+            options: How to sample; None, and fields that are None, leave the choice to the model.
+            goals: Shape (N, G), for a prior with goals.
+            priority: "actor" goes before "learner" where rows wait.
+            expected_version: The only model version whose latents will do.
+            timeout: Deadline of one attempt in seconds; None is the client's.
+
+        Raises:
+            PriorUnavailableError: No replica answered within the patience.
+            ModelVersionError: The service holds another version than `expected_version`.
+            CallInterruptedError: The client was closed meanwhile.
+            CallError: The server refused the request; `code` and the message say why.
+        """
+        request = sample_request(
+            states,
+            candidates,
+            seed=seed,
+            options=options,
+            goals=goals,
+            priority=priority,
+            expected_version=expected_version,
+        )
+        reply = self._patiently(
+            self._stub.Sample, request, timeout or self._timeout, expected_version
+        )
+        if expected_version not in (None, reply.model_version):
+            raise ModelVersionError(
+                f"prior at {self.target}: answered with version {reply.model_version}, "
+                f"expected {expected_version}"
+            )
+        return samples(reply, request)
+
+    def sample_async(
+        self, states: States, candidates: int, **arguments: Unpack[SampleArguments]
+    ) -> futures.Future[Samples]:
+        """Like `sample`, but returns at once; the future raises what `sample` would."""
+        return self._executor.submit(self.sample, states, candidates, **arguments)
+
+    def wait_ready(
+        self,
+        on_wait: Callable[[str], None],
+        stop: threading.Event,
+        *,
+        expected_version: str | None = None,
+        poll: float = 0.5,
+    ) -> PriorDescription:
+        """Waits until the service answers, and with `expected_version` if given, however long it takes.
+
+        Args:
+            on_wait: Told once for each reason what is waited for.
+            stop: Ends the waiting.
+            expected_version: The model version to wait for; None: any.
+            poll: Seconds between attempts.
+
+        Raises:
+            CallInterruptedError: `stop` was set.
+            CallError: The service answers, but is no usable prior.
+        """
+        told = ""
+        while not stop.is_set():
+            message = f"waiting for the prior at {self.target}; {_START_HINT}"
+            try:
+                request = prior_pb2.PriorServiceDescribeRequest()
+                reply = self._call(self._stub.Describe, request, self._timeout)
+                prior = description(reply)
+                if expected_version in (None, prior.model_version):
+                    return prior
+                message = (
+                    f"waiting for the prior at {self.target} to serve version {expected_version}; "
+                    f"it serves {prior.model_version}"
+                )
+            except grpc.RpcError as error:
+                if not is_transient(error):
+                    raise self._failure(error) from error
+            if message != told:
+                on_wait(message)
+                told = message
+            stop.wait(poll)
+        raise CallInterruptedError(f"stopped while waiting for the prior at {self.target}")
+
+    def close(self) -> None:
+        """Cancels what is under way and closes the channel."""
+        self._closed.set()
+        with self._lock:
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._channel.close()
+
+    def __enter__(self) -> PriorClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _patiently(
+        self, method: Any, request: Any, timeout: float, expected_version: str | None
+    ) -> Any:
+        backoff = Backoff(self._patience, self._closed)
+        version_backoff = Backoff(self._version_patience, self._closed)
+        while True:
+            try:
+                return self._call(method, request, timeout)
+            except grpc.RpcError as error:
+                if self._closed.is_set():
+                    raise CallInterruptedError(f"client of {self.target} closed") from error
+                if is_transient(error):
+                    again = backoff.pause()
+                elif expected_version is not None and _is_version_mismatch(error):
+                    again = version_backoff.pause()
+                else:
+                    again = False
+                if not again:
+                    raise self._failure(error, expected_version) from error
+                _LOG.debug("prior at %s: %s, trying again", self.target, status_of(error)[1])
+
+    def _call(self, method: Any, request: Any, timeout: float) -> Any:
+        """One attempt, cancelled when the client is closed."""
+        if self._closed.is_set():
+            raise CallInterruptedError(f"client of {self.target} is closed")
+        call = method.future(request, timeout=timeout)
+        with self._lock:
+            self._calls.add(call)
+        try:
+            return call.result()
+        except grpc.FutureCancelledError as error:
+            raise CallInterruptedError(f"client of {self.target} closed") from error
+        finally:
+            with self._lock:
+                self._calls.discard(call)
+
+    def _failure(self, error: grpc.RpcError, expected_version: str | None = None) -> CallError:
+        code, details = status_of(error)
+        where = f"prior at {self.target}"
+        if is_transient(error):
+            return PriorUnavailableError(
+                f"{where}: no answer for {self._patience:g} s ({code.name}: {details}); "
+                f"{_START_HINT}"
+            )
+        if expected_version is not None and _is_version_mismatch(error):
+            return ModelVersionError(
+                f"{where}: it does not serve version {expected_version} ({details}); "
+                "serve that version, or train again what depends on it"
+            )
+        return CallError(f"{where}: {code.name}: {details}", code)
+
+
+def _is_version_mismatch(error: grpc.RpcError) -> bool:
+    code, details = status_of(error)
+    return code is grpc.StatusCode.FAILED_PRECONDITION and "version" in details.lower()
