@@ -1,4 +1,4 @@
-"""A served model that follows CURRENT: the new one is loaded beside the old, then takes its place."""
+"""A served model that follows CURRENT: the new one is loaded beside the old, then replaces it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,53 @@
+"""Exponential moving average of a module's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar, cast
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+M = TypeVar("M", bound=nn.Module)
+_multi_average: Callable[[float], Any] = get_ema_multi_avg_fn
+
+
+class ExponentialMovingAverage(Generic[M]):
+    """average <- decay * average + (1 - decay) * weights, after every optimiser step.
+
+    The first update copies the weights, so that the random start has no share in the average.
+    Buffers are copied.
+    """
+
+    def __init__(self, module: M, decay: float) -> None:
+        """Starts at the module's weights.
+
+        Args:
+            module: What is trained.
+            decay: In [0, 1); 0 follows the last weights.
+
+        Raises:
+            ValueError: `decay` is out of range.
+        """
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay: got {decay}, expected at least 0 and less than 1")
+        self._source = module
+        self._averaged = AveragedModel(module, multi_avg_fn=_multi_average(decay))
+        self._averaged.requires_grad_(False)
+
+    @property
+    def module(self) -> M:
+        """The average, a module like the source."""
+        return cast(M, self._averaged.module)
+
+    def update(self) -> None:
+        """Takes in the source's current weights."""
+        self._averaged.update_parameters(self._source)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average and the number of updates."""
+        return dict(self._averaged.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
+        self._averaged.load_state_dict(state)
