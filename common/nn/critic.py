@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self, cast
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,8 +22,8 @@ ROWS_AT_ONCE = 16_384
 class QNetwork(nn.Module):
     """One Q-network: linear layers with LayerNorm before each GELU, and a linear output (A.2.3).
 
-    The first layer is evaluated as W [s; z] = W_s s + W_z z, so that the state part costs once per state and not once per
-    candidate.
+    The first layer is evaluated as W [s; z] = W_s s + W_z z, so that the state part costs once per
+    state and not once per candidate.
     """
 
     def __init__(self, state_dim: int, latent_dim: int, hidden: Sequence[int]) -> None:
@@ -121,9 +122,9 @@ class Critic(nn.Module):
         critic.load_state_dict({k: torch.tensor(v) for k, v in artifact.tensors.items()})
         return critic.to(device).eval()
 
-    def details(self) -> Mapping[str, list[int] | float]:
+    def details(self) -> dict[str, JsonValue]:
         """What `from_artifact` needs beside the dimensions and weights."""
-        return {"hidden": list(self.hidden), "reward_scale": self.reward_scale}
+        return {"hidden": [*self.hidden], "reward_scale": self.reward_scale}
 
     def q_values(self, states: Tensor, latents: Tensor) -> Tensor:
         """Q_1 and Q_2 in units of scaled rewards.
@@ -151,11 +152,9 @@ class Critic(nn.Module):
         Returns:
             Values, (N, n).
         """
-        states_at_once = max(1, ROWS_AT_ONCE // max(1, latents.shape[1]))
+        most = max(1, ROWS_AT_ONCE // max(1, latents.shape[1]))
         parts = [
-            self.q_values(some_states, some_latents).amin(dim=0)
-            for some_states, some_latents in zip(
-                states.split(states_at_once), latents.split(states_at_once), strict=True
-            )
+            self.q_values(states[start : start + most], latents[start : start + most]).amin(dim=0)
+            for start in range(0, len(states), most)
         ]
         return torch.cat(parts) / self.reward_scale

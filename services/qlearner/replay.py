@@ -48,8 +48,8 @@ def importance_weights(
     Returns:
         Weights, (B,) float32.
     """
-    weights = (count * probabilities) ** -beta
-    return (weights / weights.max()).astype(np.float32)
+    weights: NDArray[np.float64] = (count * probabilities) ** -beta
+    return (weights / weights.max()).astype(np.float32, copy=False)
 
 
 class PrioritisedReplay:

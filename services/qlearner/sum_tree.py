@@ -1,4 +1,4 @@
-"""A sum tree: draws indices in proportion to priorities, in O(log N) (Schaul et al. 2015, B.2.1)."""
+"""A sum tree: indices drawn in proportion to priorities in O(log N) (Schaul et al. 2015, B.2.1)."""
 
 from __future__ import annotations
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from common.nn.critic import Critic
+from common.nn.critic import Critic, QNetwork
 from common.nn.normaliser import Normaliser
 from common.store import Artifact, Meta
 
@@ -36,7 +36,7 @@ def plain(critic: Critic, state: Tensor, latent: Tensor) -> list[Tensor]:
     z = (latent - critic.latent_normaliser.mean) / critic.latent_normaliser.std
     values = []
     for network in critic.networks:
-        assert isinstance(network.first, nn.Linear)
+        assert isinstance(network, QNetwork)
         x = network.first(torch.cat([s, z]))
         for norm, layer in zip(network.norms, network.layers, strict=True):
             x = layer(functional.gelu(functional.layer_norm(x, x.shape, norm.weight, norm.bias)))
@@ -73,7 +73,7 @@ def test_score_is_the_smaller_value_of_each_candidate_in_units_of_return(
 
 
 def test_gradients_reach_every_parameter(critic: Critic) -> None:
-    critic.q_values(torch.randn(N, S), torch.randn(N, Z)).square().sum().backward()
+    critic.q_values(torch.randn(N, S), torch.randn(N, Z)).square().sum().backward()  # type: ignore[no-untyped-call]
     for name, parameter in critic.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -103,5 +103,5 @@ def _meta(critic: Critic, kind: str) -> Meta:
         spec={},
         parents={},
         dimensions={"state": S, "latent": Z},
-        details=dict(critic.details()),
+        details=critic.details(),
     )

@@ -23,7 +23,7 @@ def test_weights_act_on_single_samples() -> None:
     values = torch.zeros(2, 4, requires_grad=True)
     targets = torch.ones(4)
     weights = torch.tensor([1.0, 0.5, 0.25, 0.0])
-    weighted_td_loss(values, targets, weights).backward()
+    weighted_td_loss(values, targets, weights).backward()  # type: ignore[no-untyped-call]
     assert values.grad is not None
     # d/dQ of w (Q - 1)^2 / 4 at Q = 0: every sample's gradient carries its own weight.
     torch.testing.assert_close(values.grad, (-2 * weights / 4).expand(2, 4))

@@ -1,0 +1,102 @@
+"""Draws the candidates of every next state once, into the store (candidate source `cache`)."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import Config
+from common.rpc.clients import PriorClient, Samples
+from common.rpc.stage import Progress
+from common.store import CandidateCache, LatentTable, Meta, Store, stage_spec
+from services.qlearner.candidates import call_seed, wait_for_samples
+
+LATENTS_PER_CALL = 8192
+"""About how many latents one call draws; with the configuration it fixes which call draws what."""
+
+
+def open_cache(
+    store: Store, config: Config, table: LatentTable, prior_version: str, windows: int
+) -> CandidateCache:
+    """The cache of this prior's candidates at the next states of these windows.
+
+    What decides its content is its identity, so that another run finds what this one has drawn.
+
+    Args:
+        store: Where it lives.
+        config: Seed, windows, cached candidates and sampling.
+        table: The latents whose next states are used.
+        prior_version: The prior.
+        windows: M, windows in the replay.
+
+    Returns:
+        A cache of (M, cached_candidates, Z), perhaps partly or wholly drawn.
+    """
+    critic = config.critic
+    latent_dim = table.latent_mean.shape[1]
+    parents = {"latents": table.version, "prior": prior_version}
+    meta = Meta(
+        kind="candidates",
+        spec=stage_spec(config, "candidates", parents),
+        parents=parents,
+        dimensions={"state": table.state.shape[1], "latent": latent_dim},
+    )
+    return CandidateCache(
+        store,
+        meta,
+        windows,
+        critic.cached_candidates,
+        latent_dim,
+        max(1, LATENTS_PER_CALL // critic.cached_candidates),
+    )
+
+
+def fill_cache(
+    cache: CandidateCache,
+    client: PriorClient,
+    prior_version: str,
+    next_state: NDArray[np.float32],
+    config: Config,
+    progress: Progress,
+    stop: threading.Event,
+) -> None:
+    """Draws what is missing, several calls in flight; what is there is kept.
+
+    Args:
+        cache: Where latents go.
+        client: The prior service.
+        prior_version: The only model version whose latents are accepted.
+        next_state: s_{t+H} of every window, (M, S).
+        config: Cached candidates, calls in flight, sampling and seed.
+        progress: Told the chunks done.
+        stop: Set when the process is asked to end.
+
+    Raises:
+        Stopped: `stop` was set; the chunks drawn so far are in the store.
+        PriorUnavailableError: No replica answered for as long as the client is patient.
+        ModelVersionError: The service holds another model version.
+    """
+    missing = deque(cache.missing())
+    done = cache.chunks - len(missing)
+    calls: deque[tuple[int, Future[Samples]]] = deque()
+    while missing or calls:
+        while missing and len(calls) < config.critic.calls_in_flight:
+            chunk = missing.popleft()
+            call = client.sample_async(
+                next_state[cache.rows_of(chunk)],
+                config.critic.cached_candidates,
+                seed=call_seed(config.seed, "cache", chunk),
+                options=config.critic.sampling,
+                expected_version=prior_version,
+            )
+            calls.append((chunk, call))
+        progress.running(done, cache.chunks, message="drawing candidates")
+        chunk, call = calls.popleft()
+        cache.write(chunk, wait_for_samples(call, stop).latents)
+        done += 1
+    progress.running(done, cache.chunks, message="drawing candidates")
+    cache.complete()

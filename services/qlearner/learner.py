@@ -1,0 +1,163 @@
+"""One update of Algorithm 1: sample, target, temporal-difference step, target networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.config import Config
+from common.nn.critic import Critic
+from common.nn.normaliser import Normaliser
+from common.training import generator
+from services.qlearner.candidates import CandidateSource
+from services.qlearner.losses import weighted_td_loss
+from services.qlearner.replay import PrioritisedReplay, beta_at
+from services.qlearner.targets import bellman_target, clipped_double_q
+from services.qlearner.transitions import Transitions
+
+
+@dataclass(frozen=True)
+class ValidationBatch:
+    """Windows kept from training, with latents drawn once.
+
+    Attributes:
+        transitions: (B, ...).
+        latents: z ~ q(z | tau), (B, Z).
+        candidates: From the prior at s_{t+H}, (B, n, Z).
+    """
+
+    transitions: Transitions
+    latents: Tensor
+    candidates: Tensor
+
+
+def make_critic(transitions: Transitions, config: Config) -> Critic:
+    """A fresh critic, normalised by the training windows; its weights depend on the seed only."""
+    states = transitions.state
+    # Of the mixture of all posteriors, which is what latents are drawn from.
+    latent_std = (
+        transitions.latent_mean.var(0, correction=0) + transitions.latent_std.square().mean(0)
+    ).sqrt()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(config.seed, "critic", "weights").initial_seed())
+        critic = Critic(
+            Normaliser(states.mean(0).cpu(), states.std(0, correction=0).cpu()),
+            Normaliser(transitions.latent_mean.mean(0).cpu(), latent_std.cpu()),
+            config.critic.hidden,
+            config.critic.reward_scale,
+        )
+    return critic.to(states.device)
+
+
+@torch.no_grad()
+def polyak_update(target: nn.Module, online: nn.Module, rate: float) -> None:
+    """For every parameter: target <- (1 - rate) target + rate online (Algorithm 1, line 12)."""
+    for old, new in zip(target.parameters(), online.parameters(), strict=True):
+        old.lerp_(new, rate)
+
+
+class CriticLearner:
+    """Latent Q-learning (section 4.2, Algorithm 1): implements `common.training.Learner`."""
+
+    def __init__(
+        self,
+        config: Config,
+        transitions: Transitions,
+        replay: PrioritisedReplay,
+        source: CandidateSource,
+        validation: ValidationBatch | None = None,
+    ) -> None:
+        """Starts from fresh networks.
+
+        Args:
+            config: Seed and critic section.
+            transitions: The windows in the replay, on the device to train on.
+            replay: Their priorities.
+            source: Gives each update its batch and candidates.
+            validation: What `validate` measures on, if anything.
+        """
+        self.critic = make_critic(transitions, config)
+        self.target = deepcopy(self.critic).requires_grad_(False)
+        self._config = config
+        self._transitions = transitions
+        self._replay = replay
+        self._source = source
+        self._validation = validation
+        self._device = transitions.state.device
+        self._optimiser = torch.optim.Adam(
+            self.critic.parameters(), lr=config.critic.learning_rate, fused=True
+        )
+
+    def update(self, step: int) -> Mapping[str, Tensor | float]:
+        """One iteration of Algorithm 1 (lines 4 to 12).
+
+        Returns:
+            `loss` in units of scaled rewards; mean absolute `td_error`, `q_mean` and `target_mean`
+            in units of discounted return; `beta`.
+        """
+        draw, candidates = self._source.take(step)
+        batch = self._transitions.batch(torch.from_numpy(draw.indices).to(self._device))
+        targets = self._targets(batch, candidates.to(self._device))
+        latents = batch.draw_latents(generator(self._config.seed, "critic", "latents", step))
+        values = self.critic.q_values(batch.state, latents)
+        weights = torch.from_numpy(draw.weights).to(self._device)
+        loss = weighted_td_loss(values, targets, weights)
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        polyak_update(self.target, self.critic, self._config.critic.target_update_rate)
+        td_errors = (values.detach() - targets).abs().mean(dim=0)
+        self._replay.update(draw.indices, td_errors.cpu().numpy())
+        self._source.updated(step)
+        scale = self._config.critic.reward_scale
+        return {
+            "loss": loss.detach(),
+            "td_error": td_errors.mean() / scale,
+            "q_mean": values.detach().mean() / scale,
+            "target_mean": targets.mean() / scale,
+            "beta": beta_at(self._config.critic.replay, step),
+        }
+
+    def validate(self) -> Mapping[str, Tensor | float]:
+        """TD error and mean best value on the validation windows, in units of discounted return."""
+        if self._validation is None:
+            return {}
+        held_out = self._validation
+        with torch.inference_mode():
+            targets = self._targets(held_out.transitions, held_out.candidates)
+            values = self.critic.q_values(held_out.transitions.state, held_out.latents)
+            best = self.critic.score(held_out.transitions.next_state, held_out.candidates).amax(1)
+        scale = self._config.critic.reward_scale
+        return {"td_error": (values - targets).abs().mean() / scale, "max_q": best.mean()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything: both pairs of networks, optimiser, priorities, batches drawn ahead."""
+        return {
+            "critic": self.critic.state_dict(),
+            "target": self.target.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "replay": self._replay.state_dict(),
+            "source": self._source.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from `state_dict`, bit for bit."""
+        self.critic.load_state_dict(state["critic"])
+        self.target.load_state_dict(state["target"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._replay.load_state_dict(state["replay"])
+        self._source.load_state_dict(state["source"])
+
+    def _targets(self, batch: Transitions, candidates: Tensor) -> Tensor:
+        """The targets y of a batch, in units of scaled rewards, (B,)."""
+        with torch.inference_mode():
+            values = clipped_double_q(self.target.q_values(batch.next_state, candidates))
+            reward = batch.reward * self._config.critic.reward_scale
+            targets = bellman_target(reward, batch.discount, values)
+        # A plain tensor again: autograd saves it for the backward pass of the loss.
+        return targets.clone()

@@ -1,0 +1,86 @@
+"""`CriticService`: the learned values over gRPC (section 4.2)."""
+
+from __future__ import annotations
+
+import grpc
+import torch
+from ldcq.v1 import critic_pb2, critic_pb2_grpc
+
+from common.nn.critic import Critic
+from common.rpc.codec import decode, encode
+from common.rpc.errors import InvalidFieldError, NotReadyError
+from common.store import Artifact, Follower
+
+FULL_NAME = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full_name
+
+
+class ServedCritic:
+    """A critic and where it comes from."""
+
+    def __init__(self, artifact: Artifact, device: torch.device | str = "cpu") -> None:
+        self.critic = Critic.from_artifact(artifact, device)
+        self.device = device
+        self.parents = artifact.meta.parents
+
+
+class CriticServicer(critic_pb2_grpc.CriticServiceServicer):
+    """Describe and Score with the critic that a follower holds."""
+
+    def __init__(self, follower: Follower[ServedCritic]) -> None:
+        self._follower = follower
+
+    def Describe(  # noqa: N802
+        self,
+        request: critic_pb2.CriticServiceDescribeRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> critic_pb2.CriticServiceDescribeResponse:
+        """What the critic is.
+
+        Raises:
+            NotReadyError: None has been trained yet.
+        """
+        version, served = self._current()
+        return critic_pb2.CriticServiceDescribeResponse(
+            model_version=version,
+            prior_version=served.parents.get("prior", ""),
+            vae_version=served.parents.get("vae", ""),
+            state_dim=served.critic.state_dim,
+            latent_dim=served.critic.latent_dim,
+        )
+
+    def Score(  # noqa: N802
+        self,
+        request: critic_pb2.CriticServiceScoreRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> critic_pb2.CriticServiceScoreResponse:
+        """Values of every candidate of every state, (N, n), in units of discounted return.
+
+        Raises:
+            InvalidFieldError: States are not (N, S), or latents not (N, n, Z), float32 and finite.
+            NotReadyError: None has been trained yet.
+        """
+        version, served = self._current()
+        critic = served.critic
+        states = decode(request.states, field="states", shape=(None, critic.state_dim))
+        latents = decode(
+            request.latents, field="latents", shape=(len(states), None, critic.latent_dim)
+        )
+        if latents.shape[0] == 0 or latents.shape[1] == 0:
+            raise InvalidFieldError(
+                "latents", f"shape {latents.shape}", "at least one state and one candidate"
+            )
+        with torch.inference_mode():
+            # Copied: a decoded array is a read-only view of the message.
+            values = critic.score(
+                torch.tensor(states, device=served.device),
+                torch.tensor(latents, device=served.device),
+            )
+        return critic_pb2.CriticServiceScoreResponse(
+            values=encode(values.cpu().numpy()), model_version=version
+        )
+
+    def _current(self) -> tuple[str, ServedCritic]:
+        current = self._follower.current()
+        if current is None:
+            raise NotReadyError("no critic has been published yet; made by `ldcq train critic`")
+        return current
