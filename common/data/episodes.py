@@ -1,4 +1,4 @@
-"""Episodes as flat arrays, the spaces they live in, and the checks they pass before anything is learned."""
+"""Episodes as flat arrays, the spaces they live in, and the checks they pass first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Boolean = npt.NDArray[np.bool_]
 
 
 class DataError(ValueError):
-    """Data that cannot be learned from; the message says what was found, where, and what was expected."""
+    """Data that cannot be learned from; the message says what, where, and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Spaces:
 class Episodes:
     """All episodes of a dataset, concatenated.
 
-    Episode i has `lengths[i]` actions from row `offsets[i]` on and one observation more, from row `offsets[i] + i` on.
+    Episode i has `lengths[i]` actions from row `offsets[i]` on and one observation more, from row
+    `offsets[i] + i` on.
 
     Attributes:
         observations: Shape (M + E, S), in the environment's units.
@@ -137,33 +138,29 @@ def join_episodes(
         reference_scores: Returns that score 0 and 100.
 
     Raises:
-        DataError: There are none, an array has the wrong length or shape, a value is not finite, or a discrete action
-            is not one of the space's.
+        DataError: There are none, an array has the wrong length or shape, a value is not finite,
+            or a discrete action is not one of the space's.
     """
     if not parts:
         raise DataError(f"{name}: holds no episodes with at least one step")
     for index, part in enumerate(parts):
         _check_shapes(part, spaces, f"{name}, episode {index}")
-    action_dtype = np.int64 if spaces.discrete_actions else np.float32
-    actions = np.concatenate([part.actions for part in parts])
-    _check_discrete(actions, spaces, parts, name)
-    flat = {
-        "observations": np.concatenate([part.observations for part in parts]).astype(np.float32),
-        "actions": actions.astype(action_dtype),
-        "rewards": np.concatenate([part.rewards for part in parts]).astype(np.float32),
-        "terminations": np.concatenate([part.terminations for part in parts]).astype(np.bool_),
-        "truncations": np.concatenate([part.truncations for part in parts]).astype(np.bool_),
-        "lengths": np.array([len(part.rewards) for part in parts], np.int64),
-    }
-    for field in ("observations", "actions", "rewards"):
-        _check_finite(flat[field], field, flat["lengths"], name)
-    return Episodes(
-        **flat,
-        spaces=spaces,
-        fingerprint=_fingerprint(flat, spaces),
-        name=name,
-        reference_scores=reference_scores,
+    lengths = np.array([len(part.rewards) for part in parts], np.int64)
+    raw_actions = np.concatenate([part.actions for part in parts])
+    if spaces.discrete_actions:
+        _check_discrete(raw_actions, spaces, lengths, name)
+    observations = np.concatenate([part.observations for part in parts]).astype(np.float32)
+    rewards = np.concatenate([part.rewards for part in parts]).astype(np.float32)
+    actions: Float | Integer = (
+        raw_actions.astype(np.int64) if spaces.discrete_actions else raw_actions.astype(np.float32)
     )
+    terminations = np.concatenate([part.terminations for part in parts]).astype(np.bool_)
+    truncations = np.concatenate([part.truncations for part in parts]).astype(np.bool_)
+    _check_finite(observations, "observations", lengths + 1, name)
+    _check_finite(actions, "actions", lengths, name)
+    _check_finite(rewards, "rewards", lengths, name)
+    arrays = (observations, actions, rewards, terminations, truncations, lengths)
+    return Episodes(*arrays, spaces, _fingerprint(arrays, spaces), name, reference_scores)
 
 
 def _check_shapes(part: Episode, spaces: Spaces, where: str) -> None:
@@ -182,32 +179,35 @@ def _check_shapes(part: Episode, spaces: Spaces, where: str) -> None:
 
 
 def _check_discrete(
-    actions: npt.NDArray[np.generic], spaces: Spaces, parts: Sequence[Episode], name: str
+    actions: npt.NDArray[np.generic], spaces: Spaces, lengths: Integer, name: str
 ) -> None:
-    if not spaces.discrete_actions:
-        return
     values = actions.astype(np.float64)[:, 0]
     allowed = np.isin(values, np.arange(spaces.discrete_actions))
     if not allowed.all():
         row = int(np.argmin(allowed))
-        episode, step = _locate(row, np.array([len(part.rewards) for part in parts], np.int64))
+        episode, step = _locate(row, lengths)
         raise DataError(
             f"{name}: actions hold {values[row]:g} at episode {episode}, step {step}; "
             f"expected whole numbers from 0 to {spaces.discrete_actions - 1}"
         )
 
 
-def _check_finite(values: npt.NDArray[np.generic], field: str, lengths: Integer, name: str) -> None:
+def _check_finite(
+    values: npt.NDArray[np.float32] | npt.NDArray[np.int64],
+    field: str,
+    lengths: Integer,
+    name: str,
+) -> None:
+    """Looks for NaN and infinity; `lengths` are the rows of each episode in `values`."""
     finite = np.isfinite(values)
     if finite.all():
         return
     rows = finite if finite.ndim == 1 else finite.all(axis=1)
     row = int(np.argmin(rows))
-    episode, step = _locate(row, lengths + 1 if field == "observations" else lengths)
-    count = int((~rows).sum())
+    episode, step = _locate(row, lengths)
     raise DataError(
         f"{name}: {field} are not finite at episode {episode}, step {step} ({values[row]}); "
-        f"expected finite numbers ({count} such steps in all)"
+        f"expected finite numbers ({int((~rows).sum())} such steps in all)"
     )
 
 
@@ -218,12 +218,11 @@ def _locate(row: int, lengths: Integer) -> tuple[int, int]:
     return episode, row - int(ends[episode] - lengths[episode])
 
 
-def _fingerprint(flat: dict[str, npt.NDArray[np.generic]], spaces: Spaces) -> str:
-    """Digest of everything that is learned from (16 hexadecimal digits); the name is not part of it."""
+def _fingerprint(arrays: Sequence[npt.NDArray[np.generic]], spaces: Spaces) -> str:
+    """Digest of all that is learned from, 16 hexadecimal digits; the name is not part of it."""
     bounds = [spaces.action_low.tolist(), spaces.action_high.tolist(), spaces.discrete_actions]
     digest = hashlib.sha256(json.dumps(bounds).encode())
-    for field in sorted(flat):
-        values = np.ascontiguousarray(flat[field])
-        digest.update(f"{field} {values.dtype.str} {values.shape}".encode())
-        digest.update(values.data)
+    for values in arrays:
+        digest.update(f"{values.dtype.str} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Statistics for normalisation, computed once from the training episodes; they travel inside the models."""
+"""Statistics for normalisation, computed once from the training episodes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Statistics:
 def state_statistics(windows: Windows) -> Statistics:
     """Mean and standard deviation over all states of the training episodes that have windows.
 
-    A constant dimension gets deviation 1: it carries nothing, and dividing by almost nothing would blow up rounding.
+    A constant dimension gets deviation 1: it carries nothing, and dividing by almost nothing would
+    blow up rounding.
 
     Args:
         windows: Which episodes are trained on.

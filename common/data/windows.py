@@ -1,9 +1,10 @@
-"""Windows of H steps as indices into flat episodes: none crosses an episode boundary, nothing is copied H times."""
+"""Windows of H steps as indices into flat episodes: none crosses a boundary, none is a copy."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,13 @@ import numpy.typing as npt
 from common.data.episodes import Boolean, DataError, Episodes, Float, Integer
 
 logger = logging.getLogger(__name__)
-Indices = npt.NDArray[np.integer] | slice
+Indices = npt.NDArray[np.int64] | slice
+Array = TypeVar("Array", Float, Integer, Boolean, npt.NDArray[np.float32] | Integer)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """All windows tau_t = (s_t, a_t, ..., s_{t+H-1}, a_{t+H-1}) of a dataset (section 4.1), one per start.
+    """All windows tau_t = (s_t, a_t, ..., s_{t+H-1}, a_{t+H-1}) of a dataset (section 4.1).
 
     Attributes:
         episodes: Where the values live.
@@ -53,31 +55,39 @@ class Windows:
 
     def states(self, indices: Indices) -> Float:
         """s_t, ..., s_{t+H-1} in the environment's units, shape (B, H, S)."""
-        return self.episodes.observations[self._observation_rows(indices)[:, None] + self._span]
+        rows = self._observation_rows(indices)[:, None] + self._span
+        return _gather(self.episodes.observations, rows)
 
     def first_states(self, indices: Indices) -> Float:
         """s_t, shape (B, S)."""
-        return self.episodes.observations[self._observation_rows(indices)]
+        return _gather(self.episodes.observations, self._observation_rows(indices))
 
     def next_states(self, indices: Indices) -> Float:
         """s_{t+H}, shape (B, S)."""
-        return self.episodes.observations[self._observation_rows(indices) + self.horizon]
+        return _gather(self.episodes.observations, self._observation_rows(indices) + self.horizon)
 
     def actions(self, indices: Indices) -> npt.NDArray[np.float32] | npt.NDArray[np.int64]:
         """a_t, ..., a_{t+H-1}, shape (B, H, A) float32, or (B, H, 1) int64 for discrete actions."""
-        return self.episodes.actions[self.starts[indices][:, None] + self._span]
+        return _gather(self.episodes.actions, self.starts[indices][:, None] + self._span)
 
     def rewards(self, indices: Indices) -> Float:
         """r_t, ..., r_{t+H-1}, shape (B, H)."""
-        return self.episodes.rewards[self.starts[indices][:, None] + self._span]
+        return _gather(self.episodes.rewards, self.starts[indices][:, None] + self._span)
 
     def terminated(self, indices: Indices) -> Boolean:
         """Whether the window ended in a true terminal state, shape (B,); a time limit is none."""
-        return self.episodes.terminations[self.starts[indices] + self.horizon - 1]
+        return _gather(self.episodes.terminations, self.starts[indices] + self.horizon - 1)
 
     def _observation_rows(self, indices: Indices) -> Integer:
         # Every episode before this one holds one observation more than it holds actions.
-        return self.starts[indices] + self.episode[indices]
+        rows: Integer = self.starts[indices] + self.episode[indices]
+        return rows
+
+
+def _gather(values: Array, rows: Integer) -> Array:
+    """Rows of a flat array in one indexing operation."""
+    gathered: Array = values[rows]
+    return gathered
 
 
 def make_windows(
@@ -85,8 +95,8 @@ def make_windows(
 ) -> Windows:
     """Every window of `horizon` steps (stride 1), split into training and validation by episode.
 
-    Windows end at or before a terminal state. At least one episode stays in training; with two or more and a positive
-    fraction at least one is held out.
+    Windows end at or before a terminal state. At least one episode stays in training; with two or
+    more and a positive fraction at least one is held out.
 
     Args:
         episodes: The data.
@@ -122,8 +132,9 @@ def _report_dropped(episodes: Episodes, horizon: int, usable: int) -> None:
     dropped = episodes.count - usable
     if not usable:
         raise DataError(
-            f"{episodes.name}: all {episodes.count} episodes are shorter than the horizon of {horizon} steps "
-            f"(the longest has {int(episodes.lengths.max())}); expected `horizon` to be at most that"
+            f"{episodes.name}: all {episodes.count} episodes are shorter than the horizon of "
+            f"{horizon} steps; the longest has {int(episodes.lengths.max())}: expected `horizon` "
+            "to be at most that"
         )
     if dropped:
         logger.warning(

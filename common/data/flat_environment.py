@@ -1,0 +1,77 @@
+"""An environment whose observations and actions are flat, as the models see them."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from common.data.episodes import DataError, Float
+from common.data.flattening import Flattening
+
+Action = npt.NDArray[np.generic] | int
+
+
+class FlatEnvironment(gymnasium.Wrapper[Float, Action, Any, Any]):
+    """Observations become float32 vectors; flat actions take the shape and type the task wants.
+
+    Attributes:
+        flattening: How observations are flattened.
+    """
+
+    def __init__(self, environment: gymnasium.Env[Any, Any], flattening: Flattening) -> None:
+        """Wraps `environment`."""
+        super().__init__(environment)
+        self.flattening = flattening
+        self.observation_space = gymnasium.spaces.Box(
+            -np.inf, np.inf, (flattening.size,), np.float32
+        )
+        inner = environment.action_space
+        self._inner = inner
+        if isinstance(inner, gymnasium.spaces.Box):
+            self.action_space = gymnasium.spaces.Box(
+                inner.low.reshape(-1).astype(np.float32), inner.high.reshape(-1).astype(np.float32)
+            )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float, dict[str, Any]]:
+        """Starts an episode; the state has shape (S,)."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self.flattening.single(observation), info
+
+    def step(self, action: Action) -> tuple[Float, SupportsFloat, bool, bool, dict[str, Any]]:
+        """One step with an action of shape (A,), or a Discrete one as a number or of shape (1,)."""
+        observation, reward, terminated, truncated, info = self.env.step(self._unflatten(action))
+        return self.flattening.single(observation), reward, terminated, truncated, info
+
+    def _unflatten(self, action: Action) -> Any:
+        if isinstance(self._inner, gymnasium.spaces.Box):
+            return np.asarray(action, self._inner.dtype).reshape(self._inner.shape)
+        return int(np.asarray(action).reshape(()))
+
+
+def make_registered(environment: str, render_mode: str | None) -> gymnasium.Env[Any, Any]:
+    """Makes a registered environment; those of gymnasium-robotics are registered first.
+
+    Args:
+        environment: A Gymnasium id, also `module:id`.
+        render_mode: As everywhere in Gymnasium.
+
+    Raises:
+        DataError: The id is unknown, or what it needs is not installed.
+    """
+    if importlib.util.find_spec("gymnasium_robotics") is not None:
+        import gymnasium_robotics
+
+        gymnasium.register_envs(gymnasium_robotics)
+    try:
+        return gymnasium.make(environment, render_mode=render_mode)
+    except Exception as error:  # whatever the environment's own constructor raises
+        raise DataError(
+            f"evaluation.environment: {environment!r} cannot be made ({error}); expected a "
+            "Gymnasium id whose package is installed"
+        ) from error

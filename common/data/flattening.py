@@ -1,0 +1,164 @@
+"""Observations and actions to flat vectors, the same for datasets and environments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.data.episodes import DataError, Float, Spaces
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One array of an observation: path of keys, flat size, and its values if it is Discrete."""
+
+    path: tuple[str, ...]
+    size: int
+    discrete: bool = False
+    start: int = 0
+
+    @property
+    def name(self) -> str:
+        """The keys joined by dots; empty for an observation that is no dictionary."""
+        return ".".join(self.path)
+
+
+@dataclass(frozen=True)
+class Flattening:
+    """How observations become float32 vectors: leaves concatenated, Discrete ones as one-hot."""
+
+    leaves: tuple[Leaf, ...]
+
+    @property
+    def size(self) -> int:
+        """S."""
+        return sum(leaf.size for leaf in self.leaves)
+
+    def offset(self, name: str) -> int | None:
+        """Where the leaf of that name starts in the flat vector; None if it is not in it."""
+        offset = 0
+        for leaf in self.leaves:
+            if leaf.name == name:
+                return offset
+            offset += leaf.size
+        return None
+
+    def __call__(self, observations: Any) -> Float:
+        """Flattens n observations, an array or a dictionary of leading axis n, to (n, S)."""
+        columns = []
+        for leaf in self.leaves:
+            values = observations
+            for key in leaf.path:
+                values = values[key]
+            array = np.asarray(values)
+            if leaf.discrete:
+                choices = np.arange(leaf.start, leaf.start + leaf.size)
+                columns.append((array.reshape(-1, 1) == choices).astype(np.float32))
+            else:
+                columns.append(array.reshape(len(array), leaf.size).astype(np.float32))
+        return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
+
+    def single(self, observation: Any) -> Float:
+        """Flattens one observation, shape (S,)."""
+        state: Float = self(_add_axis(observation))[0]
+        return state
+
+
+def flattening(space: gymnasium.Space[Any], keys: Sequence[str] | None, name: str) -> Flattening:
+    """How observations of `space` are flattened.
+
+    Args:
+        space: A Box of any rank, a Discrete, or a (nested) Dict of them.
+        keys: Keys of a Dict to concatenate, in this order; nested ones joined by dots, or a whole
+            branch; None: all, sorted by name.
+        name: Of the dataset or environment, for messages.
+
+    Raises:
+        DataError: A key is unknown, keys are given for no Dict, or a space is of another kind.
+    """
+    import gymnasium
+
+    if not isinstance(space, gymnasium.spaces.Dict):
+        if keys is not None:
+            raise DataError(
+                f"data.observation_keys: {list(keys)} given, but the observations of {name} are no "
+                f"dictionary ({space}); leave it out"
+            )
+        return Flattening((_leaf((), space, name),))
+    found = sorted(_leaves((), space, name), key=lambda leaf: leaf.name)
+    if keys is None:
+        return Flattening(tuple(found))
+    if not keys:
+        raise DataError(f"data.observation_keys: empty, expected some of {_names(found)}")
+    chosen: list[Leaf] = []
+    for key in keys:
+        matching = [leaf for leaf in found if f"{leaf.name}.".startswith(f"{key}.")]
+        if not matching:
+            raise DataError(
+                f"data.observation_keys: {name} has no {key!r}; expected some of {_names(found)}"
+            )
+        chosen += matching
+    return Flattening(tuple(chosen))
+
+
+def flat_spaces(state_dim: int, space: gymnasium.Space[Any], name: str) -> Spaces:
+    """The flat spaces of a task with actions of `space`.
+
+    Raises:
+        DataError: Actions are neither a Box nor a Discrete that counts from 0.
+    """
+    import gymnasium
+
+    if isinstance(space, gymnasium.spaces.Discrete) and int(space.start) == 0:
+        return Spaces.discrete(state_dim, int(space.n))
+    if isinstance(space, gymnasium.spaces.Box):
+        return Spaces.box(state_dim, space.low, space.high)
+    raise DataError(
+        f"{name}: actions are {space}; expected a Box, or a Discrete that counts from 0"
+    )
+
+
+def flat_actions(actions: npt.ArrayLike, spaces: Spaces) -> npt.NDArray[np.generic]:
+    """Actions with leading axis n as rows, shape (n, A)."""
+    array = np.asarray(actions)
+    return array.reshape(len(array), -1 if len(array) else spaces.action_dim)
+
+
+def _leaves(path: tuple[str, ...], space: gymnasium.Space[Any], name: str) -> list[Leaf]:
+    import gymnasium
+
+    if isinstance(space, gymnasium.spaces.Dict):
+        return [
+            leaf
+            for key, child in space.spaces.items()
+            for leaf in _leaves((*path, str(key)), child, name)
+        ]
+    return [_leaf(path, space, name)]
+
+
+def _leaf(path: tuple[str, ...], space: gymnasium.Space[Any], name: str) -> Leaf:
+    import gymnasium
+
+    if isinstance(space, gymnasium.spaces.Box):
+        return Leaf(path, int(np.prod(space.shape)))
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return Leaf(path, int(space.n), discrete=True, start=int(space.start))
+    where = f"observation {'.'.join(path)!r}" if path else "observations"
+    raise DataError(f"{name}: {where} are {space}; expected Box, Discrete, or a Dict of them")
+
+
+def _names(leaves: Sequence[Leaf]) -> str:
+    return ", ".join(leaf.name for leaf in leaves)
+
+
+def _add_axis(observation: Any) -> Any:
+    if isinstance(observation, Mapping):
+        return {key: _add_axis(value) for key, value in observation.items()}
+    return np.asarray(observation)[None]

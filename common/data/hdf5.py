@@ -1,0 +1,127 @@
+"""D4RL's HDF5 files: flat arrays of steps, cut into episodes by `terminals` and `timeouts`."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.data.episodes import DataError, Episode, Episodes, Spaces, join_episodes
+from common.data.flattening import flat_actions
+
+logger = logging.getLogger(__name__)
+SUFFIXES = (".hdf5", ".h5")
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+
+
+@dataclass(frozen=True)
+class Hdf5File:
+    """A D4RL file.
+
+    Such files hold one observation per action. The observation after an episode's last action comes
+    from `next_observations` where the file has it. Where it has not, an episode that was cut loses
+    its last action, so that every action that is kept has a real next observation; an episode that
+    terminated keeps it, and its last observation is repeated (nothing is bootstrapped from there).
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    @property
+    def reference_scores(self) -> None:
+        """The files record none."""
+        return None
+
+    @cached_property
+    def spaces(self) -> Spaces:
+        """Read off the arrays.
+
+        Box actions are bounded by [-1, 1], as everywhere in D4RL, or by the data where it goes
+        beyond.
+        """
+        arrays = self._arrays
+        observations, actions = arrays["observations"], arrays["actions"]
+        state_dim = int(np.prod(observations.shape[1:]))
+        if np.issubdtype(actions.dtype, np.integer):
+            return Spaces.discrete(state_dim, int(actions.max()) + 1)
+        rows = actions.reshape(len(actions), -1)
+        low, high = rows.min(axis=0), rows.max(axis=0)
+        return Spaces.box(state_dim, np.fmin(low, -1.0), np.fmax(high, 1.0))
+
+    def read(self) -> Episodes:
+        """All episodes.
+
+        Raises:
+            DataError: An array is missing or of another length, or a value is not finite.
+        """
+        arrays = self._arrays
+        rows = len(arrays["rewards"])
+        terminals = np.asarray(arrays["terminals"]).astype(np.bool_).reshape(rows)
+        timeouts = np.asarray(arrays.get("timeouts", np.zeros(rows))).astype(np.bool_).reshape(rows)
+        ends = np.flatnonzero(terminals | timeouts) + 1
+        bounds = np.unique(np.concatenate([[0], ends, [rows]]))
+        parts = [
+            self._episode(int(start), int(end), bool(terminals[end - 1]))
+            for start, end in pairwise(bounds)
+        ]
+        kept = [part for part in parts if len(part.rewards)]
+        if len(kept) < len(parts):
+            logger.warning(
+                "%s: %d episodes of a single step dropped", self.name, len(parts) - len(kept)
+            )
+        return join_episodes(kept, self.spaces, self.name)
+
+    def _episode(self, start: int, end: int, terminated: bool) -> Episode:
+        arrays = self._arrays
+        observations = arrays["observations"][start:end].reshape(end - start, -1)
+        if "next_observations" in arrays:
+            last = arrays["next_observations"][end - 1].reshape(1, -1)
+            observations = np.concatenate([observations, last])
+        elif terminated:
+            observations = np.concatenate([observations, observations[-1:]])
+        steps = len(observations) - 1
+        terminations, truncations = np.zeros((2, steps), np.bool_)
+        (terminations if terminated else truncations)[-1:] = True
+        return Episode(
+            observations,
+            flat_actions(arrays["actions"][start : start + steps], self.spaces),
+            np.asarray(arrays["rewards"][start : start + steps]).reshape(steps),
+            terminations,
+            truncations,
+        )
+
+    @cached_property
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        import h5py
+
+        try:
+            with h5py.File(self.path, "r") as file:
+                missing = [key for key in REQUIRED if key not in file]
+                if missing:
+                    raise DataError(
+                        f"{self.name}: no {', '.join(missing)}; expected D4RL's arrays "
+                        f"{', '.join(REQUIRED)} (and timeouts), found {', '.join(file) or 'none'}"
+                    )
+                wanted = [*REQUIRED, "timeouts", "next_observations"]
+                arrays = {key: np.asarray(file[key][()]) for key in wanted if key in file}
+        except OSError as error:
+            raise DataError(f"{self.name}: not a readable HDF5 file ({error})") from error
+        rows = len(arrays["observations"])
+        for key, values in arrays.items():
+            if len(values) != rows:
+                raise DataError(
+                    f"{self.name}: {key} have {len(values)} rows, expected {rows} as observations"
+                )
+        if not rows:
+            raise DataError(f"{self.name}: holds no steps")
+        return arrays

@@ -1,0 +1,95 @@
+"""From a configuration to episodes: finds, downloads or generates the dataset, and reads it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from common.config import DataConfig
+from common.data.episodes import DataError, Episodes
+from common.data.hdf5 import SUFFIXES, Hdf5File
+from common.data.minari import MinariDataset, dataset_path, download, unknown_dataset
+
+logger = logging.getLogger(__name__)
+GENERATOR = "ldcq_generator"
+"""Metadata key under which a generated dataset records how it was made."""
+
+
+def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5File:
+    """Finds the dataset without reading its episodes; downloads it if `config.download` says so.
+
+    Args:
+        config: Which dataset.
+        store_root: Generated datasets are in its folder `datasets`.
+
+    Raises:
+        DataError: It is not on this machine, or the download failed.
+    """
+    if config.dataset.endswith(SUFFIXES):
+        path = Path(config.dataset).expanduser()
+        if not path.is_file():
+            raise DataError(f"data.dataset: no file {path}; expected a D4RL HDF5 file")
+        return Hdf5File(path)
+    folder = dataset_path(store_root, config.dataset)
+    if folder is None and config.download:
+        logger.info("downloading %s", config.dataset)
+        download(config.dataset)
+        folder = dataset_path(store_root, config.dataset)
+    if folder is None:
+        raise unknown_dataset(store_root, config.dataset)
+    return MinariDataset(folder, config.observation_keys)
+
+
+def load_episodes(config: DataConfig, store_root: Path) -> Episodes:
+    """Reads and checks all episodes.
+
+    Args:
+        config: Which dataset, and which keys of its observations.
+        store_root: Generated datasets are in its folder `datasets`.
+
+    Raises:
+        DataError: It is not on this machine, cannot be read, or holds values that are not finite.
+    """
+    episodes = open_dataset(config, store_root).read()
+    logger.info(
+        "%s: %d episodes, %d steps, %s",
+        episodes.name,
+        episodes.count,
+        len(episodes.rewards),
+        episodes.spaces.describe(),
+    )
+    return episodes
+
+
+def ensure_dataset(
+    config: DataConfig, store_root: Path, on_progress: Callable[[int, int], None]
+) -> bool:
+    """Generates the dataset if the configuration says how and it is not on this machine.
+
+    Args:
+        config: `generate` says how.
+        store_root: It is written to its folder `datasets`.
+        on_progress: Called now and then with the steps made and the steps wanted.
+
+    Returns:
+        Whether it was generated now.
+
+    Raises:
+        DataError: A dataset of that id was generated in another way, or the simulator is missing.
+    """
+    if config.generate is None:
+        return False
+    folder = dataset_path(store_root, config.dataset)
+    wanted = config.generate.model_dump(mode="json")
+    if folder is not None:
+        made = MinariDataset(folder).metadata.get(GENERATOR)
+        if made is not None and made != wanted:
+            raise DataError(
+                f"data.generate: {config.dataset} in {folder} was generated with {made}, expected "
+                f"{wanted}; choose another data.dataset, or delete that folder"
+            )
+        return False
+    from common.data.pointmaze import write_pointmaze  # needs the simulator
+
+    return write_pointmaze(config.generate, config.dataset, store_root, on_progress)

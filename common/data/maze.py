@@ -1,0 +1,102 @@
+"""The mazes of D4RL's maze2d: free cells, coordinates, goals, shortest paths. NumPy only."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+MazeName = Literal["umaze", "medium", "large"]
+Cell = tuple[int, int]
+Point = npt.NDArray[np.float64]
+LAYOUTS: dict[str, str] = {
+    "umaze": "##### #...# ###.# #...# #####",
+    "medium": "######## #..##..# #..#...# ##...### #..#...# #.#..#.# #...#..# ########",
+    "large": (
+        "############ #....#.....# #.##.#.#.#.# #......#...# #.####.###.# "
+        "#..#.#.....# ##.#.#.#.### #..#...#...# ############"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Maze:
+    """One maze on cells of 1 m by 1 m, centred on the origin.
+
+    x grows with the column, y falls with the row.
+
+    Attributes:
+        name: D4RL's name.
+        goal_cell: Row and column of D4RL's evaluation goal.
+        max_episode_steps: D4RL's length of an evaluation episode.
+        reference_scores: D4RL's returns that score 0 (random) and 100 (its planner).
+    """
+
+    name: MazeName
+    goal_cell: Cell
+    max_episode_steps: int
+    reference_scores: tuple[float, float]
+
+    @cached_property
+    def walls(self) -> npt.NDArray[np.bool_]:
+        """Where cells are walls, shape (rows, columns)."""
+        return np.array([[cell == "#" for cell in row] for row in LAYOUTS[self.name].split()])
+
+    @cached_property
+    def free_cells(self) -> list[Cell]:
+        """Cells that are no walls, row by row."""
+        return [(int(row), int(column)) for row, column in np.argwhere(~self.walls)]
+
+    def centre(self, cell: Cell) -> Point:
+        """Position of a cell's centre in metres, shape (2,)."""
+        rows, columns = self.walls.shape
+        return np.array([cell[1] + 0.5 - columns / 2, rows / 2 - cell[0] - 0.5])
+
+    def cell(self, position: Point) -> Cell:
+        """The cell that holds a position."""
+        rows, columns = self.walls.shape
+        return int(np.floor(rows / 2 - position[1])), int(np.floor(position[0] + columns / 2))
+
+    def path(self, start: Cell, goal: Cell) -> list[Cell]:
+        """A shortest path over free neighbouring cells, without `start`, up to and with `goal`.
+
+        Breadth-first search gives the greedy paths of D4RL's value iteration over cells.
+        """
+        steps = self._distances(goal)
+        path, cell = [], start
+        while cell != goal:
+            cell = min(self._neighbours(cell), key=lambda neighbour: steps[neighbour])
+            path.append(cell)
+        return path
+
+    def _distances(self, goal: Cell) -> dict[Cell, int]:
+        distances, queue = {goal: 0}, deque([goal])
+        while queue:
+            cell = queue.popleft()
+            for neighbour in self._neighbours(cell):
+                if neighbour not in distances:
+                    distances[neighbour] = distances[cell] + 1
+                    queue.append(neighbour)
+        return distances
+
+    def _neighbours(self, cell: Cell) -> list[Cell]:
+        row, column = cell
+        around = ((row, column + 1), (row, column - 1), (row + 1, column), (row - 1, column))
+        return [neighbour for neighbour in around if not self.walls[neighbour]]
+
+
+MAZES: dict[str, Maze] = {
+    "umaze": Maze("umaze", (1, 1), 300, (23.85, 161.86)),
+    "medium": Maze("medium", (6, 6), 600, (13.13, 277.39)),
+    "large": Maze("large", (7, 9), 800, (6.7, 273.99)),
+}
+GOAL_RADIUS = 0.5
+"""Distance from the goal, in metres, up to which D4RL gives reward 1."""
+POSITION_NOISE = 0.1
+"""Half width of the uniform noise on start positions, navigation goals and waypoints, in metres."""
+START_SPEED = 0.1
+"""Standard deviation of the start velocity, in metres per second."""

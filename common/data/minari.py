@@ -1,0 +1,179 @@
+"""Minari datasets on this machine: where they are, what they say of themselves, episodes."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from common.data.episodes import DataError, Episode, Episodes, Spaces, join_episodes
+from common.data.flattening import Flattening, flat_actions, flat_spaces, flattening
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+def roots(store_root: Path) -> tuple[Path, ...]:
+    """Where datasets are looked for: the store's own, then Minari's (MINARI_DATASETS_PATH)."""
+    return store_root / "datasets", minari_root()
+
+
+def minari_root() -> Path:
+    """Minari's folder of datasets; unlike Minari's own function it creates nothing."""
+    given = os.environ.get("MINARI_DATASETS_PATH")
+    return Path(given) if given else Path.home() / ".minari" / "datasets"
+
+
+def dataset_path(store_root: Path, dataset: str) -> Path | None:
+    """The folder of a dataset on this machine, None if there is none."""
+    for root in roots(store_root):
+        if (root / dataset / "data" / "metadata.json").is_file():
+            return root / dataset
+    return None
+
+
+def local_datasets(store_root: Path) -> dict[str, Path]:
+    """Ids and folders of all datasets on this machine, sorted."""
+    found: dict[str, Path] = {}
+    for root in roots(store_root):
+        for metadata in sorted(root.glob("**/data/metadata.json")):
+            folder = metadata.parent.parent
+            parts = folder.relative_to(root).parts
+            if not any(part.startswith(".") for part in parts):  # still being written
+                found.setdefault("/".join(parts), folder)
+    return dict(sorted(found.items()))
+
+
+def download(dataset: str) -> None:
+    """Fetches a dataset into Minari's folder.
+
+    Raises:
+        DataError: There is no such dataset, or no connection.
+    """
+    import minari
+
+    try:
+        minari.download_dataset(dataset)
+    except Exception as error:  # whatever the remote storage's client raises
+        raise DataError(
+            f"data.dataset: {dataset!r} could not be downloaded: {error}; check the name and the "
+            f"connection, or put the dataset under {minari_root()}"
+        ) from error
+
+
+def unknown_dataset(store_root: Path, dataset: str) -> DataError:
+    """The error that says which datasets there are and how to get another."""
+    known = list(local_datasets(store_root))
+    close = difflib.get_close_matches(dataset, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    places = " and ".join(str(root) for root in roots(store_root))
+    return DataError(
+        f"data.dataset: no {dataset!r} on this machine. {hint}Found {', '.join(known) or 'none'} "
+        f"(in {places}). Set data.download=true to fetch it from Minari, data.generate to make it, "
+        f"or run `ldcq data pointmaze`; a D4RL file is given by its path"
+    )
+
+
+@dataclass(frozen=True)
+class MinariDataset:
+    """A Minari dataset in a folder.
+
+    Attributes:
+        folder: It holds `data/metadata.json`.
+        observation_keys: Keys of dictionary observations to concatenate; None: all, sorted.
+    """
+
+    folder: Path
+    observation_keys: tuple[str, ...] | None = None
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the dataset says of itself, as in its JSON file.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        path = self.folder / "data" / "metadata.json"
+        try:
+            loaded = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not a Minari dataset's metadata ({error})") from error
+        return dict(loaded)
+
+    @property
+    def name(self) -> str:
+        """The dataset's id."""
+        return str(self.metadata.get("dataset_id", self.folder.name))
+
+    @property
+    def reference_scores(self) -> tuple[float, float] | None:
+        """Returns that score 0 and 100, if recorded."""
+        low, high = self.metadata.get("ref_min_score"), self.metadata.get("ref_max_score")
+        return None if low is None or high is None else (float(low), float(high))
+
+    @cached_property
+    def flattening(self) -> Flattening:
+        """How its observations become states."""
+        return flattening(self._dataset.observation_space, self.observation_keys, self.name)
+
+    @cached_property
+    def spaces(self) -> Spaces:
+        """Of its flattened states and actions."""
+        return flat_spaces(self.flattening.size, self._dataset.action_space, self.name)
+
+    def make_environment(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+        """The environment recorded for evaluation, or that of the data if there is no other.
+
+        Raises:
+            DataError: None is recorded, or what it needs is not installed.
+        """
+        try:
+            environment: gymnasium.Env[Any, Any] = self._dataset.recover_environment(
+                eval_env=True, render_mode=render_mode
+            )
+        except Exception as error:  # whatever the environment's own constructor raises
+            raise DataError(
+                f"{self.name}: its evaluation environment cannot be made ({error}); install "
+                "what it needs, or set evaluation.environment"
+            ) from error
+        return environment
+
+    def read(self) -> Episodes:
+        """All episodes.
+
+        Raises:
+            DataError: The files cannot be read, an array does not fit its episode, or a value is
+                not finite.
+        """
+        try:
+            parts = list(self._parts())
+        except (OSError, KeyError) as error:
+            raise DataError(f"{self.folder}: cannot be read ({error})") from error
+        return join_episodes(parts, self.spaces, self.name, self.reference_scores)
+
+    def _parts(self) -> Iterator[Episode]:
+        for episode in self._dataset.iterate_episodes():
+            if len(episode.rewards):
+                yield Episode(
+                    self.flattening(episode.observations),
+                    flat_actions(episode.actions, self.spaces),
+                    np.asarray(episode.rewards).reshape(len(episode.rewards)),
+                    np.asarray(episode.terminations),
+                    np.asarray(episode.truncations),
+                )
+
+    @cached_property
+    def _dataset(self) -> Any:
+        import minari
+
+        try:
+            return minari.MinariDataset(self.folder / "data")
+        except (OSError, ValueError, KeyError, AssertionError) as error:
+            raise DataError(f"{self.name}: cannot be opened in {self.folder} ({error})") from error

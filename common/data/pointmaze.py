@@ -1,0 +1,248 @@
+"""Generated data: D4RL's waypoint controller in PointMaze, written as a Minari dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.config import PointMazeConfig
+from common.data.episodes import DataError
+from common.data.loading import GENERATOR
+from common.data.maze import GOAL_RADIUS, MAZES, POSITION_NOISE, START_SPEED, Maze, Point
+from common.data.minari_writing import EpisodeArrays, write_minari
+
+if TYPE_CHECKING:
+    from common.data.pointmaze_env import FixedGoalPointMaze
+
+GAIN, DAMPING = 10.0, 1.0
+"""Of the controller, D4RL's: a = clip(10 (waypoint - position) - velocity + noise, -1, 1)."""
+WAYPOINT_RADIUS = 0.1
+"""Distance in metres at which the next waypoint is taken, D4RL's."""
+MAX_SPEED = 5.0
+"""PointMaze limits the velocity to this before every step, in metres per second."""
+REPORT_EVERY = 2000
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One continuous trajectory of M steps.
+
+    Attributes:
+        states: Position and velocity, shape (M + 1, 4).
+        actions: Clipped, shape (M, 2).
+        goals: The navigation goal that was steered to, shape (M, 2).
+        cuts: Whether the navigation goal was reached or given up after the step, shape (M,).
+    """
+
+    states: npt.NDArray[np.float64]
+    actions: npt.NDArray[np.float32]
+    goals: npt.NDArray[np.float64]
+    cuts: npt.NDArray[np.bool_]
+
+
+class WaypointController:
+    """D4RL's: steers from cell to cell along a shortest path to a navigation goal."""
+
+    def __init__(self, maze: Maze, noise: float, random: np.random.Generator) -> None:
+        """Args:
+        maze: Where.
+        noise: Standard deviation of the noise on actions.
+        random: Source of goals, jitter and noise.
+        """
+        self._maze, self._noise, self._random = maze, noise, random
+        self._waypoints: list[Point] = []
+        self.goal: Point = np.zeros(2)
+
+    def choose_goal(self, position: Point) -> None:
+        """Draws a goal uniformly over the free cells, with a jittered waypoint per cell."""
+        cells = self._maze.free_cells
+        target = cells[int(self._random.integers(len(cells)))]
+        self.set_goal(position, self._maze.centre(target) + self._jitter())
+
+    def set_goal(self, position: Point, goal: Point, jitter: bool = True) -> None:
+        """Plans the waypoints to a given goal; the last is the goal itself."""
+        path = self._maze.path(self._maze.cell(position), self._maze.cell(goal))
+        between = [self._maze.centre(cell) for cell in path[:-1]]
+        self._waypoints = [
+            *(waypoint + self._jitter() if jitter else waypoint for waypoint in between),
+            goal,
+        ]
+        self.goal = goal
+
+    def reached(self, position: Point) -> bool:
+        """Takes the next waypoint when this one is near; whether the last, the goal, is near."""
+        near = _distance(self._waypoints[0], position) < WAYPOINT_RADIUS
+        if near and len(self._waypoints) > 1:
+            del self._waypoints[0]
+            return False
+        return near
+
+    def act(self, position: Point, velocity: Point) -> npt.NDArray[np.float32]:
+        """The action towards the current waypoint, in [-1, 1], shape (2,)."""
+        action = GAIN * (self._waypoints[0] - position) - DAMPING * velocity
+        if self._noise:
+            action = action + self._noise * self._random.standard_normal(2)
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+    def _jitter(self) -> Point:
+        return self._random.uniform(-POSITION_NOISE, POSITION_NOISE, 2)
+
+
+class FastPointMaze:
+    """The simulation of a PointMaze stepped without the environment around it; equal bit for bit."""
+
+    def __init__(self, environment: FixedGoalPointMaze) -> None:
+        """Takes over the model and data of `environment`."""
+        import mujoco
+
+        self._mujoco = mujoco
+        self._model, self._data = environment.model, environment.data
+
+    @property
+    def state(self) -> npt.NDArray[np.float64]:
+        """Position and velocity, shape (4,)."""
+        return np.concatenate([self._data.qpos, self._data.qvel])
+
+    def set_state(self, position: Point, velocity: Point) -> None:
+        """Puts the ball there."""
+        self._data.qpos[:] = position
+        self._data.qvel[:] = velocity
+        self._mujoco.mj_forward(self._model, self._data)
+
+    def step(self, action: npt.NDArray[np.float32]) -> None:
+        """One step of 0.01 s."""
+        np.clip(self._data.qvel, -MAX_SPEED, MAX_SPEED, out=self._data.qvel)
+        self._data.ctrl[:] = action
+        # PointMaze calls mj_forward here as well; mj_step does the same computation again.
+        self._mujoco.mj_step(self._model, self._data)
+
+
+def generate(
+    config: PointMazeConfig, on_progress: Callable[[int, int], None] = lambda _done, _all: None
+) -> Trajectory:
+    """One continuous trajectory of D4RL's waypoint controller; a function of `config` alone.
+
+    Args:
+        config: Which maze, how many steps, how much noise, which seed.
+        on_progress: Called now and then with the steps made and the steps wanted.
+
+    Raises:
+        DataError: The simulator is not installed.
+    """
+    maze, simulation = MAZES[config.maze], FastPointMaze(_environment(config.maze))
+    random = np.random.default_rng(config.seed)
+    start = maze.free_cells[int(random.integers(len(maze.free_cells)))]
+    noise = random.uniform(-POSITION_NOISE, POSITION_NOISE, 2)
+    simulation.set_state(maze.centre(start) + noise, START_SPEED * random.standard_normal(2))
+    controller = WaypointController(maze, config.noise, random)
+    controller.choose_goal(simulation.state[:2])
+    states = np.empty((config.steps + 1, 4))
+    actions = np.empty((config.steps, 2), np.float32)
+    goals, cuts = np.empty((config.steps, 2)), np.zeros(config.steps, np.bool_)
+    states[0], since = simulation.state, 0
+    for step in range(config.steps):
+        state = states[step]
+        actions[step], goals[step] = controller.act(state[:2], state[2:]), controller.goal
+        simulation.step(actions[step])
+        states[step + 1], since = simulation.state, since + 1
+        if controller.reached(states[step + 1, :2]) or since == maze.max_episode_steps:
+            cuts[step], since = True, 0
+            controller.choose_goal(states[step + 1, :2])
+        if (step + 1) % REPORT_EVERY == 0 or step + 1 == config.steps:
+            on_progress(step + 1, config.steps)
+    return Trajectory(states, actions, goals, cuts)
+
+
+def write_pointmaze(
+    config: PointMazeConfig,
+    dataset: str,
+    store_root: Path,
+    on_progress: Callable[[int, int], None],
+) -> bool:
+    """Generates a dataset and writes it to the store's folder `datasets`.
+
+    Rewards are relative to D4RL's fixed evaluation goal, whatever the navigation goal was, and so
+    is `desired_goal`; the navigation goal is kept as `infos/navigation_goal`. An episode is a
+    stretch to one navigation goal; nothing terminates.
+
+    Args:
+        config: What to generate.
+        dataset: Minari id to write it under.
+        store_root: The store.
+        on_progress: Called now and then with the steps made and the steps wanted.
+
+    Returns:
+        True, or False if another process wrote it meanwhile.
+
+    Raises:
+        DataError: The simulator is not installed, or the id is not a valid one.
+    """
+    maze = MAZES[config.maze]
+    environment = _environment(config.maze)
+    from common.data.pointmaze_env import evaluation_spec
+
+    metadata: dict[str, Any] = {
+        GENERATOR: config.model_dump(mode="json"),
+        "algorithm_name": "waypoint controller",
+        "description": f"D4RL's waypoint controller in PointMaze ({config.maze}).",
+        "ref_min_score": maze.reference_scores[0],
+        "ref_max_score": maze.reference_scores[1],
+    }
+    trajectory = generate(config, on_progress)
+    return write_minari(
+        store_root / "datasets",
+        dataset,
+        _episodes(trajectory, maze),
+        observation_space=environment.observation_space,
+        action_space=environment.action_space,
+        evaluation_spec=evaluation_spec(config.maze),
+        metadata=metadata,
+    )
+
+
+def _episodes(trajectory: Trajectory, maze: Maze) -> list[EpisodeArrays]:
+    goal = maze.centre(maze.goal_cell)
+    positions = trajectory.states[:, :2]
+    # A step is rewarded for where it ends, as the environment does.
+    rewards = (np.linalg.norm(positions[1:] - goal, axis=1) <= GOAL_RADIUS).astype(np.float64)
+    ends = np.unique([*(np.flatnonzero(trajectory.cuts) + 1), len(rewards)])
+    episodes = []
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        span, steps = slice(start, end + 1), int(end - start)
+        truncations = np.zeros(steps, np.bool_)
+        truncations[-1] = True
+        goals = trajectory.goals[start:end]
+        episodes.append(
+            EpisodeArrays(
+                observations={
+                    "observation": trajectory.states[span],
+                    "achieved_goal": positions[span],
+                    "desired_goal": np.tile(goal, (steps + 1, 1)),
+                },
+                actions=trajectory.actions[start:end],
+                rewards=rewards[start:end],
+                terminations=np.zeros(steps, np.bool_),
+                truncations=truncations,
+                infos={"navigation_goal": np.concatenate([goals, goals[-1:]])},
+            )
+        )
+    return episodes
+
+
+def _environment(maze: str) -> FixedGoalPointMaze:
+    try:
+        from common.data.pointmaze_env import FixedGoalPointMaze
+    except ImportError as error:
+        raise DataError(
+            f"data.generate: PointMaze is not installed here ({error}); install the extra `maze`"
+        ) from error
+    return FixedGoalPointMaze(maze)  # type: ignore[arg-type]  # checked by the configuration
+
+
+def _distance(first: Point, second: Point) -> float:
+    return float(np.hypot(first[0] - second[0], first[1] - second[1]))

@@ -1,0 +1,110 @@
+"""D4RL's maze2d task in PointMaze: one fixed goal, random starts, reward within 0.5 m.
+
+Made through a spec with this module as entry point: a dataset recovers it without a registry.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils import EzPickle
+from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv
+
+from common.data.maze import GOAL_RADIUS, MAZES, POSITION_NOISE, START_SPEED, MazeName
+
+Observation = dict[str, npt.NDArray[np.float64]]
+
+
+def evaluation_spec(maze: MazeName) -> EnvSpec:
+    """How the task is made, with D4RL's time limit."""
+    return EnvSpec(
+        id=f"ldcq/PointMaze-{maze}-v0",
+        entry_point="common.data.pointmaze_env:FixedGoalPointMaze",
+        max_episode_steps=MAZES[maze].max_episode_steps,
+        disable_env_checker=True,
+        kwargs={"maze": maze},
+    )
+
+
+class FixedGoalPointMaze(PointMazeEnv):  # type: ignore[misc]  # the package is not typed
+    """PointMaze as D4RL's maze2d evaluates.
+
+    The goal is the centre of D4RL's goal cell and never moves. An episode starts in a free cell
+    drawn uniformly, up to 0.1 m off its centre, at a velocity drawn from N(0, 0.1). The reward is 1
+    within 0.5 m of the goal, else 0; nothing terminates. The physics are PointMaze's own.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {
+        **PointMazeEnv.metadata,
+        "first_hit": True,  # a continuing sparse task: the first step with reward has a score
+        "position": ("observation", (0, 1)),
+    }
+
+    def __init__(self, maze: MazeName = "large", render_mode: str | None = None) -> None:
+        """Builds the simulation.
+
+        Args:
+            maze: Which.
+            render_mode: As everywhere in Gymnasium.
+        """
+        self.layout = MAZES[maze]
+        super().__init__(
+            maze_map=self.layout.walls.astype(int).tolist(),
+            render_mode=render_mode,
+            reward_type="sparse",
+            continuing_task=True,
+            reset_target=False,
+        )
+        Path(self.tmp_xml_file_path).unlink(missing_ok=True)  # read already; PointMaze leaves it
+        EzPickle.__init__(self, maze, render_mode)
+        self.goal = self.layout.centre(self.layout.goal_cell)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts an episode.
+
+        Args:
+            seed: Of the start.
+            options: `reset_cell` (row, column) starts there instead of in a random cell.
+        """
+        gymnasium.Env.reset(self, seed=seed)  # seeds only; PointMaze's would draw a goal as well
+        self.point_env.reset(seed=seed)
+        random = self.np_random
+        cells = self.layout.free_cells
+        drawn = cells[int(random.integers(len(cells)))]
+        row, column = (options or {}).get("reset_cell", drawn)
+        noise = random.uniform(-POSITION_NOISE, POSITION_NOISE, 2)
+        position = self.layout.centre((int(row), int(column))) + noise
+        self.point_env.set_state(position, START_SPEED * random.standard_normal(2))
+        self.goal = self.layout.centre(self.layout.goal_cell)
+        self.update_target_site_pos()
+        observation: Observation = self._get_obs(self.point_env._get_obs()[0])
+        return observation, {"success": self._reached(observation["achieved_goal"])}
+
+    def step(
+        self, action: npt.NDArray[np.floating]
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One step of 0.01 s; `info["success"]` says whether the goal is within 0.5 m."""
+        point_observation, _, _, _, info = self.point_env.step(action)
+        observation: Observation = self._get_obs(point_observation)
+        reached = self._reached(observation["achieved_goal"])
+        return observation, float(reached), False, False, {**info, "success": reached}
+
+    def compute_reward(
+        self,
+        achieved_goal: npt.NDArray[np.float64],
+        desired_goal: npt.NDArray[np.float64],
+        info: object,  # noqa: ARG002  (GoalEnv's signature)
+    ) -> npt.NDArray[np.float64]:
+        """1 within 0.5 m, else 0; of the shape of the leading axes."""
+        distance = np.linalg.norm(achieved_goal - desired_goal, axis=-1)
+        return np.asarray(distance <= GOAL_RADIUS, np.float64)
+
+    def _reached(self, position: npt.NDArray[np.float64]) -> bool:
+        return bool(self.compute_reward(position, self.goal, None))

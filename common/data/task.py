@@ -1,0 +1,249 @@
+"""What a dataset is evaluated on: environment, reference scores, time limit, map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.config import Config
+from common.data.episodes import DataError, Episodes, Float, Spaces
+from common.data.flattening import Flattening, flat_spaces, flattening
+from common.data.loading import open_dataset
+from common.data.minari import MinariDataset
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from common.data.flat_environment import FlatEnvironment
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A map on which trajectories can be drawn.
+
+    Attributes:
+        walls: Where cells are walls, shape (rows, columns).
+        cell_size: Side of a cell, in metres.
+        origin: Position (x, y) of the outer corner of cell (0, 0); x grows with the column, y falls
+            with the row.
+        goal: Position of the fixed goal, shape (2,); None where the goal differs between episodes.
+        position_indices: Where x and y are in the flat state.
+    """
+
+    walls: npt.NDArray[np.bool_]
+    cell_size: float
+    origin: tuple[float, float]
+    goal: npt.NDArray[np.float64] | None
+    position_indices: tuple[int, int]
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom and top, as matplotlib's `imshow(walls, extent=...)` takes them."""
+        rows, columns = self.walls.shape
+        left, top = self.origin
+        return left, left + columns * self.cell_size, top - rows * self.cell_size, top
+
+
+@dataclass(frozen=True)
+class EnvironmentFactory:
+    """Makes the evaluation environment with flat observations; can be sent to another process.
+
+    Attributes:
+        dataset: Folder of the Minari dataset that records it; None if `environment` is given.
+        environment: A Gymnasium id that overrides it.
+        observation_keys: Keys of dictionary observations to concatenate; None: all, sorted.
+    """
+
+    dataset: Path | None
+    environment: str | None
+    observation_keys: tuple[str, ...] | None
+
+    def __call__(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+        """A new environment. Raises DataError if it cannot be made."""
+        return self.make(render_mode)
+
+    def make(self, render_mode: str | None = None) -> FlatEnvironment:
+        """As calling it, with the wrapper's own type."""
+        from common.data.flat_environment import FlatEnvironment, make_registered
+
+        if self.environment is not None:
+            raw = make_registered(self.environment, render_mode)
+        elif self.dataset is not None:
+            raw = MinariDataset(self.dataset).make_environment(render_mode)
+        else:
+            raise DataError("evaluation.environment: not given, and the data records none")
+        name = self.environment or str(self.dataset)
+        return FlatEnvironment(raw, flattening(raw.observation_space, self.observation_keys, name))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a policy is evaluated on.
+
+    Attributes:
+        make_env: Picklable; makes an environment with flat float32 observations.
+        spaces: Of its states and actions; those of the dataset.
+        reference_scores: Returns that score 0 and 100, None if unknown.
+        max_episode_steps: Its time limit.
+        first_hit: Whether it is a continuing sparse task, where the step of the first reward has a
+            score of its own.
+        layout: A map to draw trajectories on, if it has one.
+    """
+
+    make_env: Callable[[], gymnasium.Env[Any, Any]]
+    spaces: Spaces
+    reference_scores: tuple[float, float] | None
+    max_episode_steps: int
+    first_hit: bool
+    layout: Layout | None
+
+    def normalised(self, returns: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """D4RL's score 100 (R - min) / (max - min); the returns themselves without references."""
+        values = np.asarray(returns, np.float64)
+        if self.reference_scores is None:
+            return values
+        low, high = self.reference_scores
+        return 100.0 * (values - low) / (high - low)
+
+
+def load_task(config: Config, store_root: Path) -> Task:
+    """What the configuration's dataset is evaluated on.
+
+    `evaluation.environment` and `evaluation.reference_scores` override what the dataset records.
+
+    Raises:
+        DataError: The dataset is not on this machine, no environment is recorded or given, it
+            cannot be made, has no time limit, or its spaces are not those of the dataset.
+    """
+    dataset = open_dataset(config.data, store_root)
+    folder = dataset.folder if isinstance(dataset, MinariDataset) else None
+    override = config.evaluation.environment
+    if folder is None and override is None:
+        raise DataError(
+            f"evaluation.environment: not given, and {dataset.name} records none; expected a "
+            "Gymnasium id"
+        )
+    factory = EnvironmentFactory(
+        folder if override is None else None, override, config.data.observation_keys
+    )
+    environment = factory.make()
+    try:
+        name = environment.spec.id if environment.spec else str(environment.unwrapped)
+        spaces = flat_spaces(environment.flattening.size, environment.action_space, name)
+        _check_spaces(spaces, name, dataset.spaces, dataset.name)
+        return Task(
+            make_env=factory,
+            spaces=dataset.spaces,
+            reference_scores=config.evaluation.reference_scores or dataset.reference_scores,
+            max_episode_steps=_time_limit(environment, name),
+            first_hit=bool(environment.unwrapped.metadata.get("first_hit", False)),
+            layout=_layout(environment.unwrapped, environment.flattening),
+        )
+    finally:
+        environment.close()
+
+
+def make_evaluation_env(config: Config, store_root: Path) -> Callable[[], gymnasium.Env[Any, Any]]:
+    """The factory of `load_task`."""
+    return load_task(config, store_root).make_env
+
+
+def reference_scores(config: Config, store_root: Path) -> tuple[float, float] | None:
+    """Returns that score 0 and 100: the configuration's, or those recorded with the dataset."""
+    recorded = open_dataset(config.data, store_root).reference_scores
+    return config.evaluation.reference_scores or recorded
+
+
+def behaviour_episodes(episodes: Episodes, max_episode_steps: int) -> list[Float]:
+    """What the dataset itself did, in stretches as long as an evaluation.
+
+    Episodes that continue one another (truncated, and the next begins where it ended) are joined,
+    then cut. A shorter rest of such a run is dropped, unless it is all there is or it ended
+    in a terminal state.
+
+    Args:
+        episodes: The dataset.
+        max_episode_steps: Length of an evaluation.
+
+    Returns:
+        Rewards of each stretch, of at most `max_episode_steps` steps.
+    """
+    stretches: list[Float] = []
+    for first, last in _continued(episodes):
+        start = int(episodes.offsets[first])
+        end = int(episodes.offsets[last] + episodes.lengths[last])
+        rewards = episodes.rewards[start:end]
+        cuts = [
+            rewards[at : at + max_episode_steps] for at in range(0, len(rewards), max_episode_steps)
+        ]
+        terminated = bool(episodes.terminations[end - 1])
+        if len(cuts) > 1 and len(cuts[-1]) < max_episode_steps and not terminated:
+            cuts.pop()
+        stretches += cuts
+    return stretches
+
+
+def _continued(episodes: Episodes) -> list[tuple[int, int]]:
+    """First and last episode of every run of episodes that continue one another."""
+    runs: list[tuple[int, int]] = []
+    first = 0
+    for episode in range(episodes.count):
+        last_row = int(episodes.offsets[episode] + episodes.lengths[episode]) - 1
+        following = episode + 1
+        goes_on = (
+            following < episodes.count
+            and bool(episodes.truncations[last_row])
+            and not bool(episodes.terminations[last_row])
+            and np.array_equal(
+                episodes.observations_of(episode)[-1], episodes.observations_of(following)[0]
+            )
+        )
+        if not goes_on:
+            runs.append((first, episode))
+            first = following
+    return runs
+
+
+def _check_spaces(given: Spaces, name: str, expected: Spaces, dataset: str) -> None:
+    def shape(spaces: Spaces) -> tuple[int, int, int]:
+        return spaces.state_dim, spaces.action_dim, spaces.discrete_actions
+
+    if shape(given) != shape(expected):
+        raise DataError(
+            f"evaluation.environment: {name} has {given.describe()}, but {dataset} has "
+            f"{expected.describe()}; expected the same (see data.observation_keys)"
+        )
+
+
+def _time_limit(environment: gymnasium.Env[Any, Any], name: str) -> int:
+    limit = environment.spec.max_episode_steps if environment.spec else None
+    if limit is None:
+        raise DataError(
+            f"evaluation.environment: {name} has no time limit; expected max_episode_steps in its "
+            "spec"
+        )
+    return int(limit)
+
+
+def _layout(environment: Any, flat: Flattening) -> Layout | None:
+    """The map of gymnasium-robotics' mazes (PointMaze, AntMaze) and what is built on them."""
+    maze = getattr(environment, "maze", None)
+    if maze is None or not hasattr(maze, "maze_map"):
+        return None
+    key, (x, y) = environment.metadata.get("position", ("achieved_goal", (0, 1)))
+    offset = flat.offset(key)
+    if offset is None:
+        return None
+    goal = np.asarray(environment.goal) if environment.metadata.get("first_hit") else None
+    return Layout(
+        walls=np.array([[cell == 1 for cell in row] for row in maze.maze_map]),
+        cell_size=float(maze.maze_size_scaling),
+        origin=(-float(maze.x_map_center), float(maze.y_map_center)),
+        goal=goal,
+        position_indices=(offset + x, offset + y),
+    )
