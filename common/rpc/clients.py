@@ -30,10 +30,12 @@ from common.rpc.prior import (
     samples,
 )
 from common.rpc.retry import Backoff, is_transient, status_of
+from common.store import Stopped
 
 __all__ = ["PriorClient", "PriorDescription", "Samples"]
 
 _LOG = logging.getLogger(__name__)
+_DESCRIBE_TIMEOUT = 5.0
 _START_HINT = "start it with `ldcq serve prior`, or correct the address"
 
 
@@ -152,7 +154,7 @@ class PriorClient:
         expected_version: str | None = None,
         poll: float = 0.5,
     ) -> PriorDescription:
-        """Waits until the service answers, and with `expected_version` if given, however long it takes.
+        """Waits until the service answers, and with `expected_version` if given.
 
         Args:
             on_wait: Told once for each reason what is waited for.
@@ -161,7 +163,7 @@ class PriorClient:
             poll: Seconds between attempts.
 
         Raises:
-            CallInterruptedError: `stop` was set.
+            Stopped: `stop` was set.
             CallError: The service answers, but is no usable prior.
         """
         told = ""
@@ -169,7 +171,7 @@ class PriorClient:
             message = f"waiting for the prior at {self.target}; {_START_HINT}"
             try:
                 request = prior_pb2.PriorServiceDescribeRequest()
-                reply = self._call(self._stub.Describe, request, self._timeout)
+                reply = self._call(self._stub.Describe, request, _DESCRIBE_TIMEOUT)
                 prior = description(reply)
                 if expected_version in (None, prior.model_version):
                     return prior
@@ -178,13 +180,14 @@ class PriorClient:
                     f"it serves {prior.model_version}"
                 )
             except grpc.RpcError as error:
-                if not is_transient(error):
+                timed_out = status_of(error)[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+                if not timed_out and not is_transient(error):
                     raise self._failure(error) from error
             if message != told:
                 on_wait(message)
                 told = message
             stop.wait(poll)
-        raise CallInterruptedError(f"stopped while waiting for the prior at {self.target}")
+        raise Stopped(f"stopped while waiting for the prior at {self.target}")
 
     def close(self) -> None:
         """Cancels what is under way and closes the channel."""

@@ -88,7 +88,7 @@ class ModelVersionError(CallError):
 
 
 class CallInterruptedError(CallError):
-    """The caller's stop event was set, or the client was closed, while a call was waiting."""
+    """The client was closed while a call was under way."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, grpc.StatusCode.CANCELLED)

@@ -1,0 +1,181 @@
+"""What every service process does first: read its arguments and its configuration."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol
+
+from common.config import ConfigError, load
+from common.rpc.logs import LogFormat, configure_logging
+from common.rpc.settings import ServiceSettings
+from common.store import Stopped, Store
+
+EXIT_REFUSED = 2
+"""Exit code of a process that cannot do what it was asked, and could not the next time."""
+
+EXIT_STOPPED = 143
+"""Exit code of a process that SIGTERM ended before its work was done."""
+
+_OWN_PACKAGES = {"common", "services"}
+
+
+class Serve(Protocol):
+    """Serves until asked to stop, after calling `on_start` with the address; returns the exit code."""
+
+    def __call__(self, settings: ServiceSettings, on_start: Callable[[str], None]) -> int:
+        """Runs the service."""
+
+
+Train = Callable[[ServiceSettings], int]
+
+
+def main(
+    name: str, *, serve: Serve, train: Train | None = None, argv: Sequence[str] | None = None
+) -> NoReturn:
+    """The command line of `python -m services.<name>`; ends the process with the exit code."""
+    arguments = _parser(name, trains=train is not None).parse_args(argv)
+
+    def train_only(settings: ServiceSettings, on_start: Callable[[str], None]) -> int:
+        del on_start  # whoever watches a trainer chose its address
+        assert train is not None
+        return train(settings)
+
+    code = run_service(
+        serve if arguments.action == "serve" else train_only,
+        config=arguments.config,
+        overrides=arguments.overrides,
+        store=arguments.store,
+        variant=arguments.variant,
+        listen=arguments.listen,
+        metrics_port=arguments.metrics_port,
+        prior=arguments.prior,
+        train_first=arguments.action == "serve" and arguments.train,
+        log_format=arguments.log_format,
+    )
+    sys.exit(code)
+
+
+def run_service(
+    serve: Serve,
+    *,
+    config: str,
+    overrides: Sequence[str] = (),
+    store: str,
+    variant: str = "main",
+    listen: str = "127.0.0.1:0",
+    metrics_port: int | None = None,
+    prior: Sequence[str] = (),
+    train_first: bool = False,
+    log_format: LogFormat = "text",
+) -> int:
+    """Runs one service in this process.
+
+    Args:
+        serve: The service; see `Serve`.
+        config: A YAML file or the name of a preset.
+        overrides: `key=value` changes to it.
+        store: The shared store.
+        variant: Which of the pipelines that share the store the process belongs to.
+        listen: gRPC address; `host:port` or `unix:/path`.
+        metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
+        prior: `[VARIANT=]TARGET` of the prior services it may call.
+        train_first: Train and publish before serving.
+        log_format: Log lines for people, or JSON.
+
+    Returns:
+        The exit code: the service's own, 2 with one line on standard error where an error of this
+        project says what to do, 143 when the process was asked to stop before its work was done.
+    """
+    configure_logging(log_format)
+    try:
+        settings = ServiceSettings(
+            config=load(config, overrides),
+            store=Store(store),
+            variant=variant,
+            listen=listen,
+            metrics_port=metrics_port,
+            prior_targets=prior_targets(prior),
+            train_first=train_first,
+        )
+        return serve(settings, on_start=_announce)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return EXIT_STOPPED
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+
+
+def prior_targets(options: Sequence[str]) -> dict[str, str]:
+    """`[VARIANT=]TARGET` options by variant; a target without one is the main pipeline's.
+
+    Raises:
+        ConfigError: A variant or a target is empty, or a variant is named twice.
+    """
+    targets: dict[str, str] = {}
+    for option in options:
+        variant, separator, target = option.partition("=")
+        if not separator:
+            variant, target = "main", option
+        if not variant or not target:
+            raise ConfigError(
+                f"--prior {option}: expected [VARIANT=]TARGET, as in main=prior:50051"
+            )
+        if variant in targets:
+            raise ConfigError(f"--prior {option}: {variant!r} is given twice, expected once")
+        targets[variant] = target
+    return targets
+
+
+def explains_itself(error: Exception) -> bool:
+    """Whether an error is one of this project's, whose message is meant for people.
+
+    Anything else is a mistake in the code, whose traceback is needed.
+    """
+    return type(error).__module__.partition(".")[0] in _OWN_PACKAGES
+
+
+def _announce(address: str) -> None:
+    print(f"listening on {address}", flush=True)
+
+
+def _parser(name: str, trains: bool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m services.{name}")
+    actions = parser.add_subparsers(dest="action", required=True)
+    serve = actions.add_parser("serve", help="answer calls until asked to stop")
+    if trains:
+        serve.add_argument("--train", action="store_true", help="train and publish before serving")
+        _add_options(actions.add_parser("train", help="train, publish and exit"))
+    else:
+        serve.set_defaults(train=False)
+    _add_options(serve)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", required=True, help="YAML file or preset")
+    add(
+        *("--set", "-s"),
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one key of the configuration; repeatable",
+    )
+    add("--store", required=True, help="folder of the shared store")
+    add("--variant", default="main", help="which of the pipelines that share the store")
+    add("--listen", default="127.0.0.1:0", help="HOST:PORT (port 0: a free one) or unix:/path")
+    add("--metrics-port", type=int, default=None, help="Prometheus endpoint (0: a free port)")
+    add(
+        "--prior",
+        action="append",
+        default=[],
+        metavar="[VARIANT=]TARGET",
+        help="address of a prior service; repeatable",
+    )
+    add("--log-format", choices=("text", "json"), default="text", help="how to log")
