@@ -100,7 +100,7 @@ def _alive(pid: int) -> bool:
 
 
 def _progress(address: str) -> dict[str, Any]:
-    with connect(address) as channel:
+    with connect(address, health_service=None) as channel:
         stub = stage_pb2_grpc.StageServiceStub(channel)
         try:
             stream = stub.Watch(stage_pb2.StageServiceWatchRequest(), timeout=TIMEOUT)

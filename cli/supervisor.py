@@ -173,7 +173,7 @@ class Supervisor:
     def _watch(self, spec: ProcessSpec) -> None:
         """Follows one stage's progress, across restarts of its process, until it has ended."""
         while not self._stopping.is_set():
-            with connect(spec.address) as channel:
+            with connect(spec.address, health_service=None) as channel:
                 stub = stage_pb2_grpc.StageServiceStub(channel)
                 try:
                     request = stage_pb2.StageServiceWatchRequest()
