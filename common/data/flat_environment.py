@@ -54,12 +54,15 @@ class FlatEnvironment(gymnasium.Wrapper[Float, Action, Any, Any]):
         return int(np.asarray(action).reshape(()))
 
 
-def make_registered(environment: str, render_mode: str | None) -> gymnasium.Env[Any, Any]:
+def make_registered(
+    environment: str, render_mode: str | None, **settings: Any
+) -> gymnasium.Env[Any, Any]:
     """Makes a registered environment; those of gymnasium-robotics are registered first.
 
     Args:
         environment: A Gymnasium id, also `module:id`.
         render_mode: As everywhere in Gymnasium.
+        **settings: Further arguments of `gymnasium.make`.
 
     Raises:
         DataError: The id is unknown, or what it needs is not installed.
@@ -69,7 +72,7 @@ def make_registered(environment: str, render_mode: str | None) -> gymnasium.Env[
 
         gymnasium.register_envs(gymnasium_robotics)
     try:
-        return gymnasium.make(environment, render_mode=render_mode)
+        return gymnasium.make(environment, render_mode=render_mode, **settings)
     except Exception as error:  # whatever the environment's own constructor raises
         raise DataError(
             f"evaluation.environment: {environment!r} cannot be made ({error}); expected a "

@@ -14,7 +14,7 @@ from common.config import PointMazeConfig
 from common.data.episodes import DataError
 from common.data.loading import GENERATOR
 from common.data.maze import GOAL_RADIUS, MAZES, POSITION_NOISE, START_SPEED, Maze, Point
-from common.data.minari_writing import EpisodeArrays, write_minari
+from common.data.minari_writing import EpisodeArrays, check_dataset_id, write_minari
 
 if TYPE_CHECKING:
     from common.data.pointmaze_env import FixedGoalPointMaze
@@ -94,7 +94,7 @@ class WaypointController:
 
 
 class FastPointMaze:
-    """The simulation of a PointMaze stepped without the environment around it; equal bit for bit."""
+    """A PointMaze's simulation without the environment around it; equal to it bit for bit."""
 
     def __init__(self, environment: FixedGoalPointMaze) -> None:
         """Takes over the model and data of `environment`."""
@@ -182,6 +182,7 @@ def write_pointmaze(
     Raises:
         DataError: The simulator is not installed, or the id is not a valid one.
     """
+    check_dataset_id(dataset)
     maze = MAZES[config.maze]
     environment = _environment(config.maze)
     from common.data.pointmaze_env import evaluation_spec

@@ -5,6 +5,8 @@ Made through a spec with this module as entry point: a dataset recovers it witho
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,9 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import EzPickle
-from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv
 
 from common.data.maze import GOAL_RADIUS, MAZES, POSITION_NOISE, START_SPEED, MazeName
+
+# Its import prints a notice about other environments' versions, in every process that makes a maze.
+with contextlib.redirect_stderr(io.StringIO()):
+    from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv
 
 Observation = dict[str, npt.NDArray[np.float64]]
 

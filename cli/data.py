@@ -1,0 +1,216 @@
+"""`ldcq data`: generate, import, list and look at datasets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from common.config import DataConfig, PointMazeConfig
+from common.data import Episodes, ensure_dataset, load_episodes, make_windows
+from common.data.minari import MinariDataset, dataset_path, local_datasets
+from common.data.windows import Windows
+
+app = typer.Typer(
+    help="Generate, import and look at datasets.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+class MazeChoice(StrEnum):
+    """The mazes of D4RL's maze2d."""
+
+    UMAZE = "umaze"
+    MEDIUM = "medium"
+    LARGE = "large"
+
+
+StoreOption = Annotated[
+    Path, typer.Option(help="Folder of the shared store; datasets are in its folder `datasets`.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+DEFAULT_STORE = Path("runs/default")
+BINS = 8
+
+
+@app.command(epilog="Example: ldcq data pointmaze --maze medium --steps 100000 --store runs/demo")
+def pointmaze(
+    maze: Annotated[MazeChoice, typer.Option(help="Which maze.")] = MazeChoice.LARGE,
+    steps: Annotated[int, typer.Option(min=1, help="Environment steps.")] = 1_000_000,
+    noise: Annotated[
+        float, typer.Option(min=0.0, help="Standard deviation of the noise on actions.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the whole dataset.")] = 0,
+    dataset_id: Annotated[
+        str | None, typer.Option("--id", help="Minari id; default ldcq/pointmaze-MAZE-v0.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Generate PointMaze data with D4RL's waypoint controller, in real MuJoCo."""
+    name = dataset_id or f"ldcq/pointmaze-{maze.value}-v0"
+    settings = PointMazeConfig(maze=maze.value, steps=steps, noise=noise, seed=seed)
+    config = DataConfig(dataset=name, generate=settings)
+    with _bar(f"{name}: steps") as on_progress:
+        made = ensure_dataset(config, store, on_progress)
+    _say_where(name, store, made)
+
+
+@app.command(epilog="Example: ldcq data door-demos door-v0_demos.npz --store runs/door")
+def door_demos(
+    file: Annotated[Path, typer.Argument(help="Door demonstrations of hand_dapg, as .npz.")],
+    dataset_id: Annotated[str, typer.Option("--id", help="Minari id.")] = "ldcq/door-human-v0",
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Import human door-opening demonstrations by re-simulating them in AdroitHandDoor."""
+    from common.data.adroit import write_door_demonstrations  # needs the simulator
+
+    made = False
+    if dataset_path(store, dataset_id) is None:
+        with _bar(f"{dataset_id}: demonstrations") as on_progress:
+            made = write_door_demonstrations(file, dataset_id, store, on_progress)
+    _say_where(dataset_id, store, made)
+
+
+@app.command(
+    epilog="Example: ldcq data inspect ldcq/pointmaze-medium-v0 --store runs/demo --horizon 30"
+)
+def inspect(
+    dataset: Annotated[str, typer.Argument(help="A Minari id, or a D4RL HDF5 file.")],
+    horizon: Annotated[int, typer.Option(min=1, help="H, steps of a window.")] = 30,
+    observation_key: Annotated[
+        list[str] | None,
+        typer.Option(help="Key of dictionary observations to use; repeatable; default all."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a dataset holds: episodes, spaces, returns, windows. Fails where values are NaN."""
+    keys = tuple(observation_key) if observation_key else None
+    episodes = load_episodes(DataConfig(dataset=dataset, observation_keys=keys), store)
+    windows = make_windows(episodes, horizon, 0.0, 0)
+    summary = _summary(episodes, windows)
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    console = Console()
+    table = Table(title=episodes.name, show_header=False)
+    for key, value in summary.items():
+        if key != "length_histogram":
+            table.add_row(key.replace("_", " "), _text(value))
+    console.print(table)
+    console.print(_histogram_table(summary["length_histogram"]))
+
+
+@app.command("list", epilog="Example: ldcq data list --store runs/demo --json")
+def list_datasets(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """List the datasets in the store and in Minari's own folder."""
+    rows = []
+    for name, folder in local_datasets(store).items():
+        metadata = MinariDataset(folder).metadata
+        counts = {key: int(metadata.get(f"total_{key}", 0)) for key in ("episodes", "steps")}
+        rows.append({"id": name, **counts, "folder": str(folder)})
+    if as_json:
+        typer.echo(json.dumps({"datasets": rows}))
+        return
+    if not rows:
+        typer.echo("No datasets here; make one with `ldcq data pointmaze`.")
+        return
+    table = Table("id", "episodes", "steps", "folder")
+    for row in rows:
+        table.add_row(*(_text(value) for value in row.values()))
+    Console().print(table)
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(label, total=None, visible=False)
+
+        def on_progress(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total, visible=True)
+
+        yield on_progress
+
+
+def _say_where(name: str, store: Path, made: bool) -> None:
+    state = "written" if made else "already there"
+    typer.echo(f"{name}: {state}, in {dataset_path(store, name)}")
+
+
+def _summary(episodes: Episodes, windows: Windows) -> dict[str, Any]:
+    returns = [float(episodes.rewards_of(index).sum()) for index in range(episodes.count)]
+    spaces = dataclasses.asdict(episodes.spaces)
+    counts, edges = np.histogram(episodes.lengths, bins=BINS)
+    return {
+        "id": episodes.name,
+        "fingerprint": episodes.fingerprint,
+        "episodes": episodes.count,
+        "steps": len(episodes.rewards),
+        "lengths": _spread(episodes.lengths),
+        "returns": _spread(returns),
+        "terminations": int(episodes.terminations.sum()),
+        "truncations": int(episodes.truncations.sum()),
+        "spaces": {
+            key: value.tolist() if isinstance(value, np.ndarray) else value
+            for key, value in spaces.items()
+        },
+        "reference_scores": episodes.reference_scores,
+        "horizon": windows.horizon,
+        "windows": len(windows),
+        "episodes_too_short": episodes.count - len(np.unique(windows.episode)),
+        "not_finite": 0,  # reading them would have failed
+        "length_histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
+    }
+
+
+def _spread(values: npt.ArrayLike) -> dict[str, float]:
+    array = np.asarray(values, np.float64)
+    return {
+        "min": float(array.min()),
+        "mean": float(array.mean()),
+        "max": float(array.max()),
+    }
+
+
+def _histogram_table(histogram: dict[str, list[float]]) -> Table:
+    table = Table("steps", "episodes", "", title="Lengths")
+    edges, most = histogram["edges"], max(histogram["counts"])
+    for index, count in enumerate(histogram["counts"]):
+        bar = "█" * round(30 * count / most)
+        table.add_row(f"{edges[index]:.0f} to {edges[index + 1]:.0f}", str(int(count)), bar)
+    return table
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        shown = ", ".join(_text(item) for item in value[:6])
+        return f"{shown}, ... ({len(value)})" if len(value) > 6 else shown
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
