@@ -14,7 +14,7 @@ from common.rpc.errors import InvalidFieldError
 MAX_TENSOR_BYTES = 256 * 1024 * 1024
 MAX_RANK = 8
 
-_WIRE_TYPES: dict[tensor_pb2.DType.ValueType, np.dtype[Any]] = {
+_WIRE_TYPES: dict[tensor_pb2.Dtype.ValueType, np.dtype[Any]] = {
     tensor_pb2.DTYPE_FLOAT32: np.dtype("<f4"),
     tensor_pb2.DTYPE_FLOAT16: np.dtype("<f2"),
     tensor_pb2.DTYPE_FLOAT64: np.dtype("<f8"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -65,7 +66,7 @@ def check_prior(target: str) -> Iterator[CheckResult]:
         yield described
         if described.passed:
             for name, check in _CHECKS.items():
-                yield _run(name, lambda check=check: check(prior))
+                yield _run(name, partial(check, prior))
 
 
 def _run(name: str, check: Callable[[], str]) -> CheckResult:

@@ -22,7 +22,7 @@ _OWN_PACKAGES = {"common", "services"}
 
 
 class Serve(Protocol):
-    """Serves until asked to stop, after calling `on_start` with the address; returns the exit code."""
+    """Serves until asked to stop; calls `on_start` with the address; returns the exit code."""
 
     def __call__(self, settings: ServiceSettings, on_start: Callable[[str], None]) -> int:
         """Runs the service."""

@@ -1,0 +1,43 @@
+# The two commands that matter: `make demo` and `make test`. Both set up what they need.
+PYTHON ?= python3.11
+BIN := .venv/bin
+BUF := npx --yes @bufbuild/buf@1.75.0
+STAMP := .venv/.installed
+
+.PHONY: help setup demo test test-full lint format proto proto-lint
+
+help: ## say what there is to make
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## install everything into .venv
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: setup ## the whole pipeline on generated PointMaze data, in minutes on two CPU cores
+	$(BIN)/ldcq run configs/demo.yaml --store runs/demo
+
+test: setup ## the fast tests, under 10 minutes on two cores
+	$(BIN)/pytest -n 2 -m "not slow and not gpu"
+
+test-full: setup ## all tests that this machine can run
+	$(BIN)/pytest -n 2
+
+lint: setup ## style, types, the arrows between packages, the generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/proto
+
+format: setup ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: setup ## generate the Python code of the contracts
+	proto/generate.sh
+
+proto-lint: ## check the contracts with buf (needs npx)
+	$(BUF) lint
