@@ -65,6 +65,7 @@ class AutoregressiveGaussianDecoder(Decoder):
     low: Tensor
     high: Tensor
     _known: Tensor
+    _block: Tensor
 
     def __init__(
         self,
@@ -93,6 +94,9 @@ class AutoregressiveGaussianDecoder(Decoder):
         order = torch.arange(action_dim)
         inputs = torch.cat([torch.full((context,), -1), order])
         self.register_buffer("_known", (inputs < order.view(-1, 1)).unsqueeze(-1), persistent=False)
+        self.register_buffer(
+            "_block", torch.eye(2).repeat_interleave(hidden, dim=0), persistent=False
+        )
         self.register_buffer("low", torch.tensor(action_low, dtype=torch.float32), persistent=False)
         self.register_buffer(
             "high", torch.tensor(action_high, dtype=torch.float32), persistent=False
@@ -115,8 +119,8 @@ class AutoregressiveGaussianDecoder(Decoder):
         weight = (self.weight1 * self._known).transpose(0, 1).flatten(1)
         features = torch.addmm(self.bias1.flatten(), inputs, weight).relu_()
         stacked = features.view(-1, dimensions, self._hidden).transpose(0, 1)
-        stacked = torch.baddbmm(self.bias2, stacked, self.weight2).relu_()
-        stacked = torch.baddbmm(self.head_bias1, stacked, self.head_weight1).relu_()
+        stacked = torch.bmm(stacked, self.weight2).add_(self.bias2).relu_()
+        stacked = torch.bmm(stacked, self.head_weight1).add_(self.head_bias1).relu_()
         mean, raw_std = self._outputs(stacked, slice(None))
         return Gaussian(mean.T, self._std(raw_std.T))
 
@@ -154,9 +158,10 @@ class AutoregressiveGaussianDecoder(Decoder):
 
     def _outputs(self, heads: Tensor, which: slice) -> tuple[Tensor, Tensor]:
         """Head activations (D, R, 2 hidden) of dimensions `which` to mean and raw std, (D, R)."""
-        split = heads.view(len(heads), -1, 2, self._hidden)
-        outputs = torch.einsum("drkh,dkh->drk", split, self.head_weight2[which])
-        mean, raw_std = (outputs + self.head_bias2[which]).unbind(dim=-1)
+        # Both output layers as one block-diagonal product, which reads the activations once.
+        weight = self.head_weight2[which].flatten(1).unsqueeze(-1) * self._block
+        outputs = torch.baddbmm(self.head_bias2[which], heads, weight)
+        mean, raw_std = outputs.unbind(dim=-1)
         return mean, raw_std
 
     def _std(self, raw: Tensor) -> Tensor:
