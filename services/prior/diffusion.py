@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Self, cast
 import numpy as np
 import torch
 from pydantic import JsonValue
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.config import DiffusionConfig, PriorConfig, SamplingConfig
 from common.nn.normaliser import Normaliser
 from services.prior.denoiser import Denoiser
-from services.prior.protocol import Batch, Description, Statistics
+from services.prior.protocol import Batch, Description, Prior, Statistics
 from services.prior.sampling import DiffusionSampler, resolve_options
 from services.prior.schedule import alpha_bars, min_snr_weights
 from services.prior.solvers import SOLVERS
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from common.store import Artifact
 
 
-class DiffusionPrior(nn.Module):
+class DiffusionPrior(Prior):
     """p_psi(z | s) as a diffusion model over standardised latents.
 
     Args:
@@ -72,11 +72,6 @@ class DiffusionPrior(nn.Module):
             # A function of the configuration, so not published: only the schedule's name and T are.
             tensor = torch.from_numpy(values).float()
             self.register_buffer(name, tensor, persistent=False)
-
-    @property
-    def module(self) -> nn.Module:
-        """The prior itself."""
-        return self
 
     @classmethod
     def create(cls, config: PriorConfig, statistics: Statistics) -> Self:
@@ -138,13 +133,13 @@ class DiffusionPrior(nn.Module):
             generator: Draws z_0 and the noise.
 
         Returns:
-            `validation_loss` and `validation_error`, scalars.
+            `loss` and `error`, scalars.
         """
         count, device = len(batch.states), batch.states.device
         time = torch.arange(count, device=device) % self.config.steps + 1
         errors = self._errors(batch, time, torch.ones(count, device=device), generator)
         weighted = (self._snr_weights[time - 1] * errors).mean()
-        return {"validation_loss": weighted, "validation_error": errors.mean()}
+        return {"loss": weighted, "error": errors.mean()}
 
     def describe(self) -> Description:
         """T, the solvers, and the defaults with nothing left open."""

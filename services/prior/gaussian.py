@@ -16,7 +16,7 @@ from torch.nn import functional
 from common.config import GaussianConfig, PriorConfig, SamplingConfig
 from common.nn.mlp import mlp
 from common.nn.normaliser import Normaliser
-from services.prior.protocol import Batch, Description, OptionError, Statistics
+from services.prior.protocol import Batch, Description, OptionError, Prior, Statistics
 from services.prior.randomness import block_generator, block_ranges
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ DEFAULTS = SamplingConfig(temperature=1.0)
 """All it has to say about sampling: there are no steps to choose."""
 
 
-class GaussianPrior(nn.Module):
+class GaussianPrior(Prior):
     """N(mu(s), sigma(s)) over standardised latents: the baseline that cannot tell modes apart.
 
     Args:
@@ -44,11 +44,6 @@ class GaussianPrior(nn.Module):
         self.latent_normaliser = latent_normaliser
         sizes = [len(state_normaliser.mean), *config.hidden, 2 * len(latent_normaliser.mean)]
         self.network = mlp(sizes, nn.GELU, layer_norm=True)
-
-    @property
-    def module(self) -> nn.Module:
-        """The prior itself."""
-        return self
 
     @classmethod
     def create(cls, config: PriorConfig, statistics: Statistics) -> Self:
@@ -97,8 +92,8 @@ class GaussianPrior(nn.Module):
         return cast(Tensor, (0.5 * errors + std.log() + 0.5 * math.log(2 * math.pi)).mean())
 
     def validate(self, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """`validation_loss`: the negative log-likelihood of held-out pairs, a scalar."""
-        return {"validation_loss": self.loss(batch, generator)}
+        """`loss`: the negative log-likelihood of held-out pairs, a scalar."""
+        return {"loss": self.loss(batch, generator)}
 
     def describe(self) -> Description:
         """No steps, no solvers."""
@@ -124,6 +119,10 @@ class GaussianSampler:
             if given != default:
                 only = "nothing" if default is None else f"nothing or {default}"
                 raise OptionError(field, given, f"{only}: a Gaussian prior has no such choice")
+
+    def steps(self, options: SamplingConfig) -> int:  # noqa: ARG002
+        """One pass."""
+        return 1
 
     def blocks(
         self, states: Tensor, candidates: int, options: SamplingConfig, seed: int

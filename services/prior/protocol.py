@@ -1,4 +1,4 @@
-"""What an implementation of the prior provides, and how it is found by name.
+"""The protocol of a prior: what an implementation provides, and how it is found by name.
 
 An implementation is a class registered in the entry-point group `ldcq.priors`. The trainer, the
 server and the command line reach it through this protocol only and never ask which one it is.
@@ -6,10 +6,11 @@ server and the command line reach it through this protocol only and never ask wh
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol, Self, cast
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import torch
@@ -96,6 +97,10 @@ class Sampler(Protocol):
         """Raises OptionError for options this model does not take."""
         ...
 
+    def steps(self, options: SamplingConfig) -> int:
+        """Passes over a block of rows that these options mean, at least 1."""
+        ...
+
     def blocks(
         self, states: Tensor, candidates: int, options: SamplingConfig, seed: int
     ) -> Iterator[Tensor]:
@@ -116,46 +121,41 @@ class Sampler(Protocol):
         ...
 
 
-class Prior(Protocol):
-    """A trainable p(z | s).
+class Prior(nn.Module, ABC):
+    """A trainable p(z | s): a module that holds everything that is trained, averaged and published.
 
-    Attributes:
-        module: Everything that is trained, averaged and published, normalisation statistics
-            included.
+    Its state dict, normalisation statistics included, is the artifact's tensors.
     """
 
-    @property
-    def module(self) -> nn.Module: ...
-
     @classmethod
+    @abstractmethod
     def create(cls, config: PriorConfig, statistics: Statistics) -> Self:
         """A new model; the weights come from torch's global generator."""
-        ...
 
     @classmethod
+    @abstractmethod
     def from_artifact(cls, artifact: Artifact) -> Self:
-        """The model as published."""
-        ...
+        """The model as published, on the CPU."""
 
+    @abstractmethod
     def details(self) -> dict[str, JsonValue]:
         """What `from_artifact` needs beside tensors and dimensions."""
-        ...
 
+    @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """The training objective, a scalar, in a sample drawn by `generator`."""
-        ...
 
+    @abstractmethod
     def validate(self, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """Metrics by name over held-out pairs."""
-        ...
+        """Metrics by name over held-out pairs, `loss` among them."""
 
+    @abstractmethod
     def describe(self) -> Description:
         """What the sampler takes."""
-        ...
 
+    @abstractmethod
     def sampler(self) -> Sampler:
         """The model as it is now, frozen."""
-        ...
 
 
 def registered() -> tuple[str, ...]:
@@ -182,20 +182,12 @@ def find_prior(name: str) -> type[Prior]:
         raise UnknownPriorError(
             f"prior {name!r} ({point.value}) cannot be loaded: {error}"
         ) from error
-    needed = (
-        "module",
-        "create",
-        "from_artifact",
-        "details",
-        "loss",
-        "validate",
-        "describe",
-        "sampler",
-    )
-    missing = [part for part in needed if not hasattr(implementation, part)]
-    if missing:
-        raise UnknownPriorError(f"prior {name!r} ({point.value}) lacks {', '.join(missing)}")
-    return cast("type[Prior]", implementation)
+    if not (isinstance(implementation, type) and issubclass(implementation, Prior)):
+        raise UnknownPriorError(
+            f"prior {name!r} ({point.value}) is no prior: expected a subclass of"
+            f" {Prior.__module__}.{Prior.__name__}"
+        )
+    return implementation
 
 
 def sample(

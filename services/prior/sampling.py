@@ -110,6 +110,11 @@ class DiffusionSampler:
         """Raises OptionError for options this model does not take."""
         resolve_options(options, self._defaults, len(self._alpha_bar) - 1)
 
+    def steps(self, options: SamplingConfig) -> int:
+        """Denoising steps, Diffusion-X's included."""
+        resolved = resolve_options(options, self._defaults, len(self._alpha_bar) - 1)
+        return resolved.steps + resolved.extra_steps
+
     def blocks(
         self, states: Tensor, candidates: int, options: SamplingConfig, seed: int
     ) -> Iterator[Tensor]:

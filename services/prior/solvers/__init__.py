@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from services.prior.solvers import ddpm
 from services.prior.solvers.base import Solver, Step, trailing_timesteps
-from services.prior.solvers.ddpm import ddpm
 
-SOLVERS: Mapping[str, Solver] = MappingProxyType({"ddpm": ddpm})
+SOLVERS: Mapping[str, Solver] = MappingProxyType({"ddpm": ddpm.plan})
 """Every solver by the name requests use."""
 
-__all__ = ["SOLVERS", "Solver", "Step", "ddpm", "trailing_timesteps"]
+__all__ = ["SOLVERS", "Solver", "Step", "trailing_timesteps"]

@@ -1,0 +1,31 @@
+"""What the prior server counts, for Prometheus; its calls by method and code are in
+`common.rpc.metrics`.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_CALL_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+_STEP_BUCKETS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+
+SAMPLE_SECONDS = Histogram(
+    "ldcq_prior_sample_seconds",
+    "Seconds of answered Sample calls by stage (queue, compute, total) and priority.",
+    ["stage", "priority"],
+    buckets=_CALL_BUCKETS,
+)
+STEP_SECONDS = Histogram(
+    "ldcq_prior_step_seconds",
+    "Seconds per denoising step of one block of rows.",
+    buckets=_STEP_BUCKETS,
+)
+ROWS = Counter("ldcq_prior_rows_total", "Latents drawn.")
+PENDING_ROWS = Gauge("ldcq_prior_pending_rows", "Latents asked for and not yet answered.")
+REJECTIONS = Counter(
+    "ldcq_prior_rejections_total",
+    "Calls dropped without a reply, by reason (queue_full, deadline, cancelled).",
+    ["reason"],
+)
+MODEL_INFO = Gauge("ldcq_prior_model_info", "1 for the version served.", ["version"])
+SWAPS = Counter("ldcq_prior_swaps_total", "Models put in the place of another, the first included.")

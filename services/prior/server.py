@@ -1,0 +1,123 @@
+"""The prior's process: serves the model of the store, after training it where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from ldcq.v1 import prior_pb2_grpc, stage_pb2_grpc
+
+from common.rpc import stage
+from common.rpc.prior import FULL_NAME
+from common.rpc.server import Server
+from common.rpc.settings import ServiceSettings
+from common.rpc.signals import StopSignals
+from common.store import Artifact, Follower, Stopped, owning_variant
+from common.training import resolve_device
+from services.prior import metrics
+from services.prior.model import ServedPrior, load_prior
+from services.prior.queueing import ComputeQueue
+from services.prior.requests import MAX_ROWS
+from services.prior.servicer import PriorServicer
+from services.prior.train import run_stage
+
+QUEUE_ROWS = 4 * MAX_ROWS
+"""Latents accepted and not yet answered, above which calls are refused."""
+
+MAX_CALLS = 128
+"""Calls in the server at once: an actor's must not wait for a thread behind many learners'."""
+
+
+def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
+    """Serves the prior of a variant until SIGTERM or SIGINT, then drains.
+
+    The process answers from the start: UNAVAILABLE, and health NOT_SERVING, until a model has been
+    published, loaded and warmed up; from then on it follows the store.
+
+    Args:
+        settings: Where to listen and what to work on.
+        on_start: Told the address bound.
+
+    Returns:
+        The exit code: 0, or 143 or 130 where training was interrupted.
+
+    Raises:
+        ServerError: The address cannot be bound.
+        Exception: Training was asked for and failed; see `services.prior.train.run`.
+    """
+    server = Server(settings.listen, metrics_port=settings.metrics_port, max_workers=MAX_CALLS)
+    progress = stage.Progress("prior")
+    if settings.train_first:
+        add = stage_pb2_grpc.add_StageServiceServicer_to_server
+        server.add(add, stage.StageServicer(progress), stage.FULL_NAME)
+    service = PriorProcess(server, settings)
+    with StopSignals() as signals:
+        on_start(server.start())
+        service.start()
+        try:
+            if settings.train_first:
+                run_stage(settings, progress, signals.event)
+            signals.event.wait()
+            return 0
+        except Stopped:
+            return signals.exit_code
+        finally:
+            server.drain()
+            service.stop()
+
+
+class PriorProcess:
+    """What `PriorService` consists of beside the gRPC server: model, queue, compute thread.
+
+    Args:
+        server: Not started yet; gets the service.
+        settings: Store, variant, device and threads.
+        queue_rows: Most rows accepted and not yet answered.
+        poll: Seconds between looks for a new model.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        settings: ServiceSettings,
+        *,
+        queue_rows: int = QUEUE_ROWS,
+        poll: float = 1.0,
+    ) -> None:
+        self._server, self._settings = server, settings
+        self._device = resolve_device(settings.config)
+        self.queue = ComputeQueue(queue_rows, setup=self._use_threads)
+        self.follower = Follower(
+            settings.store,
+            "prior",
+            owning_variant(settings.config, settings.variant, "prior"),
+            self._load,
+            poll=poll,
+            on_swap=self._swapped,
+        )
+        servicer = PriorServicer(self.follower, self.queue)
+        server.add(prior_pb2_grpc.add_PriorServiceServicer_to_server, servicer, FULL_NAME)
+
+    def start(self) -> None:
+        """Starts to look for a model and to compute."""
+        self.queue.start()
+        self.follower.start()
+
+    def stop(self) -> None:
+        """Ends both threads; calls that are still waiting fail with UNAVAILABLE."""
+        self.follower.stop()
+        self.queue.close()
+
+    def _load(self, artifact: Artifact) -> ServedPrior:
+        self._use_threads()
+        return load_prior(artifact, self._device)
+
+    def _swapped(self, version: str, model: ServedPrior) -> None:  # noqa: ARG002
+        metrics.SWAPS.inc()
+        metrics.MODEL_INFO.clear()
+        metrics.MODEL_INFO.labels(version).set(1)
+        self._server.set_serving(FULL_NAME, True)
+
+    def _use_threads(self) -> None:
+        """In every thread that computes: OpenMP keeps the number of threads per thread."""
+        torch.set_num_threads(self._settings.config.threads)
