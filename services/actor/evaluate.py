@@ -1,0 +1,275 @@
+"""Plays the configured methods, scores them and publishes what came out (section 5.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from common.config import Config, dump
+from common.data import Task, behaviour_episodes, load_episodes, load_task
+from common.store import Meta, Store, owning_variant, stage_spec
+from services.actor.models import Models, source_kind
+from services.actor.policies import LatentPlanPolicy, PolicyAgent
+from services.actor.rollout import Agent, Episode, check_spaces, rollout
+from services.actor.scores import Scores, first_reward_steps, score
+
+Row = dict[str, JsonValue]
+OnStep = Callable[[str, int, int], None]
+"""Told the method being played, the environment steps done of all methods, and how many there
+are."""
+
+
+def ignore_step(method: str, done: int, total: int) -> None:
+    """Does nothing."""
+
+
+@dataclass(frozen=True)
+class EpisodeDone:
+    """One more episode is finished.
+
+    Attributes:
+        method: Whose.
+        done: Episodes finished of all methods.
+        total: Episodes of all methods.
+    """
+
+    method: str
+    done: int
+    total: int
+
+
+def evaluation_parents(base: Config, store: Store, models: Mapping[str, Models]) -> dict[str, str]:
+    """The lineage of an evaluation: dataset, VAEs, priors and critics.
+
+    What a variant owns is named `kind.variant`, what it shares with the main pipeline `kind`.
+
+    Args:
+        base: The main pipeline's configuration.
+        store: Where the models are.
+        models: The models of every method that has some.
+
+    Raises:
+        DataError: No method has models, and the dataset cannot be read.
+    """
+    parents: dict[str, str] = {}
+    for method, used in models.items():
+        variant = base.evaluation.methods[method].variant
+        versions = {"vae": used.vae_version, "prior": used.prior_version}
+        if used.critic is not None:
+            versions["critic"] = used.critic_version
+        for kind, version in versions.items():
+            owner = owning_variant(base, variant, kind)
+            parents[kind if owner == base.variant else f"{kind}.{owner}"] = version
+        parents |= {"dataset": store.meta("vae", used.vae_version).parents.get("dataset", "")}
+    return parents or {"dataset": load_episodes(base.data, store.root).fingerprint}
+
+
+def prepare_evaluation(
+    config: Config,
+    store: Store,
+    policies: Mapping[str, LatentPlanPolicy],
+    on_step: OnStep = ignore_step,
+) -> Evaluation:
+    """Loads the task, and the data's own episodes where a method asks for them.
+
+    Args:
+        config: The main pipeline's configuration; `evaluation` says what is played.
+        store: Generated datasets are in it.
+        policies: The policies of all methods but `behaviour`.
+        on_step: See `Evaluation`.
+
+    Raises:
+        DataError: Dataset or environment cannot be had.
+        SpaceMismatchError: The environment's spaces are not those of the models.
+    """
+    task = load_task(config, store.root)
+    behaviour: list[NDArray[np.float32]] = []
+    if any(method.policy == "behaviour" for method in config.evaluation.methods.values()):
+        episodes = load_episodes(config.data, store.root)
+        behaviour = behaviour_episodes(episodes, task.max_episode_steps)
+    return Evaluation(config, task, policies, behaviour, on_step)
+
+
+class Evaluation:
+    """One evaluation: `play` it to the end, then `rows` and `publish`.
+
+    Args:
+        base: The main pipeline's configuration; `evaluation` says what is played.
+        task: The environment and how it is scored.
+        policies: The policies of all methods but `behaviour`.
+        behaviour: Rewards of the data's own episodes, shapes (T_i,); empty where no method asks
+            for them.
+        on_step: Called before every step; what it raises ends the evaluation.
+
+    Raises:
+        SpaceMismatchError: The environment's spaces are not those of the models.
+    """
+
+    def __init__(
+        self,
+        base: Config,
+        task: Task,
+        policies: Mapping[str, LatentPlanPolicy],
+        behaviour: Sequence[NDArray[np.floating]] = (),
+        on_step: OnStep = ignore_step,
+    ) -> None:
+        self.base, self.task = base, task
+        self.policies, self._behaviour = policies, behaviour
+        self._on_step, self._steps = on_step, 0
+        self.episodes: dict[str, list[Episode]] = {}
+        for policy in policies.values():
+            decoder = policy.models.decoder
+            check_spaces(
+                task.make_env, decoder.state_dim, decoder.action_dim, decoder.discrete_actions
+            )
+
+    @property
+    def total(self) -> int:
+        """Episodes of all methods."""
+        methods = self.base.evaluation.methods.values()
+        played = sum(method.policy != "behaviour" for method in methods)
+        recorded = len(methods) - played
+        return played * self.base.evaluation.episodes + recorded * len(self._behaviour)
+
+    @property
+    def total_steps(self) -> int:
+        """Environment steps of all rollouts, if every episode lasts to the time limit."""
+        methods = self.base.evaluation.methods.values()
+        played = sum(method.policy != "behaviour" for method in methods)
+        return played * self.base.evaluation.episodes * self.task.max_episode_steps
+
+    def play(self) -> Iterator[EpisodeDone]:
+        """Plays all methods, in the configuration's order.
+
+        Raises:
+            RpcError: A prior service went away, or serves another model.
+        """
+        done = 0
+        for method in self.base.evaluation.methods:
+            self.episodes[method] = finished = []
+            for episode in self._episodes(method):
+                finished.append(episode)
+                done += 1
+                yield EpisodeDone(method, done, self.total)
+            finished.sort(key=lambda episode: episode.index)
+
+    def rows(self) -> list[Row]:
+        """One row of scores per method played."""
+        return [self._row(method, episodes) for method, episodes in self.episodes.items()]
+
+    def publish(self, store: Store, parents: Mapping[str, str], variant: str) -> str:
+        """Puts scores, rewards and trajectories into the store.
+
+        Tensors, for E episodes of at most T steps: `<method>/rewards` (E, T), `<method>/lengths`
+        (E,), and with a layout `<method>/positions` (E, T + 1, 2); steps after the end of an
+        episode are 0 (rewards) and NaN (positions).
+
+        Returns:
+            The version of the evaluation.
+        """
+        task = self.task
+        meta = Meta(
+            kind="evaluation",
+            spec=stage_spec(self.base, "evaluation", parents),
+            parents=dict(parents),
+            details={
+                "rows": list(self.rows()),
+                "max_episode_steps": task.max_episode_steps,
+                "reference_scores": list(task.reference_scores) if task.reference_scores else None,
+                "confidence": self.base.evaluation.confidence,
+            },
+        )
+        tensors: dict[str, NDArray[Any]] = {}
+        for method, episodes in self.episodes.items():
+            tensors |= _tensors(method, episodes)
+        return store.publish(meta, tensors, dump(self.base), variant)
+
+    def _episodes(self, method: str) -> Iterator[Episode]:
+        settings = self.base.evaluation
+        if settings.methods[method].policy == "behaviour":
+            for index, rewards in enumerate(self._behaviour):
+                yield Episode(index, np.asarray(rewards, dtype=np.float32), None)
+            return
+        layout = self.task.layout
+        yield from rollout(
+            self.task.make_env,
+            self._counted(method, PolicyAgent(self.policies[method], settings.seed)),
+            episodes=settings.episodes,
+            environments=settings.environments,
+            seed=settings.seed,
+            max_episode_steps=self.task.max_episode_steps,
+            position_indices=layout.position_indices if layout else None,
+        )
+
+    def _counted(self, method: str, agent: Agent) -> Agent:
+        def act(states: NDArray[Any], restart: NDArray[Any]) -> NDArray[Any]:
+            self._on_step(method, min(self._steps, self.total_steps), self.total_steps)
+            self._steps += len(states)
+            return agent(states, restart)
+
+        return act
+
+    def _row(self, method: str, episodes: Sequence[Episode]) -> Row:
+        settings = self.base.evaluation
+        scores = score(
+            [episode.rewards for episode in episodes],
+            reference=self.task.reference_scores,
+            first_hit=self.task.first_hit,
+            max_episode_steps=self.task.max_episode_steps,
+            confidence=settings.confidence,
+            seed=settings.seed,
+        )
+        policy = self.policies.get(method)
+        return {
+            "method": method,
+            **_score_fields(scores),
+            "seed": settings.seed,
+            "policy": settings.methods[method].policy,
+            "variant": settings.methods[method].variant,
+            "candidates": policy.settings.candidates if policy else None,
+            "execute_steps": policy.settings.execute_steps if policy else None,
+        }
+
+
+def needed_artifact(base: Config, method: str) -> tuple[str, str] | None:
+    """The kind of artifact that a method follows and the variant that owns it; None for
+    `behaviour`.
+    """
+    settings = base.evaluation.methods[method]
+    if settings.policy == "behaviour":
+        return None
+    kind = source_kind(settings.policy)
+    return kind, owning_variant(base, settings.variant, kind)
+
+
+def _score_fields(scores: Scores) -> Row:
+    return {
+        "return": dict(scores.true_return.as_json()),
+        "first_hit": dict(asdict(scores.first_hit)) if scores.first_hit else None,
+        "success": scores.success,
+        "normalised": scores.normalised,
+        "episodes": scores.episodes,
+    }
+
+
+def _tensors(method: str, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
+    lengths = np.array([len(episode.rewards) for episode in episodes], dtype=np.int64)
+    rewards = np.zeros((len(episodes), int(lengths.max())), dtype=np.float32)
+    for index, episode in enumerate(episodes):
+        rewards[index, : lengths[index]] = episode.rewards
+    tensors: dict[str, NDArray[Any]] = {
+        f"{method}/rewards": rewards,
+        f"{method}/lengths": lengths,
+        f"{method}/first_reward": first_reward_steps([e.rewards for e in episodes]),
+    }
+    if all(episode.positions is not None for episode in episodes):
+        positions = np.full((len(episodes), rewards.shape[1] + 1, 2), np.nan, dtype=np.float32)
+        for index, episode in enumerate(episodes):
+            positions[index, : lengths[index] + 1] = episode.positions
+        tensors[f"{method}/positions"] = positions
+    return tensors

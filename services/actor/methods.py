@@ -1,0 +1,120 @@
+"""The methods an actor serves: follows their models in the store and keeps a policy for each."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import torch
+
+from common.config import Config
+from common.rpc.errors import NotReadyError
+from common.store import Follower, Store
+from services.actor.evaluate import needed_artifact
+from services.actor.models import Models, model_loader
+from services.actor.policies import LatentPlanPolicy, make_policy
+from services.actor.priors import Priors
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class ServedMethods:
+    """The configured methods that have models, always with the newest ones.
+
+    Args:
+        base: The main pipeline's configuration.
+        store: Where the models appear.
+        priors: The prior services.
+        device: Where decoders and critics are computed.
+        on_change: Told whether this actor is ready, whenever a model was loaded.
+    """
+
+    def __init__(
+        self,
+        base: Config,
+        store: Store,
+        priors: Priors,
+        device: torch.device,
+        on_change: Callable[[bool], None],
+    ) -> None:
+        self._base, self._store, self._priors = base, store, priors
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._policies: dict[str, LatentPlanPolicy] = {}
+        self._sources: dict[str, tuple[str, str]] = {}
+        self._followers: dict[tuple[str, str], Follower[Models]] = {}
+        for method, settings in base.evaluation.methods.items():
+            source = needed_artifact(base, method)
+            if source is None:
+                continue
+            self._sources[method] = source
+            if source not in self._followers:
+                self._followers[source] = Follower(
+                    store,
+                    *source,
+                    model_loader(store, settings.policy, device),
+                    on_swap=lambda _version, _models: self._changed(),
+                )
+
+    @property
+    def names(self) -> list[str]:
+        """All methods that act, ready or not, in the configuration's order."""
+        return list(self._sources)
+
+    @property
+    def ready(self) -> list[str]:
+        """The methods whose models are loaded."""
+        return [method for method in self._sources if self._models(method) is not None]
+
+    def start(self) -> None:
+        """Starts to follow the store."""
+        for follower in self._followers.values():
+            follower.start()
+
+    def stop(self) -> None:
+        """Ends it."""
+        for follower in self._followers.values():
+            follower.stop()
+
+    def models(self, method: str) -> Models:
+        """The models of a method.
+
+        Raises:
+            NotReadyError: There are none yet.
+        """
+        models = self._models(method)
+        if models is None:
+            kind, variant = self._sources[method]
+            start = f"`ldcq train {kind}`" + ("" if variant == "main" else f" --variant {variant}")
+            raise NotReadyError(f"{method}: no {kind} of {variant} yet; made by {start}")
+        return models
+
+    def policy(self, method: str) -> LatentPlanPolicy:
+        """The policy of a method, over its newest models.
+
+        Raises:
+            NotReadyError: There are no models yet.
+            MissingPriorError: No prior service is known for it.
+            RpcError: The prior service does not answer.
+        """
+        models = self.models(method)
+        with self._lock:
+            policy = self._policies.get(method)
+        if policy is None or policy.models is not models:
+            policy = make_policy(self._base, method, models, self._priors)
+            with self._lock:
+                self._policies[method] = policy
+        return policy
+
+    def _models(self, method: str) -> Models | None:
+        current = self._followers[self._sources[method]].current()
+        return None if current is None else current[1]
+
+    def _changed(self) -> None:
+        """Ready means: something to serve, and nothing published that is still to be loaded."""
+        loaded = [
+            follower.current() is not None or self._store.current(*source) is None
+            for source, follower in self._followers.items()
+        ]
+        self._on_change(all(loaded))

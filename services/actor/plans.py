@@ -1,0 +1,118 @@
+"""Plans: the latents being executed, and the token that carries them between stateless calls."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from ldcq.v1 import actor_pb2
+from numpy.typing import NDArray
+
+from common.rpc.codec import decode, encode
+from common.rpc.errors import FailedPreconditionError, InvalidFieldError
+
+_MOST_PLANS = 2**62
+"""Far beyond any episode; a larger counter in a token is garbage, and would overflow when it
+grows."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What E environments are executing.
+
+    Attributes:
+        method: The method that chose the latents.
+        model_versions: The models that chose them, joined.
+        latents: Shape (E, Z), float32.
+        steps_left: Steps left of each latent, shape (E,), int32.
+        plans: How many times latents have been chosen; varies the seed of the next choice.
+    """
+
+    method: str
+    model_versions: str
+    latents: NDArray[np.float32]
+    steps_left: NDArray[np.int32]
+    plans: int
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on every part and on nothing else, the same on every machine."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def to_token(plan: Plan) -> bytes:
+    """The plan as an opaque token for a client."""
+    message = actor_pb2.PlanToken(
+        method=plan.method,
+        model_versions=plan.model_versions,
+        latents=encode(plan.latents),
+        steps_left=encode(plan.steps_left),
+        plans=plan.plans,
+    )
+    return message.SerializeToString(deterministic=True)
+
+
+def from_token(
+    token: bytes,
+    *,
+    method: str,
+    model_versions: str,
+    environments: int,
+    latent_dim: int,
+    execute_steps: int,
+) -> Plan:
+    """Reads a token back, believing nothing of it.
+
+    Args:
+        token: What the client sent.
+        method: The method that the client now asks for.
+        model_versions: The models that the method now uses.
+        environments: E of the request.
+        latent_dim: Z of the models.
+        execute_steps: The most steps of a latent that are executed.
+
+    Raises:
+        InvalidFieldError: It is no token, or not one of this method and these environments.
+        FailedPreconditionError: It was made by other models.
+    """
+    message = _parse(token)
+    if message.method != method:
+        raise InvalidFieldError(
+            "plan_token.method", repr(message.method), f"{method!r}, the method asked for"
+        )
+    if message.model_versions != model_versions:
+        raise FailedPreconditionError(
+            f"plan_token was made by the models {message.model_versions!r}, {method!r} now uses "
+            f"{model_versions!r}: leave plan_token out to start a new plan"
+        )
+    latents = decode(message.latents, field="plan_token.latents", shape=(environments, latent_dim))
+    left = decode(
+        message.steps_left, field="plan_token.steps_left", shape=(environments,), dtype=np.int32
+    )
+    if ((left < 0) | (left >= execute_steps)).any():
+        raise InvalidFieldError(
+            "plan_token.steps_left", str(left.tolist()[:8]), f"values from 0 to {execute_steps - 1}"
+        )
+    if message.plans > _MOST_PLANS:
+        raise InvalidFieldError("plan_token.plans", str(message.plans), f"at most {_MOST_PLANS}")
+    return Plan(method, model_versions, _own(latents), _own(left), int(message.plans))
+
+
+def _parse(token: bytes) -> actor_pb2.PlanToken:
+    try:
+        return actor_pb2.PlanToken.FromString(token)
+    except DecodeError:
+        raise InvalidFieldError(
+            "plan_token",
+            f"{len(token)} bytes that are no plan token",
+            "the plan_token of the last reply, unchanged",
+        ) from None
+
+
+def _own(array: NDArray[Any]) -> NDArray[Any]:
+    """A writable copy: decoded arrays may be views of the message."""
+    return np.array(array)

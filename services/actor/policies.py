@@ -1,0 +1,204 @@
+"""Policies over latents: the best of n candidates by the critic, or one unranked sample (section
+4.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.config import Config, ConfigError, SamplingConfig, resolve_variant
+from common.rpc.clients import PriorClient, PriorDescription
+from services.actor.models import Models
+from services.actor.plans import Plan, derive_seed
+from services.actor.priors import Priors
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """How a policy is executed.
+
+    Attributes:
+        candidates: n, latents drawn per state.
+        execute_steps: Steps of a latent that are executed before the next is chosen.
+        sampling: How the prior is sampled; None leaves it to the prior.
+        sample_actions: Draw actions from the decoder instead of taking its mode.
+        max_rows: The most latents that one call to the prior may ask for.
+    """
+
+    candidates: int
+    execute_steps: int
+    sampling: SamplingConfig | None
+    sample_actions: bool
+    max_rows: int
+
+
+class LatentPlanPolicy:
+    """Executes latents: chooses one where none is left, decodes an action of it on the current
+    state at every step.
+
+    It remembers nothing; what it must know of the past is the `Plan` that goes in and comes out.
+
+    Args:
+        method: The method's name, part of its plans.
+        models: Decoder and critic (none: the first sample is taken as it is).
+        client: The prior service; it must serve `models.prior_version`.
+        settings: How to execute.
+
+    Raises:
+        ConfigError: One state's candidates are more than the prior gives in one call.
+    """
+
+    def __init__(
+        self, method: str, models: Models, client: PriorClient, settings: PolicySettings
+    ) -> None:
+        if settings.candidates > settings.max_rows:
+            raise ConfigError(
+                f"actor.candidates is {settings.candidates}, expected at most {settings.max_rows}, "
+                f"the rows that the prior service gives in one call"
+            )
+        self.method = method
+        self.models = models
+        self.settings = settings
+        self._client = client
+        self._device = models.decoder.state_normaliser.mean.device
+
+    def act(
+        self, states: Array, plan: Plan | None, restart: Array | None, seed: int
+    ) -> tuple[Array, Plan]:
+        """One step of E environments.
+
+        Args:
+            states: Raw, shape (E, S), float32.
+            plan: What the last step of these environments returned; None to begin.
+            restart: Environments whose plan is dropped, shape (E,), bool; None: none.
+            seed: Fixes the candidates (and the actions, where they are drawn).
+
+        Returns:
+            Actions (E, A), or indices (E, 1) where they are discrete, and the plan for the next
+            step.
+
+        Raises:
+            RpcError: The prior service is away, or serves another model.
+        """
+        plan = self._renewed(states, plan, restart, seed)
+        generator = None
+        if self.settings.sample_actions:
+            # Within one plan number every plan only gets shorter, so the pair names the step.
+            step_seed = derive_seed(seed, "actions", plan.plans, int(plan.steps_left.min()))
+            generator = torch.Generator(self._device).manual_seed(step_seed)
+        actions = self.models.decoder.act(
+            self._tensor(states), self._tensor(plan.latents), generator
+        )
+        left = (plan.steps_left - 1).astype(np.int32)
+        used = Plan(plan.method, plan.model_versions, plan.latents, left, plan.plans)
+        return actions.cpu().numpy(), used
+
+    def choose(self, states: Array, seed: int) -> Array:
+        """Chooses a latent for every state: z_max = argmax_z min_j Q_j(s, z) over n prior samples.
+
+        Args:
+            states: Raw, shape (N, S), float32.
+            seed: Fixes the samples.
+
+        Returns:
+            Latents, shape (N, Z), float32.
+        """
+        per_call = self.settings.max_rows // self.settings.candidates
+        calls = [
+            self._client.sample_async(
+                states[start : start + per_call],
+                self.settings.candidates,
+                seed=derive_seed(seed, start),
+                options=self.settings.sampling,
+                priority="actor",
+                expected_version=self.models.prior_version,
+            )
+            for start in range(0, len(states), per_call)
+        ]
+        candidates = np.concatenate([call.result().latents for call in calls])
+        return candidates[np.arange(len(states)), self._best(states, candidates)]
+
+    def _best(self, states: Array, candidates: Array) -> Array:
+        if self.models.critic is None:
+            return np.zeros(len(states), dtype=np.int64)
+        with torch.no_grad():
+            values = self.models.critic.score(self._tensor(states), self._tensor(candidates))
+        best: Array = values.argmax(dim=1).cpu().numpy()
+        return best
+
+    def _renewed(self, states: Array, plan: Plan | None, restart: Array | None, seed: int) -> Plan:
+        """`plan` with a new latent wherever nothing is left of the old one."""
+        if plan is None:
+            width, latent_dim = len(states), self.models.decoder.latent_dim
+            latents = np.zeros((width, latent_dim), dtype=np.float32)
+            left, plans = np.zeros(width, dtype=np.int32), 0
+        else:
+            latents, left, plans = plan.latents.copy(), plan.steps_left.copy(), plan.plans
+        due = (left == 0) if restart is None else (left == 0) | restart
+        if due.any():
+            latents[due] = self.choose(states[due], derive_seed(seed, plans))
+            left[due] = self.settings.execute_steps
+            plans += 1
+        return Plan(self.method, self.models.versions, latents, left, plans)
+
+    def _tensor(self, array: Array) -> torch.Tensor:
+        return torch.tensor(array, dtype=torch.float32, device=self._device)
+
+
+class PolicyAgent:
+    """A policy bound to one rollout: keeps the plan between its steps.
+
+    Args:
+        policy: The policy.
+        seed: The rollout's seed.
+    """
+
+    def __init__(self, policy: LatentPlanPolicy, seed: int) -> None:
+        self._policy = policy
+        self._seed = seed
+        self._plan: Plan | None = None
+
+    def __call__(self, states: Array, restart: Array) -> Array:
+        """Actions (E, A) for states (E, S); `restart` (E,) marks episodes that have just begun."""
+        actions, self._plan = self._policy.act(states, self._plan, restart, self._seed)
+        return actions
+
+
+def make_policy(base: Config, method: str, models: Models, priors: Priors) -> LatentPlanPolicy:
+    """The policy of a configured method over loaded models.
+
+    Args:
+        base: The main pipeline's configuration.
+        method: A key of `evaluation.methods` whose policy is `ranked` or `unranked`.
+        models: Its models.
+        priors: The prior services.
+
+    Raises:
+        MissingPriorError: No prior service is known for the method's variant.
+        RpcError: The prior service does not answer.
+        ConfigError: More candidates than the prior service gives in one call.
+    """
+    variant = base.evaluation.methods[method].variant
+    config = resolve_variant(base, variant)
+    client = priors.client(variant)
+    description = client.describe()
+    settings = PolicySettings(
+        candidates=config.actor.candidates if models.critic is not None else 1,
+        execute_steps=config.actor.execute_steps or models.decoder.horizon,
+        sampling=accepted_sampling(config.actor.sampling, description),
+        sample_actions=config.actor.sample_actions,
+        max_rows=description.max_rows,
+    )
+    return LatentPlanPolicy(method, models, client, settings)
+
+
+def accepted_sampling(sampling: SamplingConfig, prior: PriorDescription) -> SamplingConfig | None:
+    """The sampling settings, unless the prior has no denoising steps for them to act on."""
+    return sampling if prior.solvers else None

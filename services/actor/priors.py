@@ -1,0 +1,55 @@
+"""The prior services that the actor calls, one per pipeline variant."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from common.config import Config
+from common.rpc.clients import PriorClient
+from common.store import owning_variant
+
+
+class MissingPriorError(ValueError):
+    """No prior service was named for a variant that needs one."""
+
+
+class Priors:
+    """Clients by variant, connected when first used and shared by methods with the same prior.
+
+    Args:
+        base: The main pipeline's configuration.
+        targets: Address of the prior service of each variant.
+    """
+
+    def __init__(self, base: Config, targets: Mapping[str, str]) -> None:
+        self._base = base
+        self._targets = dict(targets)
+        self._clients: dict[str, PriorClient] = {}
+        self._lock = threading.Lock()
+
+    def client(self, variant: str) -> PriorClient:
+        """The client of the service that serves the prior of `variant`.
+
+        Raises:
+            MissingPriorError: No address was given for it.
+        """
+        owner = owning_variant(self._base, variant, "prior")
+        target = self._targets.get(owner) or self._targets.get(variant)
+        if not target:
+            given = ", ".join(sorted(self._targets)) or "none"
+            raise MissingPriorError(
+                f"no prior service is known for the variant {owner!r} (given: {given}): "
+                f"add --prior {owner}=HOST:PORT"
+            )
+        with self._lock:
+            if target not in self._clients:
+                self._clients[target] = PriorClient(target)
+            return self._clients[target]
+
+    def close(self) -> None:
+        """Closes all connections."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()

@@ -1,0 +1,134 @@
+"""Draws what the latent figure compares: latents of the data, and samples of every prior at the
+same states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import Config, resolve_variant
+from common.store import LatentTable, Store, open_latents
+from services.actor.policies import accepted_sampling
+from services.actor.priors import Priors
+from services.actor.report.latent_figure import LatentSamples
+
+MANY = 1500
+"""States at which each prior draws one latent."""
+NEAR = 400
+"""Latents at one state; as many of the data's states around it."""
+_SEARCHED = 50_000
+"""Windows among which neighbours are looked for."""
+_ANCHORS = 48
+"""States that are tried as the one state."""
+_SEED = 0
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EvaluatedPrior:
+    """A prior that took part in an evaluation.
+
+    Attributes:
+        name: What a reader calls it.
+        variant: Whose it is.
+        version: Its version.
+    """
+
+    name: str
+    variant: str
+    version: str
+
+
+def evaluated_priors(
+    base: Config, store: Store, parents: Mapping[str, str]
+) -> list[EvaluatedPrior]:
+    """The priors in an evaluation's lineage; the main pipeline's first.
+
+    Priors of another VAE than the first's are left out: their latents lie in another space.
+    """
+    found: list[EvaluatedPrior] = []
+    vae = ""
+    for key in sorted(parents):
+        kind, _, variant = key.partition(".")
+        if kind != "prior":
+            continue
+        meta = store.meta("prior", parents[key])
+        vae = vae or meta.parents["vae"]
+        if meta.parents["vae"] == vae:
+            names = {prior.name for prior in found}
+            own = meta.implementation
+            name = f"{own} ({variant})" if own in names else own
+            found.append(EvaluatedPrior(name, variant or base.variant, parents[key]))
+    return found
+
+
+def draw_latents(
+    base: Config, store: Store, priors: Priors, evaluated: list[EvaluatedPrior]
+) -> LatentSamples:
+    """Asks every prior for samples over many states of the data, and at one of them.
+
+    Raises:
+        MissingPriorError: No service is known for one of them.
+        RpcError: A service does not answer, or serves another version.
+        StoreError: The latents that the priors learned from are not there.
+    """
+    latents_version = store.meta("prior", evaluated[0].version).parents["latents"]
+    table = open_latents(store, latents_version)
+    random = np.random.default_rng(_SEED)
+    rows = random.permutation(len(table.state))[: max(_SEARCHED, MANY)]
+    many = rows[:MANY]
+    anchor, near = _neighbourhood(table.state[rows], random)
+    near = rows[near]
+    return LatentSamples(
+        data=_posterior(table, many, random),
+        priors={p.name: _sample(base, priors, p, table.state[many], 1) for p in evaluated},
+        data_near=_posterior(table, near, random),
+        priors_near={p.name: _sample(base, priors, p, anchor[None], NEAR) for p in evaluated},
+    )
+
+
+def _posterior(table: LatentTable, rows: NDArray[np.int64], random: np.random.Generator) -> Array:
+    """One draw of q(z | tau) per window, which is what a prior learns to match."""
+    mean, std = table.latent_mean[rows], table.latent_std[rows]
+    draws: Array = mean + std * random.standard_normal(mean.shape, dtype=np.float32)
+    return draws
+
+
+def _sample(
+    base: Config, priors: Priors, prior: EvaluatedPrior, states: Array, candidates: int
+) -> Array:
+    client = priors.client(prior.variant)
+    description = client.describe()
+    sampling = accepted_sampling(resolve_variant(base, prior.variant).actor.sampling, description)
+    per_call = max(1, description.max_rows // candidates)
+    parts = [
+        client.sample(
+            states[start : start + per_call],
+            min(candidates, description.max_rows),
+            seed=_SEED + start,
+            options=sampling,
+            priority="actor",
+            expected_version=prior.version,
+        ).latents
+        for start in range(0, len(states), per_call)
+    ]
+    latents = np.concatenate(parts)
+    return latents.reshape(-1, latents.shape[-1])
+
+
+def _neighbourhood(states: Array, random: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
+    """A state that the data visits often, and the rows of the states nearest to it."""
+    scaled = (states - states.mean(axis=0)) / np.maximum(states.std(axis=0), 1e-6)
+    count = min(NEAR, len(states))
+    tightest, anchor, rows = np.inf, 0, np.arange(count)
+    for row in random.permutation(len(states))[:_ANCHORS]:
+        distances = np.square(scaled - scaled[row]).sum(axis=1)
+        nearest = np.argpartition(distances, count - 1)[:count]
+        if distances[nearest].max() < tightest:
+            tightest, anchor, rows = float(distances[nearest].max()), int(row), nearest
+    return states[anchor], rows

@@ -1,0 +1,109 @@
+"""What the report calls things, and how it explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_LABELS = {
+    "ldcq": "LDCQ",
+    "bcq_h": "BCQ-H",
+    "prior": "one prior sample",
+    "behaviour": "the data itself",
+}
+_STAGES = {
+    "vae": "VAE: latents of H-step windows, and the policy that decodes them",
+    "prior": "Prior: which latents a state supports",
+    "critic": "Critic: what a latent is worth",
+}
+_KINDS = {
+    "dataset": "Dataset (fingerprint)",
+    "vae": "VAE",
+    "prior": "Prior",
+    "critic": "Critic",
+}
+
+
+def method_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """A method's name to what a reader calls it; an unknown one is called by its name."""
+    return {row["method"]: _LABELS.get(row["method"], row["method"]) for row in rows}
+
+
+def method_explanations(
+    rows: Sequence[Mapping[str, Any]], implementations: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """What each method does.
+
+    Args:
+        rows: The rows of an evaluation.
+        implementations: A variant to the name of its prior.
+    """
+    labels = method_labels(rows)
+    return [
+        (labels[row["method"]], _explain(row, implementations.get(row["variant"], "")))
+        for row in rows
+    ]
+
+
+def column_explanations(
+    rows: Sequence[Mapping[str, Any]], details: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """What each column of the score table means, for the columns it has."""
+    steps, reference = details["max_episode_steps"], details["reference_scores"]
+    scale = (
+        f"rescaled so that a return of {reference[0]:g} scores 0 and {reference[1]:g} scores 100"
+        if reference
+        else "not rescaled, because no reference returns are known for this task"
+    )
+    items = [
+        (
+            "return",
+            f"The sum of all rewards of a whole episode (up to {steps} steps), {scale}; the mean "
+            f"over episodes, and below it the {details['confidence']:.0%} bootstrap interval of "
+            "that mean.",
+        )
+    ]
+    if any(row["first_hit"] for row in rows):
+        items += [
+            (
+                "first hit",
+                "What an episode would score if the agent stayed in the goal from its first reward "
+                f"to step {steps}. It is the convention of the authors' release for mazes, and it "
+                "flatters a policy that passes through the goal: compare it with first-hit scores "
+                "only.",
+            ),
+            ("success", "The share of episodes that saw any reward."),
+        ]
+    items += [
+        ("candidates", "How many latents were drawn for each decision."),
+        (
+            "steps per latent",
+            "How many steps of a latent were executed before the next was chosen.",
+        ),
+    ]
+    return items
+
+
+def stage_title(stage: str) -> str:
+    """What a stage trains; `stage` may carry a variant after a dot."""
+    name, _, variant = stage.partition(".")
+    title = _STAGES.get(name, name)
+    return f"{title} ({variant})" if variant else title
+
+
+def artifact_title(key: str) -> str:
+    """What a key of an evaluation's lineage names."""
+    kind, _, variant = key.partition(".")
+    title = _KINDS.get(kind, kind)
+    return f"{title} of {variant}" if variant else title
+
+
+def _explain(row: Mapping[str, Any], implementation: str) -> str:
+    if row["policy"] == "behaviour":
+        return "Nothing learned: what the behaviour that made the dataset scores."
+    if row["policy"] == "unranked":
+        return f"Decodes a single sample of the {implementation} prior, as it comes: no critic."
+    return (
+        f"Draws {row['candidates']} latents from the {implementation} prior and decodes the one "
+        f"that the critic values most."
+    )

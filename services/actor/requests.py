@@ -1,0 +1,51 @@
+"""What a request for an evaluation means, and its rows as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ldcq.v1 import actor_pb2
+
+from common.config import Config, override
+from common.rpc.errors import InvalidFieldError
+
+MAX_EPISODES = 100_000
+"""Of one request; their rewards and trajectories are held in memory."""
+
+
+def evaluation_config(base: Config, request: actor_pb2.ActorServiceEvaluateRequest) -> Config:
+    """The configuration with what the request changes.
+
+    Raises:
+        InvalidFieldError: A method that is not configured, or an impossible number of episodes.
+    """
+    known = base.evaluation.methods
+    for method in request.methods:
+        if method not in known:
+            raise InvalidFieldError("methods", repr(method), f"some of {', '.join(known)}")
+    if not 0 <= request.episodes <= MAX_EPISODES:
+        raise InvalidFieldError("episodes", request.episodes, f"0 to {MAX_EPISODES}")
+    changes: dict[str, object] = {}
+    if request.methods:
+        tree = base.model_dump(mode="json")["evaluation"]["methods"]
+        changes["evaluation.methods"] = {name: tree[name] for name in request.methods}
+    if request.episodes:
+        changes["evaluation.episodes"] = request.episodes
+    if request.HasField("seed"):
+        changes["evaluation.seed"] = request.seed
+    return override(base, changes)
+
+
+def score_row(row: Mapping[str, Any]) -> actor_pb2.ScoreRow:
+    """A row of an evaluation as a message."""
+    first_hit = row["first_hit"]
+    return actor_pb2.ScoreRow(
+        method=row["method"],
+        first_hit=actor_pb2.Estimate(**first_hit) if first_hit else None,
+        success=row["success"],
+        episodes=row["episodes"],
+        seed=row["seed"],
+        # `return` is a keyword of the language.
+        **{"return": actor_pb2.Estimate(**row["return"])},
+    )

@@ -1,0 +1,177 @@
+"""Rolls out a policy in vectorised environments, every episode from its own seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from numpy.typing import NDArray
+
+EnvFactory = Callable[[], "gymnasium.Env[Any, Any]"]
+Array = NDArray[Any]
+
+
+class SpaceMismatchError(ValueError):
+    """The environment's spaces are not those that the models were trained with."""
+
+
+class Agent(Protocol):
+    """Chooses actions for environments stepped side by side."""
+
+    def __call__(self, states: Array, restart: Array) -> Array:
+        """Actions (E, A), or indices (E, 1), for states (E, S).
+
+        `restart` (E,) is True where an episode has just begun.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode of T steps.
+
+    Attributes:
+        index: Its number, from 0; its seed is the rollout's plus this.
+        rewards: Shape (T,), float32.
+        positions: Where the agent was, shape (T + 1, 2), float32; None for tasks without a layout.
+    """
+
+    index: int
+    rewards: Array
+    positions: Array | None
+
+
+@dataclass
+class _Slot:
+    """What one environment is playing: `index` is None once its share of the episodes is done."""
+
+    index: int | None
+    rewards: list[float] = field(default_factory=list)
+    positions: list[Array] = field(default_factory=list)
+
+
+def check_spaces(make_env: EnvFactory, state_dim: int, action_dim: int, actions: int) -> None:
+    """Compares an environment with what a model expects, before anything is rolled out.
+
+    Args:
+        make_env: Makes the environment.
+        state_dim: S of the model.
+        action_dim: A of the model (1 where actions are discrete).
+        actions: How many discrete actions the model knows, 0 for continuous ones.
+
+    Raises:
+        SpaceMismatchError: They differ; the message names the space, what it is and what the model
+            expects.
+    """
+    env = make_env()
+    try:
+        observation, action = env.observation_space, env.action_space
+    finally:
+        env.close()
+    if observation.shape != (state_dim,):
+        raise SpaceMismatchError(
+            f"observation space: the environment has {observation}, the models expect a flat Box "
+            f"of {state_dim}; check data.observation_keys and evaluation.environment"
+        )
+    if actions:
+        matches = isinstance(action, gymnasium.spaces.Discrete) and int(action.n) == actions
+        expected = f"Discrete({actions})"
+    else:
+        matches = isinstance(action, gymnasium.spaces.Box) and np.prod(action.shape) == action_dim
+        expected = f"a Box of {action_dim}"
+    if not matches:
+        raise SpaceMismatchError(
+            f"action space: the environment has {action}, the models expect {expected}; "
+            f"check evaluation.environment"
+        )
+
+
+def rollout(
+    make_env: EnvFactory,
+    agent: Agent,
+    *,
+    episodes: int,
+    environments: int,
+    seed: int,
+    max_episode_steps: int,
+    position_indices: Sequence[int] | None = None,
+) -> Iterator[Episode]:
+    """Plays episodes and yields each when it ends.
+
+    Environment i plays the episodes i, i + E, i + 2 E, ... of `environments` E, and episode k
+    starts from seed `seed + k`: with an agent that treats every state alone, the episodes are the
+    same for every E.
+
+    Args:
+        make_env: Makes one environment with a flat observation.
+        agent: Chooses the actions.
+        episodes: How many to play.
+        environments: The most to step side by side.
+        seed: Seed of episode 0.
+        max_episode_steps: Ends an episode that the environment itself has not ended by then.
+        position_indices: Observation entries that are the position; None records none.
+    """
+    width = min(environments, episodes)
+    # Autoreset is off: which episode a slot plays next, and from which seed, is decided here.
+    envs = SyncVectorEnv([make_env] * width, autoreset_mode=AutoresetMode.DISABLED)
+    try:
+        slots = [_Slot(index) for index in range(width)]
+        states, _ = envs.reset(seed=[seed + index for index in range(width)])
+        restart = np.ones(width, dtype=bool)
+        _remember(slots, states, position_indices)
+        while any(slot.index is not None for slot in slots):
+            actions = _for_environment(agent(states, restart), envs.single_action_space)
+            states, rewards, terminations, truncations, _ = envs.step(actions)
+            ended = terminations | truncations
+            _remember(slots, states, position_indices, rewards)
+            ended |= [len(slot.rewards) >= max_episode_steps for slot in slots]
+            for place in np.flatnonzero(ended):
+                if slots[place].index is not None:
+                    yield _finish(slots[place])
+                slots[place] = _Slot(_next(slots[place].index, width, episodes))
+            restart = ended
+            if ended.any():
+                # A slot without episodes left is reset as well (its steps are ignored):
+                # environments step together.
+                seeds = [seed + (slot.index or 0) for slot in slots]
+                states, _ = envs.reset(seed=list(seeds), options={"reset_mask": ended})
+                begun = [slot for slot, fresh in zip(slots, ended, strict=True) if fresh]
+                _remember(begun, states[ended], position_indices)
+    finally:
+        envs.close()
+
+
+def _next(index: int | None, width: int, episodes: int) -> int | None:
+    following = None if index is None else index + width
+    return following if following is not None and following < episodes else None
+
+
+def _remember(
+    slots: Sequence[_Slot],
+    states: Array,
+    position_indices: Sequence[int] | None,
+    rewards: Array | None = None,
+) -> None:
+    for place, slot in enumerate(slots):
+        if rewards is not None:
+            slot.rewards.append(float(rewards[place]))
+        if position_indices is not None:
+            slot.positions.append(states[place, list(position_indices)].astype(np.float32))
+
+
+def _finish(slot: _Slot) -> Episode:
+    assert slot.index is not None
+    positions = np.stack(slot.positions) if slot.positions else None
+    return Episode(slot.index, np.array(slot.rewards, dtype=np.float32), positions)
+
+
+def _for_environment(actions: Array, space: gymnasium.Space[Any]) -> Array:
+    """Actions as the environment takes them: indices (E,), or arrays inside the Box."""
+    if isinstance(space, gymnasium.spaces.Box):
+        shaped = actions.reshape(len(actions), *space.shape)
+        return np.clip(shaped, space.low, space.high).astype(space.dtype)
+    return actions.reshape(len(actions)).astype(np.int64)

@@ -1,0 +1,256 @@
+"""`ActorService`: the policies over gRPC."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import grpc
+import numpy as np
+from ldcq.v1 import actor_pb2, actor_pb2_grpc, stage_pb2_grpc
+
+from common.config import Config, ConfigError, resolve_variant
+from common.data import DataError
+from common.rpc import stage
+from common.rpc.codec import decode, encode
+from common.rpc.errors import (
+    FailedPreconditionError,
+    InvalidFieldError,
+    NotReadyError,
+    QueueFullError,
+)
+from common.rpc.server import Server
+from common.rpc.settings import ServiceSettings
+from common.rpc.signals import StopSignals
+from common.rpc.stage import Progress, StageServicer
+from common.store import Stopped, Store
+from common.training import configure_torch
+from services.actor.evaluate import Evaluation, evaluation_parents, prepare_evaluation
+from services.actor.methods import ServedMethods
+from services.actor.plans import Plan, from_token, to_token
+from services.actor.policies import LatentPlanPolicy
+from services.actor.priors import MissingPriorError, Priors
+from services.actor.requests import evaluation_config, score_row
+from services.actor.rollout import SpaceMismatchError
+from services.actor.train import STAGE, run_stage
+
+FULL_NAME = actor_pb2.DESCRIPTOR.services_by_name["ActorService"].full_name
+
+
+class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
+    """Describe, Act and Evaluate over the methods that have models.
+
+    Args:
+        base: The main pipeline's configuration.
+        store: Where evaluations are published.
+        variant: Whose they are.
+        methods: What is served.
+    """
+
+    def __init__(self, base: Config, store: Store, variant: str, methods: ServedMethods) -> None:
+        self._base, self._store, self._variant, self._methods = base, store, variant, methods
+        self._evaluating = threading.Lock()
+        self._draining = threading.Event()
+
+    def Describe(  # noqa: N802
+        self,
+        request: actor_pb2.ActorServiceDescribeRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> actor_pb2.ActorServiceDescribeResponse:
+        """What can be asked for; the dimensions are those of the first method.
+
+        Raises:
+            NotReadyError: No method has models yet.
+        """
+        ready = self._methods.ready
+        first = ready[0] if ready else self._first_name()
+        models = self._methods.models(first)
+        config = resolve_variant(self._base, self._base.evaluation.methods[first].variant)
+        return actor_pb2.ActorServiceDescribeResponse(
+            methods=ready,
+            vae_version=models.vae_version,
+            state_dim=models.decoder.state_dim,
+            action_dim=models.decoder.action_dim,
+            horizon=models.decoder.horizon,
+            execute_steps=config.actor.execute_steps or models.decoder.horizon,
+        )
+
+    def Act(  # noqa: N802
+        self,
+        request: actor_pb2.ActorServiceActRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> actor_pb2.ActorServiceActResponse:
+        """Actions for E environments, and the token that carries their plans.
+
+        Raises:
+            InvalidFieldError: A field cannot be used, or the token is not one of ours.
+            FailedPreconditionError: The token, or the critic, belongs to other models than those
+                served now.
+            NotReadyError: The method has no models yet.
+            RpcError: The prior service does not answer.
+        """
+        policy = self._policy(self._method(request.method))
+        state_dim = policy.models.decoder.state_dim
+        states = decode(request.states, field="states", shape=(None, state_dim))
+        if len(states) == 0:
+            raise InvalidFieldError("states", f"shape {states.shape}", "at least one environment")
+        restart = None
+        if request.HasField("restart"):
+            shape = (len(states),)
+            restart = decode(request.restart, field="restart", shape=shape, dtype=np.bool_)
+        plan = _plan(request, policy, len(states))
+        actions, plan = policy.act(states, plan, restart, request.seed)
+        if policy.models.decoder.discrete_actions == 0:
+            actions = actions.astype(np.float32, copy=False)
+        return actor_pb2.ActorServiceActResponse(actions=encode(actions), plan_token=to_token(plan))
+
+    def Evaluate(  # noqa: N802
+        self,
+        request: actor_pb2.ActorServiceEvaluateRequest,
+        context: grpc.ServicerContext,
+    ) -> Iterator[actor_pb2.ActorServiceEvaluateResponse]:
+        """Plays, one message per finished episode; the last message holds the rows.
+
+        Raises:
+            InvalidFieldError: An unknown method, or an impossible number of episodes.
+            FailedPreconditionError: The task cannot be loaded, or is not the one of the models.
+            QueueFullError: Another evaluation is running.
+            NotReadyError: A method has no models yet, or the server is stopping.
+        """
+        config = evaluation_config(self._base, request)
+        if not self._evaluating.acquire(blocking=False):
+            raise QueueFullError("another evaluation is running on this actor; try again later")
+        cancelled = threading.Event()
+        context.add_callback(cancelled.set)
+        try:
+            yield from self._evaluate(config, cancelled)
+        except Stopped as error:
+            raise NotReadyError("the actor is stopping; ask again") from error
+        except (DataError, SpaceMismatchError, ConfigError) as error:
+            raise FailedPreconditionError(str(error)) from error
+        finally:
+            self._evaluating.release()
+
+    def on_drain(self) -> None:
+        """Ends evaluations under way: they can be asked for again."""
+        self._draining.set()
+
+    def _evaluate(
+        self, config: Config, cancelled: threading.Event
+    ) -> Iterator[actor_pb2.ActorServiceEvaluateResponse]:
+        def go_on(_method: str, _done: int, _total: int) -> None:
+            if self._draining.is_set() or cancelled.is_set():
+                raise Stopped
+
+        policies = {
+            method: self._policy(method)
+            for method, settings in config.evaluation.methods.items()
+            if settings.policy != "behaviour"
+        }
+        evaluation = prepare_evaluation(config, self._store, policies, go_on)
+        message = actor_pb2.ActorServiceEvaluateResponse()
+        for progress in evaluation.play():
+            message = actor_pb2.ActorServiceEvaluateResponse(
+                method=progress.method, episodes_done=progress.done, episodes_total=progress.total
+            )
+            if progress.done < progress.total:
+                yield message
+        models = {method: policy.models for method, policy in policies.items()}
+        parents = evaluation_parents(config, self._store, models)
+        version = evaluation.publish(self._store, parents, self._variant)
+        yield _with_result(message, evaluation, version)
+
+    def _method(self, name: str) -> str:
+        """The method asked for; empty is the first."""
+        known = self._methods.names
+        if not name:
+            return self._first_name()
+        if name not in known:
+            raise InvalidFieldError("method", repr(name), f"one of {', '.join(known)}")
+        return name
+
+    def _first_name(self) -> str:
+        names = self._methods.names
+        if not names:
+            raise FailedPreconditionError("evaluation.methods names no method that acts")
+        return names[0]
+
+    def _policy(self, method: str) -> LatentPlanPolicy:
+        try:
+            return self._methods.policy(method)
+        except (MissingPriorError, ConfigError) as error:
+            raise FailedPreconditionError(f"{method}: {error}") from error
+
+
+def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
+    """Serves until SIGTERM or SIGINT; with `train_first` runs the evaluation stage before.
+
+    Args:
+        settings: Where to listen, the store, the priors.
+        on_start: Told the address bound.
+
+    Returns:
+        The process's exit code: 0; 1 where the stage failed; 143 or 130 where it was stopped.
+
+    Raises:
+        ServerError: The address cannot be bound.
+    """
+    server = Server(settings.listen, metrics_port=settings.metrics_port)
+    progress = Progress(STAGE)
+    if settings.train_first:
+        add = stage_pb2_grpc.add_StageServiceServicer_to_server
+        server.add(add, StageServicer(progress), stage.FULL_NAME)
+    priors = Priors(settings.config, settings.prior_targets)
+    methods = add_actor(server, settings, priors)
+    try:
+        with StopSignals() as signals:
+            on_start(server.start())
+            methods.start()
+            try:
+                if settings.train_first and not run_stage(settings, progress, signals.event):
+                    return signals.exit_code or 1
+                signals.event.wait()
+                return 0
+            finally:
+                server.drain()
+    finally:
+        methods.stop()
+        priors.close()
+
+
+def add_actor(server: Server, settings: ServiceSettings, priors: Priors) -> ServedMethods:
+    """Adds `ActorService` to a server that has not started; the methods returned are to be started
+    after it.
+    """
+
+    def on_change(ready: bool) -> None:
+        server.set_serving(FULL_NAME, ready)
+
+    base = settings.config
+    methods = ServedMethods(base, settings.store, priors, configure_torch(base), on_change)
+    servicer = ActorServicer(base, settings.store, settings.variant, methods)
+    server.add(actor_pb2_grpc.add_ActorServiceServicer_to_server, servicer, FULL_NAME)
+    return methods
+
+
+def _plan(
+    request: actor_pb2.ActorServiceActRequest, policy: LatentPlanPolicy, environments: int
+) -> Plan | None:
+    if not request.HasField("plan_token"):
+        return None
+    return from_token(
+        request.plan_token,
+        method=policy.method,
+        model_versions=policy.models.versions,
+        environments=environments,
+        latent_dim=policy.models.decoder.latent_dim,
+        execute_steps=policy.settings.execute_steps,
+    )
+
+
+def _with_result(
+    message: actor_pb2.ActorServiceEvaluateResponse, evaluation: Evaluation, version: str
+) -> actor_pb2.ActorServiceEvaluateResponse:
+    message.rows.extend(score_row(row) for row in evaluation.rows())
+    message.evaluation_version = version
+    return message

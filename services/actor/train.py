@@ -1,0 +1,187 @@
+"""The actor's stage: waits for models, plays, scores, publishes, writes the report."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from ldcq.v1 import stage_pb2_grpc
+
+from common.rpc import stage
+from common.rpc.entry import explains_itself
+from common.rpc.errors import CallInterruptedError
+from common.rpc.server import Server
+from common.rpc.settings import ServiceSettings
+from common.rpc.signals import StopSignals
+from common.rpc.stage import Progress, StageServicer
+from common.store import Stopped, stage_spec
+from common.training import configure_torch
+from common.training.context import StageContext
+from services.actor.evaluate import (
+    OnStep,
+    evaluation_parents,
+    needed_artifact,
+    prepare_evaluation,
+)
+from services.actor.models import Models, model_loader
+from services.actor.policies import make_policy
+from services.actor.priors import Priors
+from services.actor.report import ensure_report
+from services.actor.video import save_video
+
+STAGE = "evaluation"
+_LOGGER = logging.getLogger(__name__)
+_REPORT_SECONDS = 0.5
+
+
+def run(context: StageContext) -> str:
+    """Evaluates the configured methods, unless that has been done, and writes the report.
+
+    Args:
+        context: Its `prior_targets` must name the prior service of every variant that a method
+            uses.
+
+    Returns:
+        The version of the evaluation.
+
+    Raises:
+        ConfigError: The address of a prior service is missing, or n is more than it gives in one
+            call.
+        DataError: Dataset or environment cannot be had.
+        SpaceMismatchError: The environment's spaces are not those of the models.
+        RpcError: A prior service went away, or serves another model than the critic was trained
+            with.
+        Stopped: The process was asked to end.
+    """
+    priors = Priors(context.base, context.prior_targets)
+    try:
+        return _run(context, priors)
+    except CallInterruptedError as error:
+        raise Stopped(str(error)) from error
+    finally:
+        priors.close()
+
+
+def run_stage(settings: ServiceSettings, progress: Progress, stop: threading.Event) -> bool:
+    """Runs the stage of a service process and reports how it ends.
+
+    Returns:
+        Whether the evaluation is there; False where it failed (logged and in the progress) or was
+        stopped.
+    """
+    context = StageContext(
+        base=settings.config,
+        store=settings.store,
+        progress=progress,
+        variant=settings.variant,
+        stop=stop,
+        prior_targets=settings.prior_targets,
+    )
+    try:
+        run(context)
+    except Stopped as stopped:
+        _LOGGER.info("stopped: %s", stopped)
+        return False
+    except Exception as error:
+        if explains_itself(error):
+            _LOGGER.error("%s: %s", STAGE, error)
+        else:
+            _LOGGER.exception("%s failed", STAGE)
+        progress.failed(str(error) or type(error).__name__)
+        return False
+    return True
+
+
+def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
+    """Evaluates, with `StageService` answering meanwhile, and ends.
+
+    Args:
+        settings: Where to listen, the store, the priors.
+        on_start: Told the address bound.
+
+    Returns:
+        The process's exit code: 0 published, 1 failed, 143 or 130 stopped by a signal.
+
+    Raises:
+        ServerError: The address cannot be bound.
+    """
+    progress = Progress(STAGE)
+    server = Server(settings.listen, metrics_port=settings.metrics_port)
+    add = stage_pb2_grpc.add_StageServiceServicer_to_server
+    server.add(add, StageServicer(progress), stage.FULL_NAME)
+    with StopSignals() as signals:
+        on_start(server.start())
+        try:
+            done = run_stage(settings, progress, signals.event)
+        finally:
+            server.drain()
+    return 0 if done else signals.exit_code or 1
+
+
+def _run(context: StageContext, priors: Priors) -> str:
+    base, store = context.base, context.store
+    device = configure_torch(base)
+    models = _models(context, device)
+    parents = evaluation_parents(base, store, models)
+    found = store.find("evaluation", stage_spec(base, "evaluation", parents))
+    if found is not None:
+        store.point("evaluation", found, context.variant)
+        ensure_report(base, store, found, priors)
+        context.progress.published(found, reused=True)
+        return found
+    _wait_for_priors(context, priors, models)
+    policies = {name: make_policy(base, name, used, priors) for name, used in models.items()}
+    evaluation = prepare_evaluation(base, store, policies, _reporter(context))
+    for _ in evaluation.play():
+        pass
+    version = evaluation.publish(store, parents, context.variant)
+    total = evaluation.total_steps
+    if base.evaluation.video and policies:
+        save_video(store.root, version, evaluation)
+    context.progress.running(total, total, {}, "writing the report")
+    ensure_report(base, store, version, priors)
+    context.progress.published(version)
+    return version
+
+
+def _models(context: StageContext, device: torch.device) -> dict[str, Models]:
+    """The models of every method, waiting for those that are still being trained."""
+    models = {}
+    for method, settings in context.base.evaluation.methods.items():
+        needed = needed_artifact(context.base, method)
+        if needed is not None:
+            kind, _ = needed
+            version = replace(context, variant=settings.variant).wait_for(kind)
+            load = model_loader(context.store, settings.policy, device)
+            models[method] = load(context.store.load(kind, version))
+    return models
+
+
+def _wait_for_priors(context: StageContext, priors: Priors, models: dict[str, Models]) -> None:
+    """Until every prior service serves the version that its methods are to be executed with."""
+    for method, used in models.items():
+        client = priors.client(context.base.evaluation.methods[method].variant)
+        client.wait_ready(
+            context.progress.waiting, context.stop, expected_version=used.prior_version
+        )
+
+
+def _reporter(context: StageContext) -> OnStep:
+    """Passes environment steps on to the stage's progress, now and then, and ends a stage that is
+    to stop.
+    """
+    last = 0.0
+
+    def on_step(method: str, done: int, total: int) -> None:
+        nonlocal last
+        if context.stop.is_set():
+            raise Stopped(f"{STAGE}: stopped; it is played from the start next time")
+        if time.monotonic() - last > _REPORT_SECONDS:
+            last = time.monotonic()
+            context.progress.running(done, total, {}, f"rolling out {method}")
+
+    return on_step
