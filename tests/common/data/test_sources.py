@@ -1,0 +1,224 @@
+"""Minari datasets and D4RL files as others write them, good and bad."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import h5py
+import minari
+import numpy as np
+import pytest
+from gymnasium import spaces
+from minari.data_collector import EpisodeBuffer
+
+from common.config import DataConfig
+from common.data import DataError, load_episodes
+from common.data.flattening import flattening
+from common.data.minari import local_datasets
+from tests.common.data.samples import UMAZE
+
+BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+
+def write(
+    name: str, observation_space: gymnasium.Space[Any], action_space: Any, *parts: dict[str, Any]
+) -> None:
+    """With Minari's own function, into its own folder."""
+    buffers = [
+        EpisodeBuffer(
+            id=index,
+            observations=part["observations"],
+            actions=part["actions"],
+            rewards=part.get("rewards", np.arange(len(part["actions"]), dtype=np.float64)),
+            terminations=np.zeros(len(part["actions"]), np.bool_),
+            truncations=np.arange(len(part["actions"])) == len(part["actions"]) - 1,
+        )
+        for index, part in enumerate(parts)
+    ]
+    minari.create_dataset_from_buffers(
+        name, buffers, observation_space=observation_space, action_space=action_space
+    )
+
+
+def episode(steps: int, seed: int = 0) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    return {
+        "observations": random.standard_normal((steps + 1, 3)),
+        "actions": random.uniform(-1, 1, (steps, 2)).astype(np.float32),
+    }
+
+
+FLAT = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+def test_minari_episodes_are_read_as_they_are(tmp_path: Path) -> None:
+    parts = [episode(4, 1), episode(7, 2)]
+    write("ours/flat-v0", FLAT, BOX, *parts)
+    episodes = load_episodes(DataConfig(dataset="ours/flat-v0"), tmp_path)
+    assert episodes.lengths.tolist() == [4, 7]
+    for index, part in enumerate(parts):
+        np.testing.assert_array_equal(
+            episodes.observations_of(index), part["observations"].astype(np.float32)
+        )
+    np.testing.assert_array_equal(episodes.actions[4:], parts[1]["actions"])
+    np.testing.assert_array_equal(episodes.rewards_of(1), np.arange(7))
+    assert np.flatnonzero(episodes.truncations).tolist() == [3, 10]
+    assert (episodes.spaces.state_dim, episodes.spaces.action_dim) == (3, 2)
+    assert episodes.reference_scores is None
+
+
+def test_dictionary_observations_are_flattened_in_the_order_of_the_keys(tmp_path: Path) -> None:
+    space = spaces.Dict(
+        {
+            "speed": spaces.Box(-9, 9, (1,)),
+            "camera": spaces.Box(0, 9, (2, 2)),
+            "gear": spaces.Discrete(3, start=1),
+            "arm": spaces.Dict({"joint": spaces.Box(-9, 9, (2,))}),
+        }
+    )
+    observations: dict[str, Any] = {
+        "speed": np.array([[1], [2], [3]], np.float32),
+        "camera": np.arange(12, dtype=np.float32).reshape(3, 2, 2),
+        "gear": np.array([1, 3, 2]),
+        "arm": {"joint": np.array([[5, 6], [7, 8], [9, 9]], np.float32)},
+    }
+    actions = np.zeros((2, 2), np.float32)
+    write("ours/dict-v0", space, BOX, {"observations": observations, "actions": actions})
+    everything = load_episodes(DataConfig(dataset="ours/dict-v0"), tmp_path)
+    assert everything.observations[1].tolist() == [7, 8, 4, 5, 6, 7, 0, 0, 1, 2]
+    keys = ("speed", "arm")
+    chosen = load_episodes(DataConfig(dataset="ours/dict-v0", observation_keys=keys), tmp_path)
+    assert chosen.observations.tolist() == [[1, 5, 6], [2, 7, 8], [3, 9, 9]]
+    single = {
+        key: value[1] if not isinstance(value, dict) else {"joint": value["joint"][1]}
+        for key, value in observations.items()
+    }
+    assert flattening(space, keys, "here").single(single).tolist() == [2, 7, 8]
+
+
+def test_wrong_observation_keys_say_what_there_is(umaze_store: Path, tmp_path: Path) -> None:
+    wrong = UMAZE.model_copy(update={"observation_keys": ("observatoin",)})
+    with pytest.raises(DataError, match=r"no 'observatoin'; .* achieved_goal, desired_goal, obs"):
+        load_episodes(wrong, umaze_store)
+    write("ours/flat-v0", FLAT, BOX, episode(4))
+    keyed = DataConfig(dataset="ours/flat-v0", observation_keys=("x",))
+    with pytest.raises(DataError, match="no dictionary"):
+        load_episodes(keyed, tmp_path)
+
+
+def test_discrete_actions(tmp_path: Path) -> None:
+    part = {**episode(3), "actions": np.array([2, 0, 1])}
+    write("ours/discrete-v0", FLAT, spaces.Discrete(3), part)
+    episodes = load_episodes(DataConfig(dataset="ours/discrete-v0"), tmp_path)
+    assert episodes.spaces.discrete_actions == 3
+    assert episodes.actions.dtype == np.int64
+    assert episodes.actions.tolist() == [[2], [0], [1]]
+
+
+def test_unsupported_actions_are_refused(tmp_path: Path) -> None:
+    part = {**episode(2), "actions": np.array([[0, 1], [1, 0]])}
+    write("ours/multi-v0", FLAT, spaces.MultiDiscrete([2, 2]), part)
+    with pytest.raises(DataError, match=r"MultiDiscrete.* expected a Box, or a Discrete"):
+        load_episodes(DataConfig(dataset="ours/multi-v0"), tmp_path)
+
+
+@pytest.mark.parametrize("field", ["observations", "actions", "rewards"])
+def test_values_that_are_not_finite_are_located(field: str, tmp_path: Path) -> None:
+    bad = {**episode(6, 1), "rewards": np.zeros(6)}
+    bad[field][3] = np.inf if field == "rewards" else np.nan
+    write("ours/bad-v0", FLAT, BOX, episode(5), bad)
+    with pytest.raises(DataError, match=f"{field} are not finite at episode 1, step 3"):
+        load_episodes(DataConfig(dataset="ours/bad-v0"), tmp_path)
+
+
+def test_unknown_dataset_lists_what_there_is(umaze_store: Path) -> None:
+    assert list(local_datasets(umaze_store)) == ["ldcq/umaze-v0"]
+    with pytest.raises(DataError) as error:
+        load_episodes(DataConfig(dataset="ldcq/unaze-v0"), umaze_store)
+    for part in ("did you mean 'ldcq/umaze-v0'?", "data.download=true", "ldcq data pointmaze"):
+        assert part in str(error.value)
+
+
+def test_half_written_dataset_is_an_error_not_a_crash(umaze_store: Path, tmp_path: Path) -> None:
+    source = umaze_store / "datasets" / UMAZE.dataset / "data"
+    target = tmp_path / "datasets" / UMAZE.dataset / "data"
+    target.mkdir(parents=True)
+    (target / "metadata.json").write_bytes((source / "metadata.json").read_bytes())
+    content = (source / "main_data.hdf5").read_bytes()
+    (target / "main_data.hdf5").write_bytes(content[: len(content) // 3])
+    with pytest.raises(DataError, match="cannot be read"):
+        load_episodes(UMAZE, tmp_path)
+    (target / "metadata.json").write_text("{")
+    with pytest.raises(DataError, match="not a Minari dataset's metadata"):
+        load_episodes(UMAZE, tmp_path)
+
+
+def d4rl_file(path: Path, **changes: Any) -> DataConfig:
+    """Ten rows: one episode of 4 that times out, one of 3 that terminates, one of 3 that is cut."""
+    flags = np.zeros((2, 10), np.bool_)
+    flags[0, 6] = flags[1, 3] = True
+    arrays = {
+        "observations": np.arange(30, dtype=np.float32).reshape(10, 3),
+        "actions": np.linspace(-1, 1, 20).reshape(10, 2),
+        "rewards": np.arange(10.0),
+        "terminals": flags[0],
+        "timeouts": flags[1],
+        **changes,
+    }
+    with h5py.File(path / "file.hdf5", "w") as file:
+        for key, values in arrays.items():
+            if values is not None:
+                file[key] = values
+    return DataConfig(dataset=str(path / "file.hdf5"))
+
+
+def test_d4rl_file_without_next_observations(tmp_path: Path) -> None:
+    episodes = load_episodes(d4rl_file(tmp_path), tmp_path)
+    assert episodes.lengths.tolist() == [3, 3, 2]  # cut episodes lose their last action
+    assert episodes.rewards.tolist() == [0, 1, 2, 4, 5, 6, 7, 8]
+    assert episodes.observations_of(0)[:, 0].tolist() == [0, 3, 6, 9]
+    assert episodes.observations_of(1)[:, 0].tolist() == [12, 15, 18, 18]  # nothing follows it
+    assert np.flatnonzero(episodes.terminations).tolist() == [5]
+    assert np.flatnonzero(episodes.truncations).tolist() == [2, 7]
+
+
+def test_d4rl_file_with_next_observations(tmp_path: Path) -> None:
+    following = np.arange(30, dtype=np.float32).reshape(10, 3) + 100
+    episodes = load_episodes(d4rl_file(tmp_path, next_observations=following), tmp_path)
+    assert episodes.lengths.tolist() == [4, 3, 3]
+    assert episodes.observations_of(0)[:, 0].tolist() == [0, 3, 6, 9, 109]
+    assert episodes.observations_of(1)[:, 0].tolist() == [12, 15, 18, 118]
+
+
+def test_d4rl_file_with_discrete_actions(tmp_path: Path) -> None:
+    config = d4rl_file(tmp_path, actions=np.array([0, 1, 2, 3] * 2 + [0, 1]))
+    episodes = load_episodes(config, tmp_path)
+    assert episodes.spaces.discrete_actions == 4
+    assert episodes.actions[:4, 0].tolist() == [0, 1, 2, 0]
+
+
+def test_bad_d4rl_files_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no terminals; expected D4RL's arrays"):
+        load_episodes(d4rl_file(tmp_path, terminals=None), tmp_path)
+    with pytest.raises(DataError, match="rewards have 9 rows, expected 10"):
+        load_episodes(d4rl_file(tmp_path, rewards=np.zeros(9)), tmp_path)
+    rewards = np.zeros(10)
+    rewards[5] = np.nan
+    with pytest.raises(DataError, match="rewards are not finite at episode 1, step 1"):
+        load_episodes(d4rl_file(tmp_path, rewards=rewards), tmp_path)
+    (tmp_path / "file.hdf5").write_text("no HDF5")
+    with pytest.raises(DataError, match="not a readable HDF5 file"):
+        load_episodes(DataConfig(dataset=str(tmp_path / "file.hdf5")), tmp_path)
+    with pytest.raises(DataError, match="no file"):
+        load_episodes(DataConfig(dataset=str(tmp_path / "none.hdf5")), tmp_path)
+
+
+def test_metadata_is_plain_json(umaze_store: Path) -> None:
+    path = umaze_store / "datasets" / UMAZE.dataset / "data" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    assert metadata["dataset_id"] == UMAZE.dataset
+    assert metadata["total_steps"] == 3000
