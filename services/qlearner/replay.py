@@ -48,8 +48,9 @@ def importance_weights(
     Returns:
         Weights, (B,) float32.
     """
-    weights: NDArray[np.float64] = (count * probabilities) ** -beta
-    return (weights / weights.max()).astype(np.float32, copy=False)
+    weights = (count * probabilities) ** -beta
+    scaled: NDArray[np.float32] = (weights / weights.max()).astype(np.float32)
+    return scaled
 
 
 class PrioritisedReplay:

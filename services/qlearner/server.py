@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import grpc
 import torch
-from ldcq.v1 import critic_pb2, critic_pb2_grpc
+from ldcq.v1 import critic_pb2, critic_pb2_grpc, stage_pb2_grpc
 
+from common.config import resolve_variant
 from common.nn.critic import Critic
+from common.rpc import stage
 from common.rpc.codec import decode, encode
 from common.rpc.errors import InvalidFieldError, NotReadyError
-from common.store import Artifact, Follower
+from common.rpc.server import Server
+from common.rpc.settings import ServiceSettings
+from common.rpc.signals import StopSignals
+from common.rpc.stage import Progress, StageServicer
+from common.store import Artifact, Follower, owning_variant
+from common.training import configure_torch
+from services.qlearner.train import STAGE, run_stage
 
 FULL_NAME = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full_name
 
@@ -84,3 +94,56 @@ class CriticServicer(critic_pb2_grpc.CriticServiceServicer):
         if current is None:
             raise NotReadyError("no critic has been published yet; made by `ldcq train critic`")
         return current
+
+
+def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
+    """Serves the current critic until SIGTERM or SIGINT; with `train_first` trains it before.
+
+    Args:
+        settings: Where to listen, the store, the prior's address.
+        on_start: Told the address bound.
+
+    Returns:
+        The process's exit code: 0; 1 where training failed; 143 or 130 where it was stopped.
+
+    Raises:
+        ServerError: The address cannot be bound.
+    """
+    server = Server(settings.listen, metrics_port=settings.metrics_port)
+    progress = Progress(STAGE)
+    if settings.train_first:
+        add = stage_pb2_grpc.add_StageServiceServicer_to_server
+        server.add(add, StageServicer(progress), stage.FULL_NAME)
+    follower = add_critic(server, settings)
+    try:
+        with StopSignals() as signals:
+            on_start(server.start())
+            follower.start()
+            try:
+                if settings.train_first and not run_stage(settings, progress, signals.event):
+                    return signals.exit_code or 1
+                signals.event.wait()
+                return 0
+            finally:
+                server.drain()
+    finally:
+        follower.stop()
+
+
+def add_critic(server: Server, settings: ServiceSettings) -> Follower[ServedCritic]:
+    """Adds `CriticService` to a server that has not started.
+
+    Returns:
+        What follows the current critic, to be started after the server.
+    """
+    device = configure_torch(resolve_variant(settings.config, settings.variant))
+    follower = Follower(
+        settings.store,
+        "critic",
+        owning_variant(settings.config, settings.variant, "critic"),
+        lambda artifact: ServedCritic(artifact, device),
+        on_swap=lambda _version, _critic: server.set_serving(FULL_NAME, True),
+    )
+    servicer = CriticServicer(follower)
+    server.add(critic_pb2_grpc.add_CriticServiceServicer_to_server, servicer, FULL_NAME)
+    return follower

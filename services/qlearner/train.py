@@ -3,47 +3,39 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
 
-import numpy as np
-import torch
+from ldcq.v1 import stage_pb2_grpc
 from pydantic import JsonValue
 
-from common.config import ConfigError, dump
+from common.config import dump
 from common.nn.critic import Critic
-from common.rpc.clients import PriorClient
+from common.rpc import stage
+from common.rpc.entry import explains_itself
+from common.rpc.errors import CallInterruptedError
+from common.rpc.server import Server
+from common.rpc.settings import ServiceSettings
+from common.rpc.signals import StopSignals
+from common.rpc.stage import Progress, StageServicer
 from common.store import (
     LatentTable,
-    LineageError,
     Meta,
+    Stopped,
     open_latents,
     owning_variant,
+    stage_sections,
     stage_spec,
 )
-from common.training import Checkpoints, configure_torch, generator, train
+from common.training import Checkpoints, configure_torch, train
 from common.training.context import StageContext
-from services.qlearner.cache import fill_cache, open_cache
-from services.qlearner.candidates import (
-    CachedCandidates,
-    CandidateSource,
-    OnlineCandidates,
-    call_seed,
-)
-from services.qlearner.learner import CriticLearner, ValidationBatch
+from services.qlearner.learner import CriticLearner
+from services.qlearner.preparation import candidate_source, connect_prior, validation_batch
 from services.qlearner.replay import PrioritisedReplay
-from services.qlearner.transitions import Transitions, training_rows, validation_rows
+from services.qlearner.transitions import Transitions, training_rows
 
+STAGE = "critic"
 _LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Parents:
-    vae: str
-    latents: str
-    prior: str
-
-    def as_dict(self) -> dict[str, str]:
-        return {"vae": self.vae, "latents": self.latents, "prior": self.prior}
 
 
 def run(context: StageContext) -> str:
@@ -58,29 +50,96 @@ def run(context: StageContext) -> str:
     Raises:
         ConfigError: No address of the prior service was given, or one update needs more latents
             than the prior gives per call.
-        LineageError: The latents, the prior and the VAE do not belong together.
+        LineageError: The latents are another VAE's.
         ModelVersionError: The service answered with another prior than the store's.
         PriorUnavailableError: The prior service stayed away; the last checkpoint is there to
             resume from.
         Stopped: The process was asked to end; it can be resumed.
     """
-    parents = _resolve_parents(context)
-    spec = stage_spec(context.config, "critic", parents.as_dict())
+    try:
+        return _run(context)
+    except CallInterruptedError as error:
+        raise Stopped(str(error)) from error
+
+
+def run_stage(settings: ServiceSettings, progress: Progress, stop: threading.Event) -> bool:
+    """Runs the stage of a service process and reports how it ends.
+
+    Returns:
+        Whether the critic is there; False where the stage failed (logged and in the progress) or
+        was stopped.
+    """
+    context = StageContext(
+        base=settings.config,
+        store=settings.store,
+        progress=progress,
+        variant=settings.variant,
+        stop=stop,
+        prior_targets=settings.prior_targets,
+    )
+    try:
+        run(context)
+    except Stopped as stopped:
+        _LOGGER.info("%s", stopped)
+        return False
+    except Exception as error:
+        if explains_itself(error):
+            _LOGGER.error("%s: %s", STAGE, error)
+            progress.failed(str(error))
+        else:
+            _LOGGER.exception("%s failed", STAGE)
+            progress.failed(f"{type(error).__name__}: {error}")
+        return False
+    return True
+
+
+def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
+    """Trains, with `StageService` answering meanwhile, and ends.
+
+    Args:
+        settings: Where to listen, the store, the prior's address.
+        on_start: Told the address bound.
+
+    Returns:
+        The process's exit code: 0 published, 1 failed, 143 or 130 stopped by a signal.
+
+    Raises:
+        ServerError: The address cannot be bound.
+    """
+    progress = Progress(STAGE)
+    server = Server(settings.listen, metrics_port=settings.metrics_port)
+    add = stage_pb2_grpc.add_StageServiceServicer_to_server
+    server.add(add, StageServicer(progress), stage.FULL_NAME)
+    with StopSignals() as signals:
+        on_start(server.start())
+        try:
+            done = run_stage(settings, progress, signals.event)
+        finally:
+            server.drain()
+    return 0 if done else signals.exit_code or 1
+
+
+def _run(context: StageContext) -> str:
+    parents = _wait_for_parents(context)
+    spec = stage_spec(context.config, "critic", parents)
     owner = owning_variant(context.base, context.variant, "critic")
     found = context.store.find("critic", spec)
     if found is not None:
         context.store.point("critic", found, owner)
         context.progress.published(found, reused=True)
         return found
-    table = open_latents(context.store, parents.latents, vae_version=parents.vae)
-    critic = _train(context, parents, spec, table)
+    table = open_latents(context.store, parents["latents"], vae_version=parents["vae"])
+    critic = _train(context, parents["prior"], spec, table)
     meta = Meta(
         kind="critic",
         implementation="clipped_double_q",
         spec=spec,
-        parents=parents.as_dict(),
-        dimensions=dict(table.meta.dimensions)
-        | {"state": critic.state_dim, "latent": critic.latent_dim},
+        parents=parents,
+        dimensions={
+            **table.meta.dimensions,
+            "state": critic.state_dim,
+            "latent": critic.latent_dim,
+        },
         details=critic.details(),
     )
     tensors = {name: value.cpu().numpy() for name, value in critic.state_dict().items()}
@@ -89,128 +148,56 @@ def run(context: StageContext) -> str:
     return version
 
 
-def _resolve_parents(context: StageContext) -> _Parents:
-    """Waits for the three artifacts and checks that they were made for each other."""
-    parents = _Parents(*(context.wait_for(kind) for kind in ("vae", "latents", "prior")))
-    made_with = context.store.meta("prior", parents.prior).parents.get("vae")
-    made_by = context.store.meta("latents", parents.latents).parents.get("vae")
-    if not made_with == made_by == parents.vae:
-        raise LineageError(
-            f"prior {parents.prior} was trained on latents of VAE {made_with} and latents "
-            f"{parents.latents} were made by VAE {made_by}, expected both of VAE {parents.vae}: "
-            "start the vae and prior stages again"
+def _wait_for_parents(context: StageContext) -> dict[str, str]:
+    """Waits for a VAE, its latents and the prior of those, made with this configuration.
+
+    After a change of configuration the artifacts of the one before are still there: waiting for
+    those that belong together, instead of taking what is there, lets the stages run side by side.
+    """
+    parents = {"vae": context.wait_for("vae")}
+    for kind in ("latents", "prior"):
+        sections = stage_sections(context.config, kind)
+        expected = dict(parents)
+
+        def belongs(
+            meta: Meta, sections: object = sections, expected: dict[str, str] = expected
+        ) -> bool:
+            return meta.spec.get("config") == sections and expected.items() <= meta.parents.items()
+
+        parents[kind] = context.store.wait(
+            kind,
+            owning_variant(context.base, context.variant, kind),
+            accept=belongs,
+            on_wait=context.progress.waiting,
+            stop=context.stop,
         )
     return parents
 
 
 def _train(
-    context: StageContext, parents: _Parents, spec: dict[str, JsonValue], table: LatentTable
+    context: StageContext, prior_version: str, spec: dict[str, JsonValue], table: LatentTable
 ) -> Critic:
     config = context.config
     device = configure_torch(config)
     rows = training_rows(table, config.critic.windows, config.seed)
     transitions = Transitions.of(table, rows, device)
     replay = PrioritisedReplay(config.critic.replay, len(transitions))
-    client = _connect(context, parents.prior)
-    try:
-        validation = _validation_batch(context, client, parents.prior, table, device)
-        source = _candidate_source(context, client, parents.prior, table, transitions, replay)
+    owner = owning_variant(context.base, context.variant, "critic")
+    with connect_prior(context, prior_version) as client:
+        validation = validation_batch(context, client, prior_version, table, device)
+        source = candidate_source(context, client, prior_version, table, transitions, replay)
         learner = CriticLearner(config, transitions, replay, source, validation)
         train(
             learner,
-            stage="critic",
+            # Variants train side by side, each with logs of its own.
+            stage=STAGE if owner == context.base.variant else f"{STAGE}-{owner}",
             total=config.critic.updates,
             checkpoints=Checkpoints(
-                context.store.root, "critic", spec, config.training.keep_checkpoints
+                context.store.root, STAGE, spec, config.training.keep_checkpoints
             ),
             progress=context.progress,
             config=config.training,
             logs=context.store.root / "logs",
             stop=context.stop,
         )
-    finally:
-        client.close()
     return learner.critic
-
-
-def _connect(context: StageContext, prior_version: str) -> PriorClient:
-    """A client of this variant's prior, once that serves the version resolved from the store."""
-    owner = owning_variant(context.base, context.variant, "prior")
-    target = context.prior_targets.get(owner)
-    if target is None:
-        given = ", ".join(sorted(context.prior_targets)) or "none"
-        raise ConfigError(
-            f"prior target of variant {owner!r} is missing (given for: {given}); expected the "
-            f"address of its prior service, as in --prior {owner}=HOST:PORT"
-        )
-    client = PriorClient(target)
-    try:
-        client.wait_ready(
-            expected_version=prior_version, on_wait=context.progress.waiting, stop=context.stop
-        )
-        critic, most = context.config.critic, client.describe().max_rows
-        needed = critic.batch_size * critic.candidates
-        if needed > most:
-            raise ConfigError(
-                f"critic.batch_size x critic.candidates is {needed}, expected at most {most}: "
-                f"what the prior at {target} draws in one call"
-            )
-    except BaseException:
-        client.close()
-        raise
-    return client
-
-
-def _validation_batch(
-    context: StageContext,
-    client: PriorClient,
-    prior_version: str,
-    table: LatentTable,
-    device: torch.device,
-) -> ValidationBatch | None:
-    config = context.config
-    rows = validation_rows(table, config.critic.batch_size, config.seed)
-    if not len(rows):
-        return None
-    transitions = Transitions.of(table, rows, device)
-    samples = client.sample(
-        table.next_state[rows],
-        config.critic.candidates,
-        seed=call_seed(config.seed, "validation", 0),
-        options=config.critic.sampling,
-        expected_version=prior_version,
-    )
-    return ValidationBatch(
-        transitions,
-        transitions.draw_latents(generator(config.seed, "critic", "validation")),
-        torch.from_numpy(np.array(samples.latents)).to(device),
-    )
-
-
-def _candidate_source(
-    context: StageContext,
-    client: PriorClient,
-    prior_version: str,
-    table: LatentTable,
-    transitions: Transitions,
-    replay: PrioritisedReplay,
-) -> CandidateSource:
-    config = context.config
-    if config.critic.candidate_source == "online":
-        return OnlineCandidates(
-            config, client, prior_version, transitions.next_state, replay, context.stop
-        )
-    cache = open_cache(context.store, config, table, prior_version, len(transitions))
-    try:
-        fill_cache(
-            cache,
-            client,
-            prior_version,
-            transitions.next_state.cpu().numpy(),
-            config,
-            context.progress,
-            context.stop,
-        )
-        return CachedCandidates(config, cache.load(), replay)
-    finally:
-        cache.close()

@@ -1,0 +1,148 @@
+"""What a critic is trained with: the prior service, its candidates, and a batch to validate on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from common.config import ConfigError
+from common.rpc.clients import PriorClient
+from common.store import LatentTable, owning_variant
+from common.training import generator
+from common.training.context import StageContext
+from services.qlearner.cache import fill_cache, open_cache
+from services.qlearner.candidates import (
+    CachedCandidates,
+    CandidateSource,
+    OnlineCandidates,
+    call_seed,
+)
+from services.qlearner.learner import ValidationBatch
+from services.qlearner.replay import PrioritisedReplay
+from services.qlearner.transitions import Transitions, validation_rows
+
+CALL_TIMEOUT_SECONDS = 3600.0
+"""Deadline of one call: the paper's 128 x 500 latents in 200 steps take minutes on a CPU, and calls
+in flight queue behind each other. A replica that is gone is noticed by keepalive, not by this."""
+
+
+def connect_prior(context: StageContext, prior_version: str) -> PriorClient:
+    """A client of this variant's prior, once that serves the version resolved from the store.
+
+    Args:
+        context: The stage's; names the prior's address.
+        prior_version: The version to wait for.
+
+    Raises:
+        ConfigError: No address was given, or one update needs more latents than a call may draw.
+        CallInterruptedError: Asked to stop while waiting.
+        CallError: What answers is no usable prior.
+    """
+    owner = owning_variant(context.base, context.variant, "prior")
+    target = context.prior_targets.get(owner)
+    if target is None:
+        given = ", ".join(sorted(context.prior_targets)) or "none"
+        raise ConfigError(
+            f"prior target of variant {owner!r} is missing (given for: {given}); expected the "
+            f"address of its prior service, as in --prior {owner}=HOST:PORT"
+        )
+    client = PriorClient(
+        target,
+        timeout=CALL_TIMEOUT_SECONDS,
+        max_in_flight=context.config.critic.calls_in_flight,
+    )
+    try:
+        client.wait_ready(
+            expected_version=prior_version, on_wait=context.progress.waiting, stop=context.stop
+        )
+        critic, most = context.config.critic, client.describe().max_rows
+        needed = critic.batch_size * critic.candidates
+        if needed > most:
+            raise ConfigError(
+                f"critic.batch_size x critic.candidates is {needed}, expected at most {most}: "
+                f"what the prior at {target} draws in one call"
+            )
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def validation_batch(
+    context: StageContext,
+    client: PriorClient,
+    prior_version: str,
+    table: LatentTable,
+    device: torch.device,
+) -> ValidationBatch | None:
+    """Held-out windows, at most a batch, with latents drawn once; None where none are held out.
+
+    Args:
+        context: The stage's.
+        client: The prior service.
+        prior_version: The only model version whose latents are accepted.
+        table: All windows.
+        device: Where to keep them.
+
+    Raises:
+        PriorUnavailableError, ModelVersionError: As `PriorClient.sample`.
+    """
+    config = context.config
+    rows = validation_rows(table, config.critic.batch_size, config.seed)
+    if not len(rows):
+        return None
+    transitions = Transitions.of(table, rows, device)
+    samples = client.sample(
+        table.next_state[rows],
+        config.critic.candidates,
+        seed=call_seed(config.seed, "validation", 0),
+        options=config.critic.sampling,
+        expected_version=prior_version,
+    )
+    return ValidationBatch(
+        transitions,
+        transitions.draw_latents(generator(config.seed, "critic", "validation")),
+        torch.from_numpy(np.array(samples.latents)).to(device),
+    )
+
+
+def candidate_source(
+    context: StageContext,
+    client: PriorClient,
+    prior_version: str,
+    table: LatentTable,
+    transitions: Transitions,
+    replay: PrioritisedReplay,
+) -> CandidateSource:
+    """The source that `critic.candidate_source` names; a cache is filled first.
+
+    Args:
+        context: The stage's.
+        client: The prior service.
+        prior_version: The only model version whose latents are accepted.
+        table: What `transitions` were chosen from.
+        transitions: The windows in the replay.
+        replay: Where batches are drawn from.
+
+    Raises:
+        PriorUnavailableError, ModelVersionError, Stopped: As `fill_cache`.
+    """
+    config = context.config
+    if config.critic.candidate_source == "online":
+        return OnlineCandidates(
+            config, client, prior_version, transitions.next_state, replay, context.stop
+        )
+    cache = open_cache(context.store, config, table, prior_version, len(transitions))
+    try:
+        fill_cache(
+            cache,
+            client,
+            prior_version,
+            transitions.next_state.cpu().numpy(),
+            config,
+            context.progress,
+            context.stop,
+        )
+        return CachedCandidates(config, cache.load(), replay)
+    finally:
+        cache.close()
