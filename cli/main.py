@@ -1,4 +1,5 @@
-"""The `ldcq` command: every subcommand parses its options, calls one function and prints what came of it."""
+"""The `ldcq` command: every subcommand parses its options, calls one function and prints what came
+of it."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ import json
 import logging
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,7 +75,8 @@ def run(
 ) -> None:
     """Run everything: data, VAE, latents, prior, critic, evaluation and report.
 
-    Starts the services as processes on this machine. What the store already holds for this configuration is not made
+    Starts the services as processes on this machine. What the store already holds for this
+    configuration is not made
     again, so an interrupted run is continued by running it again.
     """
     result = pipeline.run(load(config, set_), store, replicas, keep_serving, console)
@@ -98,7 +99,8 @@ def train(
 ) -> None:
     """Train one stage, or continue it, and publish its artifact.
 
-    What it builds on must be in the store. For the critic, the prior servers it draws its candidates from are started
+    What it builds on must be in the store. For the critic, the prior servers it draws its
+    candidates from are started
     beside it.
     """
     version = pipeline.train(service.value, load(config, set_), store, variant, replicas, console)
@@ -110,7 +112,9 @@ def serve(
     service: Service,
     config: Annotated[
         str | None,
-        typer.Argument(help="A YAML file or a preset; left out: the one the store was last run with."),
+        typer.Argument(
+            help="A YAML file or a preset; left out: the one the store was last run with."
+        ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     listen: Annotated[str, typer.Option(help="host:port, or unix:/path.")] = "127.0.0.1:50051",
@@ -144,7 +148,9 @@ def serve(
     )
 
 
-@app.command(epilog="Example: ldcq evaluate configs/demo.yaml --store runs/demo --episodes 100 --json")
+@app.command(
+    epilog="Example: ldcq evaluate configs/demo.yaml --store runs/demo --episodes 100 --json"
+)
 def evaluate(
     config: ConfigArgument,
     store: StoreOption = DEFAULT_STORE,

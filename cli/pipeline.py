@@ -146,7 +146,8 @@ def last_configuration(store_url: str) -> str:
     path = Path(store_url) / "run" / "config.yaml"
     if not path.is_file():
         raise MissingArtifactError(
-            f"{store_url} holds no run: name a CONFIG, or point --store to one that `ldcq run` filled"
+            f"{store_url} holds no run: name a CONFIG, or point --store to one that `ldcq run` "
+            f"filled"
         )
     return str(path)
 
@@ -160,7 +161,8 @@ def _result(store: Store, version: str, nothing_trained: bool = False) -> RunRes
 
 
 def _require(store: Store, config: Config, variant: str, kind: str) -> None:
-    """Fails with the command that makes it when the store has no current `kind` for this configuration."""
+    """Fails with the command that makes it when the store has no current `kind` for this
+    configuration."""
     owner = owning_variant(config, variant, kind)
     version = store.current(kind, owner)
     if version is not None:
@@ -169,7 +171,8 @@ def _require(store: Store, config: Config, variant: str, kind: str) -> None:
             return
     found = "one trained with other settings" if version else "none"
     raise MissingArtifactError(
-        f"{store.root}: needs the {kind} of {owner!r} trained with this configuration, found {found}; "
+        f"{store.root}: needs the {kind} of {owner!r} trained with this configuration, found "
+        f"{found}; "
         f"`ldcq run CONFIG --store {store.root}` makes it"
     )
 
@@ -193,7 +196,8 @@ def _running(store: Store) -> Iterator[Path]:
         except BlockingIOError:
             lock.seek(0)
             raise RunError(
-                f"{store.root} is in use by process {lock.read().strip() or 'unknown'}: wait for it, "
+                f"{store.root} is in use by process {lock.read().strip() or 'unknown'}: wait "
+                f"for it, "
                 "stop it, or choose another --store"
             ) from None
         lock.truncate(0)
@@ -207,5 +211,3 @@ def _announce(specs: Sequence[ProcessSpec], console: Console) -> None:
     for spec in specs:
         if not spec.ends:
             console.print(f"  {spec.name:<20} {spec.address}", highlight=False)
-
-

@@ -59,16 +59,20 @@ class Planner:
     replicas: int = 1
 
     def whole_run(self) -> list[ProcessSpec]:
-        """Every stage of every pipeline that the configured methods need, and the servers they use."""
+        """Every stage of every pipeline that the configured methods need, and the servers they
+        use."""
         return self.stages(TRAINERS, needed_variants(self.config))
 
     def stages(self, services: Iterable[str], variants: list[str]) -> list[ProcessSpec]:
-        """The processes that train (or evaluate with) `services` for `variants`, with the prior servers they call."""
+        """The processes that train (or evaluate with) `services` for `variants`, with the prior
+        servers they call."""
         wanted = set(services)
         servers: list[ProcessSpec] = []
         targets: dict[str, str] = {}
         if wanted & {"critic", "actor"}:
-            by_owner = {owner: self._prior_servers(owner) for owner in self._owners("prior", variants)}
+            by_owner = {
+                owner: self._prior_servers(owner) for owner in self._owners("prior", variants)
+            }
             servers = [server for group in by_owner.values() for server in group]
             for variant in variants:
                 group = by_owner[owning_variant(self.config, variant, "prior")]
@@ -77,16 +81,16 @@ class Planner:
 
         processes: list[ProcessSpec] = []
         if "vae" in wanted:
-            for owner in self._owners("vae", variants):
-                processes.append(self._process("vae", owner, "serve", "--train"))
+            owners = self._owners("vae", variants)
+            processes += [self._process("vae", owner, "serve", "--train") for owner in owners]
         if "prior" in wanted:
-            for owner in self._owners("prior", variants):
-                processes.append(self._process("prior", owner, "train"))
-        processes.extend(servers)
+            owners = self._owners("prior", variants)
+            processes += [self._process("prior", owner, "train") for owner in owners]
+        processes += servers
         if "critic" in wanted:
-            for owner in self._owners("critic", variants):
-                extra = ("--train", *prior_options)
-                processes.append(self._process("critic", owner, "serve", *extra))
+            extra = ("--train", *prior_options)
+            owners = self._owners("critic", variants)
+            processes += [self._process("critic", owner, "serve", *extra) for owner in owners]
         if "actor" in wanted:
             processes.append(self._process("actor", "main", "serve", "--train", *prior_options))
         return processes
@@ -97,7 +101,8 @@ class Planner:
 
     def _prior_servers(self, variant: str) -> list[ProcessSpec]:
         return [
-            self._process("prior", variant, "serve", replica=index) for index in range(self.replicas)
+            self._process("prior", variant, "serve", replica=index)
+            for index in range(self.replicas)
         ]
 
     def _process(

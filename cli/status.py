@@ -9,19 +9,20 @@ from typing import Any
 
 import grpc
 from google.protobuf.json_format import MessageToDict
+from ldcq.v1 import stage_pb2, stage_pb2_grpc
 from rich.console import Console
 from rich.table import Table
 
 from common.rpc.channel import connect
 from common.store import MissingArtifactError, Store
-from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 KINDS = ("vae", "latents", "prior", "critic", "evaluation")
 TIMEOUT = 2.0
 
 
 def show(store_url: str, as_json: bool, console: Console) -> None:
-    """Prints the current artifacts with their lineage, and the processes of a run with their progress.
+    """Prints the current artifacts with their lineage, and the processes of a run with their
+    progress.
 
     Raises:
         MissingArtifactError: There is no such store.
@@ -74,7 +75,8 @@ def current_artifacts(store: Store) -> list[dict[str, Any]]:
 
 
 def running_processes(store: Store) -> list[dict[str, Any]]:
-    """The processes of the run that is active on `store`, each with its state and its stage's progress."""
+    """The processes of the run that is active on `store`, each with its state and its stage's
+    progress."""
     record = store.root / "run" / "processes.json"
     if not record.is_file():
         return []

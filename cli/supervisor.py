@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 from cli.plan import ProcessSpec
 from common.rpc.channel import connect
-from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ class _Child:
 class Supervisor:
     """A set of local service processes.
 
-    A process that dies unexpectedly (a crash, `kill -9`) is started again: every stage resumes from its checkpoint and
+    A process that dies unexpectedly (a crash, `kill -9`) is started again: every stage resumes
+    from its checkpoint and
     every server holds only what the store holds.
 
     Args:
@@ -60,7 +61,7 @@ class Supervisor:
         self,
         specs: Iterable[ProcessSpec],
         folder: Path,
-        on_update: Callable[[str, Update], None] = lambda name, update: None,
+        on_update: Callable[[str, Update], None],
         environment: dict[str, str] | None = None,
     ) -> None:
         self._specs = list(specs)
@@ -117,7 +118,8 @@ class Supervisor:
                 self._check(child)
 
     def stop(self) -> None:
-        """Asks every process to end (SIGTERM), the last started first, and kills what does not within the grace."""
+        """Asks every process to end (SIGTERM), the last started first, and kills what does not
+        within the grace."""
         self._stopping.set()
         children = list(reversed(self._children.values()))
         for child in children:

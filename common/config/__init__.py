@@ -1,4 +1,5 @@
-"""One frozen, validated configuration tree: YAML in, resolved YAML out. Imports nothing of the project."""
+"""One frozen, validated configuration tree: YAML in, resolved YAML out. Imports nothing of the
+project."""
 
 from common.config.loading import ConfigError, dump, load, override, resolve_variant
 from common.config.schema import (

@@ -17,14 +17,16 @@ PRESETS = resources.files("common.config") / "presets"
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the key, what was given and what is allowed."""
+    """A configuration that cannot be used; the message names the key, what was given and what is
+    allowed."""
 
 
 def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads a configuration.
 
     Args:
-        source: A YAML file, or the name of a preset (`paper`, `demo`). A key `base` in a file names the preset or the file
+        source: A YAML file, or the name of a preset (`paper`, `demo`). A key `base` in a file
+        names the preset or the file
             (relative to this one) that it starts from.
         overrides: `dotted.key=value` strings, applied last; values are YAML.
 
@@ -41,11 +43,9 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def override(config: Config, changes: Mapping[str, object]) -> Config:
-    """A copy of `config` with the dotted keys in `changes` replaced. Raises ConfigError like `load`."""
-    tree = config.model_dump(mode="json")
-    for key, value in changes.items():
-        _assign(tree, key, value)
-    return _validate(tree)
+    """A copy of `config` with the dotted keys in `changes` replaced. Raises ConfigError like
+    `load`."""
+    return _validate(_changed(config, changes))
 
 
 def resolve_variant(config: Config, variant: str) -> Config:
@@ -59,11 +59,13 @@ def resolve_variant(config: Config, variant: str) -> Config:
     if variant not in config.variants:
         known = ", ".join(["main", *config.variants])
         raise ConfigError(f"variant: {variant!r} is not defined; expected one of {known}")
-    return override(config, {**config.variants[variant], "variant": variant})
+    # Not `override`: that validates all variants, and each of them the others, without an end.
+    return _parse(_changed(config, {**config.variants[variant], "variant": variant}))
 
 
 def dump(config: Config) -> str:
-    """The whole resolved configuration as YAML, every default spelled out; `load` reads it back to an equal `Config`."""
+    """The whole resolved configuration as YAML, every default spelled out; `load` reads it back to
+    an equal `Config`."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
@@ -75,10 +77,14 @@ def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, An
         preset = PRESETS / f"{source}.yaml"
         if not preset.is_file():
             names = ", ".join(presets())
-            raise ConfigError(f"configuration {source!r} not found: expected a YAML file or a preset ({names})")
+            raise ConfigError(
+                f"configuration {source!r} not found: expected a YAML file or a preset ({names})"
+            )
         text, identity, parent = preset.read_text(), f"preset {source}", folder
     if identity in seen:
-        raise ConfigError(f"base: {source!r} is its own ancestor ({' -> '.join([*seen, identity])})")
+        raise ConfigError(
+            f"base: {source!r} is its own ancestor ({' -> '.join([*seen, identity])})"
+        )
     tree = _parse_yaml(text, source)
     if tree is None:
         tree = {}
@@ -90,7 +96,11 @@ def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, An
 
 def presets() -> list[str]:
     """The names of the presets that ship with the project."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in PRESETS.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in PRESETS.iterdir()
+        if entry.name.endswith(".yaml")
+    )
 
 
 def _parse_yaml(text: str, where: str) -> Any:
@@ -101,11 +111,14 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested keys are merged; `variants` and `evaluation.methods`, whose keys are free, are merged by name as well."""
+    """Nested keys are merged; `variants` and `evaluation.methods`, whose keys are free, are merged
+    by name as well."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        merged[key] = (
+            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        )
     return merged
 
 
@@ -122,14 +135,25 @@ def _assign(tree: dict[str, Any], key: str, value: object) -> None:
     node[last] = value
 
 
+def _changed(config: Config, changes: Mapping[str, object]) -> dict[str, Any]:
+    tree = config.model_dump(mode="json")
+    for key, value in changes.items():
+        _assign(tree, key, value)
+    return tree
+
+
 def _validate(tree: dict[str, Any]) -> Config:
-    try:
-        config = Config.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(dict(item)) for item in error.errors())) from error
+    config = _parse(tree)
     for name in config.variants:
         resolve_variant(config, name)
     return config
+
+
+def _parse(tree: dict[str, Any]) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(dict(item)) for item in error.errors())) from error
 
 
 def _explain(error: dict[str, Any]) -> str:
@@ -152,7 +176,8 @@ def _known_keys(path: tuple[str, ...]) -> list[str]:
     for part in path:
         field = model.model_fields.get(part)
         if field is None:
-            continue  # the name of a method or a variant: its fields are those of the mapping's values
+            # the name of a method or a variant: its fields are those of the mapping's values
+            continue
         candidates = [field.annotation, *get_args(field.annotation)]
         model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
     return sorted(model.model_fields)

@@ -1,4 +1,5 @@
-"""The configuration tree. Defaults are the paper's (Tables 5-7, supplement A) unless a field says otherwise."""
+"""The configuration tree. Defaults are the paper's (Tables 5-7, supplement A) unless a field says
+otherwise."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ class VaeConfig(_Section):
     """The beta-VAE over windows (section 4.1, A.2.1, Table 5)."""
 
     encoder: Literal["gru", "mlp"] = "gru"
-    """`gru`: 2 stacked bidirectional layers, the paper's; `mlp`: over the flattened window, 5-20 times cheaper on a CPU."""
+    """`gru`: 2 stacked bidirectional layers, the paper's; `mlp`: over the flattened window, 5-20
+    times cheaper on a CPU."""
     latent_dim: Positive = 16
     hidden: Positive = 256
     decoder_hidden: Positive = 256
@@ -68,7 +70,8 @@ class VaeConfig(_Section):
     min_std: Annotated[float, Field(ge=0)] = 1e-3
     """Floor of the decoder's standard deviation; saturated actions would drive it to zero."""
     decoded_steps: Positive | None = None
-    """Time steps of a window that enter the reconstruction term of one update, drawn at random and rescaled; None: all H."""
+    """Time steps of a window that enter the reconstruction term of one update, drawn at random and
+    rescaled; None: all H."""
     learning_rate: PositiveFloat = 5e-5
     schedule: Literal["constant", "one_cycle"] = "constant"
     batch_size: Positive = 128
@@ -95,7 +98,8 @@ class DiffusionConfig(_Section):
     """T; section 5.4 says 200, Table 6 says 500."""
     schedule: Literal["linear", "cosine"] = "linear"
     blocks: Widths = (128, 32, 16, 8, 16, 32, 128)
-    """Widths of the residual blocks; equal widths are joined by skip connections from the outside in."""
+    """Widths of the residual blocks; equal widths are joined by skip connections from the outside
+    in."""
     condition_dim: Positive = 128
     """Width of the state's encoding."""
     time_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 256
@@ -119,7 +123,8 @@ class PriorConfig(_Section):
     """The latent prior p(z | s): which implementation, and how it is trained and sampled."""
 
     implementation: Annotated[str, Field(min_length=1)] = "diffusion"
-    """A name registered in the entry-point group `ldcq.priors`: `diffusion`, `gaussian`, or a third party's."""
+    """A name registered in the entry-point group `ldcq.priors`: `diffusion`, `gaussian`, or a
+    third party's."""
     diffusion: DiffusionConfig = DiffusionConfig()
     gaussian: GaussianConfig = GaussianConfig()
     learning_rate: PositiveFloat = 1e-4
@@ -127,7 +132,8 @@ class PriorConfig(_Section):
     batch_size: Positive = 32
     epochs: Positive = 300
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
-    """Decay of the exponential moving average of the weights that is published; 0 publishes the last weights."""
+    """Decay of the exponential moving average of the weights that is published; 0 publishes the
+    last weights."""
     sampling: SamplingConfig = SamplingConfig(
         solver="ddpm", guidance=1.0, extra_steps=10, temperature=1.0
     )
@@ -154,7 +160,8 @@ class CriticConfig(_Section):
     batch_size: Positive = 128
     updates: Positive = 200_000
     target_update_rate: Rate = 0.005
-    """Share of the online weights in target <- (1 - rate) target + rate online; the paper writes rho = 0.995 for 1 - rate."""
+    """Share of the online weights in target <- (1 - rate) target + rate online; the paper writes
+    rho = 0.995 for 1 - rate."""
     reward_scale: PositiveFloat = 1.0
     """Rewards are multiplied by it inside the learner; published values are divided by it again."""
     replay: ReplayConfig = ReplayConfig()
@@ -163,9 +170,11 @@ class CriticConfig(_Section):
     candidates: Positive = 500
     """n, latents per next state in the target's max."""
     candidate_source: Literal["online", "cache"] = "online"
-    """`online`: drawn anew for every update (Algorithm 1); `cache`: drawn once per next state and reused."""
+    """`online`: drawn anew for every update (Algorithm 1); `cache`: drawn once per next state and
+    reused."""
     cached_candidates: Positive = 500
-    """Latents kept per next state with `cache`, of which every update uses `candidates`, drawn at random."""
+    """Latents kept per next state with `cache`, of which every update uses `candidates`, drawn at
+    random."""
     calls_in_flight: Positive = 4
     """Sample calls under way at once; batches are drawn that many updates ahead."""
     sampling: SamplingConfig = SamplingConfig()
@@ -174,7 +183,8 @@ class CriticConfig(_Section):
     def _cache_holds_enough(self) -> CriticConfig:
         if self.candidate_source == "cache" and self.candidates > self.cached_candidates:
             raise ValueError(
-                f"candidates is {self.candidates}, expected at most cached_candidates ({self.cached_candidates})"
+                f"candidates is {self.candidates}, expected at most cached_candidates "
+                f"({self.cached_candidates})"
             )
         return self
 
@@ -194,7 +204,8 @@ class MethodConfig(_Section):
     """One row of the scores: a policy over the models of a variant."""
 
     policy: Literal["ranked", "unranked", "behaviour"]
-    """`ranked`: the best candidate by the critic; `unranked`: one prior sample; `behaviour`: what the dataset itself scores."""
+    """`ranked`: the best candidate by the critic; `unranked`: one prior sample; `behaviour`: what
+    the dataset itself scores."""
     variant: str = "main"
 
 
@@ -219,7 +230,8 @@ class EvaluationConfig(_Section):
 
 
 class Config(_Section):
-    """Everything that decides a result. Where services listen and how many there are is not here: it decides none."""
+    """Everything that decides a result. Where services listen and how many there are is not here:
+    it decides none."""
 
     name: str = "paper"
     seed: NonNegative = 0
@@ -240,25 +252,31 @@ class Config(_Section):
     variant: str = "main"
     """Which of the pipelines that share a store this is."""
     variants: dict[str, dict[str, object]] = {}
-    """Pipelines to train beside the main one: for each, the keys it overrides (`{bcq_h: {prior.implementation: gaussian}}`)."""
+    """Pipelines to train beside the main one: for each, the keys it overrides (`{bcq_h:
+    {prior.implementation: gaussian}}`)."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
         if self.actor.execute_steps is not None and self.actor.execute_steps > self.horizon:
             raise ValueError(
-                f"actor.execute_steps is {self.actor.execute_steps}, expected at most horizon ({self.horizon})"
+                f"actor.execute_steps is {self.actor.execute_steps}, expected at most horizon "
+                f"({self.horizon})"
             )
         if self.vae.decoded_steps is not None and self.vae.decoded_steps > self.horizon:
             raise ValueError(
-                f"vae.decoded_steps is {self.vae.decoded_steps}, expected at most horizon ({self.horizon})"
+                f"vae.decoded_steps is {self.vae.decoded_steps}, expected at most horizon "
+                f"({self.horizon})"
             )
         if "main" in self.variants:
-            raise ValueError("variants.main is given, expected any other name: main is this configuration itself")
+            raise ValueError(
+                "variants.main is given, expected any other name: main is this configuration itself"
+            )
         known = {"main", self.variant, *self.variants}
         for name, method in self.evaluation.methods.items():
             if method.variant not in known:
                 raise ValueError(
-                    f"evaluation.methods.{name}.variant is {method.variant!r}, expected one of {sorted(known)}"
+                    f"evaluation.methods.{name}.variant is {method.variant!r}, expected one of "
+                    f"{sorted(known)}"
                 )
         steps = self.prior.diffusion.steps
         for section, sampling in (
@@ -268,6 +286,7 @@ class Config(_Section):
         ):
             if sampling.steps is not None and sampling.steps > steps:
                 raise ValueError(
-                    f"{section}.sampling.steps is {sampling.steps}, expected at most prior.diffusion.steps ({steps})"
+                    f"{section}.sampling.steps is {sampling.steps}, expected at most "
+                    f"prior.diffusion.steps ({steps})"
                 )
         return self

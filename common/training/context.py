@@ -1,4 +1,5 @@
-"""What a stage is given: its configuration, the store, where it reports and what its parents are."""
+"""What a stage is given: its configuration, the store, where it reports and what its parents
+are."""
 
 from __future__ import annotations
 
