@@ -1,5 +1,6 @@
 """The `ldcq` command: every subcommand parses its options, calls one function and prints what came
-of it."""
+of it.
+"""
 
 from __future__ import annotations
 

@@ -162,7 +162,8 @@ def _result(store: Store, version: str, nothing_trained: bool = False) -> RunRes
 
 def _require(store: Store, config: Config, variant: str, kind: str) -> None:
     """Fails with the command that makes it when the store has no current `kind` for this
-    configuration."""
+    configuration.
+    """
     owner = owning_variant(config, variant, kind)
     version = store.current(kind, owner)
     if version is not None:

@@ -60,12 +60,14 @@ class Planner:
 
     def whole_run(self) -> list[ProcessSpec]:
         """Every stage of every pipeline that the configured methods need, and the servers they
-        use."""
+        use.
+        """
         return self.stages(TRAINERS, needed_variants(self.config))
 
     def stages(self, services: Iterable[str], variants: list[str]) -> list[ProcessSpec]:
         """The processes that train (or evaluate with) `services` for `variants`, with the prior
-        servers they call."""
+        servers they call.
+        """
         wanted = set(services)
         servers: list[ProcessSpec] = []
         targets: dict[str, str] = {}

@@ -76,7 +76,8 @@ def current_artifacts(store: Store) -> list[dict[str, Any]]:
 
 def running_processes(store: Store) -> list[dict[str, Any]]:
     """The processes of the run that is active on `store`, each with its state and its stage's
-    progress."""
+    progress.
+    """
     record = store.root / "run" / "processes.json"
     if not record.is_file():
         return []

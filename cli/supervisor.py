@@ -119,7 +119,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """Asks every process to end (SIGTERM), the last started first, and kills what does not
-        within the grace."""
+        within the grace.
+        """
         self._stopping.set()
         children = list(reversed(self._children.values()))
         for child in children:

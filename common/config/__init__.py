@@ -1,5 +1,6 @@
 """One frozen, validated configuration tree: YAML in, resolved YAML out. Imports nothing of the
-project."""
+project.
+"""
 
 from common.config.loading import ConfigError, dump, load, override, resolve_variant
 from common.config.schema import (

@@ -18,7 +18,8 @@ PRESETS = resources.files("common.config") / "presets"
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key, what was given and what is
-    allowed."""
+    allowed.
+    """
 
 
 def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -44,7 +45,8 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 def override(config: Config, changes: Mapping[str, object]) -> Config:
     """A copy of `config` with the dotted keys in `changes` replaced. Raises ConfigError like
-    `load`."""
+    `load`.
+    """
     return _validate(_changed(config, changes))
 
 
@@ -65,7 +67,8 @@ def resolve_variant(config: Config, variant: str) -> Config:
 
 def dump(config: Config) -> str:
     """The whole resolved configuration as YAML, every default spelled out; `load` reads it back to
-    an equal `Config`."""
+    an equal `Config`.
+    """
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
@@ -112,7 +115,8 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Nested keys are merged; `variants` and `evaluation.methods`, whose keys are free, are merged
-    by name as well."""
+    by name as well.
+    """
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)

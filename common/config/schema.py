@@ -1,5 +1,6 @@
 """The configuration tree. Defaults are the paper's (Tables 5-7, supplement A) unless a field says
-otherwise."""
+otherwise.
+"""
 
 from __future__ import annotations
 
@@ -231,7 +232,8 @@ class EvaluationConfig(_Section):
 
 class Config(_Section):
     """Everything that decides a result. Where services listen and how many there are is not here:
-    it decides none."""
+    it decides none.
+    """
 
     name: str = "paper"
     seed: NonNegative = 0

@@ -1,5 +1,6 @@
 """What a stage is given: its configuration, the store, where it reports and what its parents
-are."""
+are.
+"""
 
 from __future__ import annotations
 
