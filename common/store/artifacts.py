@@ -245,7 +245,8 @@ class Store:
 
     def _waiting_for(self, kind: str, variant: str, version: str | None) -> str:
         stage = {"latents": "vae", "candidates": "critic"}.get(kind, kind)
-        start = f"`ldcq train {stage}`" + ("" if variant == "main" else f" --variant {variant}")
+        option = "" if variant == "main" else f" --variant {variant}"
+        start = f"`ldcq train {stage} CONFIG{option}`"
         if version is None:
             return f"waiting for {kind} of {variant} in {self.folder(kind)}; made by {start}"
         return (

@@ -1,0 +1,271 @@
+"""Publishing, resolving and waiting, on a real file system with real processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.store import (
+    CorruptArtifactError,
+    Meta,
+    MissingArtifactError,
+    Stopped,
+    Store,
+    StoreError,
+    WaitInterrupted,
+)
+
+TENSORS: dict[str, np.ndarray] = {
+    "weight": np.arange(12, dtype=np.float32).reshape(3, 4).T,
+    "half": np.array([1.5, np.inf], np.float16),
+    "count": np.array(7, np.int64),
+    "mask": np.array([True, False]),
+    "empty": np.zeros((0, 3), np.float32),
+}
+META = Meta(
+    kind="vae",
+    implementation="mlp",
+    spec={"config": {"seed": 0}, "parents": {"dataset": "d"}},
+    parents={"dataset": "d"},
+    dimensions={"state": 4},
+    details={"low": [-1.0, 0.1], "none": None, "big": 1e300},
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_an_artifact_comes_back_as_it_was_published(store: Store) -> None:
+    version = store.publish(META, TENSORS, "name: test\n")
+    artifact = store.load("vae", version)
+    assert artifact.version == version == store.current("vae")
+    assert artifact.meta == META
+    assert artifact.tensors.keys() == TENSORS.keys()
+    for name, array in TENSORS.items():
+        assert artifact.tensors[name].dtype == array.dtype
+        assert artifact.tensors[name].shape == array.shape
+        np.testing.assert_array_equal(artifact.tensors[name], array)
+    folder = store.root / "artifacts" / "vae" / version
+    assert (folder / "config.yaml").read_text() == "name: test\n"
+    assert {path.name for path in folder.iterdir()} == {
+        "weights.safetensors",
+        "meta.json",
+        "config.yaml",
+    }
+
+
+def test_an_artifact_without_tensors(store: Store) -> None:
+    meta = Meta(kind="evaluation", details={"rows": [{"return": 1.25}]})
+    artifact = store.load("evaluation", store.publish(meta, {}, ""))
+    assert artifact.meta.details == {"rows": [{"return": 1.25}]}
+    assert artifact.tensors == {}
+
+
+def test_the_version_is_the_content(store: Store, tmp_path: Path) -> None:
+    version = store.publish(META, TENSORS, "")
+    assert Store(tmp_path / "other").publish(META, TENSORS, "else") == version
+    changed = {**TENSORS, "weight": TENSORS["weight"] + np.float32(1e-6)}
+    reshaped = {**TENSORS, "weight": np.ascontiguousarray(TENSORS["weight"]).reshape(2, 6)}
+    renamed = {("w" if name == "weight" else name): array for name, array in TENSORS.items()}
+    other_meta = META.model_copy(update={"parents": {"dataset": "e"}})
+    versions = {
+        version,
+        store.publish(META, changed, ""),
+        store.publish(META, reshaped, ""),
+        store.publish(META, renamed, ""),
+        store.publish(other_meta, TENSORS, ""),
+    }
+    assert len(versions) == 5
+    assert set(store.versions("vae")) == versions
+
+
+def test_publishing_again_writes_nothing_and_points_again(store: Store) -> None:
+    first = store.publish(META, TENSORS, "")
+    second = store.publish(META, {"w": np.zeros(2)}, "")
+    weights = store.folder("vae") / first / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert store.current("vae") == second
+    assert store.publish(META, TENSORS, "") == first == store.current("vae")
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_variants_have_pointers_of_their_own(store: Store) -> None:
+    main = store.publish(META, TENSORS, "")
+    own = store.publish(META, {"w": np.zeros(2)}, "", variant="bcq_h")
+    assert (store.current("vae"), store.current("vae", "bcq_h")) == (main, own)
+    assert store.current("vae", "third") is None
+    store.point("vae", main, "third")
+    assert store.current("vae", "third") == main
+    with pytest.raises(MissingArtifactError, match="0123"):
+        store.point("vae", "0123456789abcdef")
+    with pytest.raises(StoreError, match=r"variant: got '\.\./x'"):
+        store.current("vae", "../x")
+
+
+def test_find_compares_the_whole_spec(store: Store) -> None:
+    version = store.publish(META, TENSORS, "")
+    assert store.find("vae", META.spec) == version
+    assert store.find("vae", {**META.spec, "parents": {"dataset": "e"}}) is None
+    assert store.find("prior", META.spec) is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "remove", "meta-cut", "meta-changed"])
+def test_damage_is_found_named_and_repaired_by_publishing_again(store: Store, damage: str) -> None:
+    version = store.publish(META, TENSORS, "")
+    folder = store.folder("vae") / version
+    weights, meta = folder / "weights.safetensors", folder / "meta.json"
+    match damage:
+        case "cut":
+            weights.write_bytes(weights.read_bytes()[:-5])
+        case "flip":
+            data = bytearray(weights.read_bytes())
+            data[-1] ^= 1
+            weights.write_bytes(data)
+        case "remove":
+            weights.unlink()
+        case "meta-cut":
+            meta.write_bytes(meta.read_bytes()[:-5])
+        case "meta-changed":
+            meta.write_text(meta.read_text().replace('"state":4', '"state":5'))
+    with pytest.raises(CorruptArtifactError) as caught:
+        store.load("vae", version)
+    assert str(folder) in str(caught.value)
+    assert "start the vae stage again" in str(caught.value) or "start its stage" in str(
+        caught.value
+    )
+    assert store.publish(META, TENSORS, "") == version
+    assert store.load("vae", version).meta == META
+    assert store.versions("vae") == [version]
+
+
+def test_what_is_missing_is_said_to_be(store: Store) -> None:
+    with pytest.raises(MissingArtifactError, match="vae 0123456789abcdef is not in the store"):
+        store.load("vae", "0123456789abcdef")
+    assert store.current("vae") is None
+    assert store.versions("vae") == []
+
+
+def test_a_meta_that_json_cannot_hold_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError, match="vae: its meta is not JSON"):
+        store.publish(Meta(kind="vae", details={"x": float("nan")}), {}, "")
+
+
+@pytest.mark.parametrize("where", ["below a file", "a file", "proc"])
+def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path, where: str) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    path = {"below a file": file / "store", "a file": file, "proc": Path("/proc/ldcq-store")}[where]
+    with pytest.raises(StoreError, match=r"not writable.*--store") as caught:
+        Store(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_store_elsewhere_is_refused() -> None:
+    with pytest.raises(StoreError, match="s3://bucket/x: not supported yet; expected a folder"):
+        Store("s3://bucket/x")
+
+
+def test_wait_says_what_it_waits_for_and_takes_only_what_is_accepted(store: Store) -> None:
+    said: list[str] = []
+    told = threading.Event()
+    found: list[str] = []
+
+    def on_wait(message: str) -> None:
+        said.append(message)
+        told.set()
+
+    def wait() -> None:
+        found.append(
+            store.wait(
+                "prior",
+                "bcq_h",
+                accept=lambda meta: meta.parents.get("vae") == "right",
+                on_wait=on_wait,
+                stop=threading.Event(),
+                poll=0.01,
+            )
+        )
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert told.wait(10)
+    told.clear()
+    wrong = store.publish(Meta(kind="prior", parents={"vae": "wrong"}), {}, "", "bcq_h")
+    assert told.wait(10)
+    store.publish(Meta(kind="prior", parents={"vae": "right"}), {}, "", "main")
+    assert not found
+    right = store.publish(Meta(kind="prior", parents={"vae": "right"}), {}, "", "bcq_h")
+    waiter.join(10)
+    assert found == [right]
+    assert len(said) == 2
+    assert "waiting for prior of bcq_h" in said[0]
+    assert "`ldcq train prior CONFIG --variant bcq_h`" in said[0]
+    assert wrong in said[1]
+
+
+def test_wait_goes_on_when_the_current_artifact_was_deleted(store: Store) -> None:
+    store.publish(META, TENSORS, "")
+    version = store.current("vae")
+    assert version is not None
+    (store.folder("vae") / version).rename(store.root / "gone")
+    stop = threading.Event()
+
+    def on_wait(_: str) -> None:
+        store.publish(META, TENSORS, "")
+
+    assert store.wait("vae", on_wait=on_wait, stop=stop, poll=0.01) == version
+
+
+def test_wait_ends_when_asked_to_stop(store: Store) -> None:
+    stop = threading.Event()
+    with pytest.raises(WaitInterrupted, match="waiting for vae") as caught:
+        store.wait("vae", on_wait=lambda _: stop.set(), stop=stop)
+    assert isinstance(caught.value, Stopped)
+    assert not isinstance(caught.value, StoreError)
+
+
+PUBLISH = """
+import sys
+import numpy as np
+from common.store import Meta, Store
+store = Store(sys.argv[1])
+sys.stdin.readline()
+for number in range(20):
+    weights = {"w": np.full((64, 64), number, np.float32)}
+    print(store.publish(Meta(kind="vae", details={"number": number}), weights, "c"))
+"""
+
+
+def test_concurrent_publishers_of_the_same_content_all_succeed(tmp_path: Path) -> None:
+    publishers = [
+        subprocess.Popen(
+            [sys.executable, "-c", PUBLISH, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    outputs = []
+    for process in publishers:  # let them go together
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in publishers:
+        outputs.append(process.communicate(timeout=60)[0].split())
+        assert process.returncode == 0
+    assert outputs[0] == outputs[1] == outputs[2]
+    assert len(outputs[0]) == 20
+    store = Store(tmp_path)
+    assert sorted(outputs[0]) == store.versions("vae")
+    for version in outputs[0]:
+        store.load("vae", version)
+    leftovers = [path.name for path in store.folder("vae").iterdir() if path.name.startswith(".")]
+    assert leftovers == []

@@ -1,0 +1,183 @@
+"""The latent table: exact, whole, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from common.store import (
+    CorruptArtifactError,
+    LatentTable,
+    LatentWriter,
+    LineageError,
+    Meta,
+    MissingArtifactError,
+    Store,
+    StoreError,
+    find_latents,
+    latents,
+    open_latents,
+)
+
+ROWS = 1000
+META = Meta(
+    kind="latents", spec={"config": {"horizon": 3}}, parents={"vae": "aaaa", "dataset": "d"}
+)
+
+
+def columns(rows: int = ROWS) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    float32 = np.float32
+    return {
+        "state": random.normal(size=(rows, 4)).astype(float32),
+        "latent_mean": random.normal(size=(rows, 3)).astype(float32),
+        "latent_std": random.random((rows, 3)).astype(float32),
+        "reward": random.normal(size=rows).astype(float32),
+        "discount": random.random(rows).astype(float32),
+        "next_state": random.normal(size=(rows, 4)).astype(float32),
+        "episode": np.arange(rows) // 7,
+        "step": np.arange(rows) % 7,
+        "validation": random.random(rows) < 0.2,
+    }
+
+
+def new_writer(store: Store, data: dict[str, np.ndarray], meta: Meta = META) -> LatentWriter:
+    kinds = {name: (array.dtype, array.shape[1:]) for name, array in data.items()}
+    return LatentWriter(store, meta, len(data["state"]), kinds)
+
+
+def publish(store: Store, data: dict[str, np.ndarray], meta: Meta = META, step: int = 137) -> str:
+    with new_writer(store, data, meta) as writer:
+        for start in range(0, len(data["state"]), step):
+            writer.write(start, **{name: a[start : start + step] for name, a in data.items()})
+        return writer.publish()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+@pytest.mark.parametrize("chunk_bytes", [256, 1 << 20])
+def test_the_table_comes_back_exactly(
+    store: Store, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    monkeypatch.setattr(latents, "CHUNK_BYTES", chunk_bytes)
+    data = columns()
+    version = publish(store, data)
+    table = open_latents(store, vae_version="aaaa")
+    assert table.version == version == store.current("latents")
+    assert table.meta == META
+    for name, array in data.items():
+        found = getattr(table, name)
+        assert found.dtype == array.dtype
+        np.testing.assert_array_equal(found, array)
+    assert find_latents(store, META.spec) == version
+    assert find_latents(store, {"config": {"horizon": 4}}) is None
+
+
+def test_shards_are_whole_and_chunks_large(store: Store) -> None:
+    rows = 700_000
+    version = _publish_rewards(store, rows)
+    array = zarr.open_array(store.folder("latents") / version / "reward", mode="r")
+    assert array.shards is not None
+    assert array.chunks[0] * 4 >= 1 << 20
+    assert array.shards[0] % array.chunks[0] == 0
+    files = list((store.folder("latents") / version / "reward" / "c").iterdir())
+    assert len(files) == -(-rows // array.shards[0])
+
+
+def _publish_rewards(store: Store, rows: int) -> str:
+    with LatentWriter(store, META, rows, {"reward": (np.float32, ())}) as writer:
+        for start in range(0, rows, 300_000):
+            writer.write(start, reward=np.ones(min(300_000, rows - start)))
+        return writer.publish()
+
+
+def test_nothing_is_seen_before_publication(store: Store) -> None:
+    data = columns()
+    with new_writer(store, data) as writer:
+        writer.write(0, **data)
+        assert store.versions("latents") == []
+        with pytest.raises(MissingArtifactError, match=r"no latents in .*`ldcq train vae`"):
+            open_latents(store)
+        writer.publish()
+    assert open_latents(store).version == writer.version
+
+
+def test_a_writer_that_gives_up_leaves_nothing(store: Store) -> None:
+    data = columns()
+    with new_writer(store, data) as writer:
+        writer.write(0, **{name: array[:10] for name, array in data.items()})
+    assert not [path for path in store.folder("latents").iterdir() if path.is_dir()]
+    assert publish(store, data) == writer.version
+
+
+def test_latents_of_another_vae_are_refused(store: Store) -> None:
+    version = publish(store, columns())
+    with pytest.raises(
+        LineageError, match=f"latents {version} were made by VAE aaaa, expected VAE bbbb"
+    ):
+        open_latents(store, vae_version="bbbb")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "remove", "index", "column"])
+def test_damage_is_found_and_repaired_by_writing_again(store: Store, damage: str) -> None:
+    data = columns()
+    version = publish(store, data)
+    folder = store.folder("latents") / version
+    shard = folder / "latent_mean" / "c" / "0" / "0"
+    content = bytearray(shard.read_bytes())
+    match damage:
+        case "cut":
+            shard.write_bytes(content[: len(content) // 2])
+        case "flip":
+            content[100] ^= 1
+            shard.write_bytes(content)
+        case "remove":
+            shard.unlink()
+        case "index":
+            (folder / "zarr.json").write_text("{")
+        case "column":
+            (folder / "latent_mean" / "zarr.json").unlink()
+    with pytest.raises(
+        CorruptArtifactError, match=r"delete the folder .* start the vae stage again"
+    ):
+        open_latents(store, version)
+    assert publish(store, data) == version
+    np.testing.assert_array_equal(open_latents(store).latent_mean, data["latent_mean"])
+
+
+def test_publishing_the_same_table_again_changes_nothing(store: Store) -> None:
+    data = columns()
+    version = publish(store, data)
+    before = (store.folder("latents") / version).stat().st_ino
+    assert publish(store, data) == version
+    assert (store.folder("latents") / version).stat().st_ino == before
+
+
+def test_wrong_rows_are_refused(store: Store) -> None:
+    data = columns(20)
+    with new_writer(store, data) as writer:
+        with pytest.raises(StoreError, match="start: got 5, expected 0"):
+            writer.write(5, **data)
+        with pytest.raises(StoreError, match=r"columns: got \['state'\]"):
+            writer.write(0, state=data["state"])
+        with pytest.raises(StoreError, match=r"reward: got shape \(20, 1\), expected \(20,\)"):
+            writer.write(0, **{**data, "reward": data["reward"][:, None]})
+        with pytest.raises(StoreError, match="0 of 20 rows written"):
+            writer.publish()
+        writer.write(0, **data)
+        with pytest.raises(StoreError, match="expected at most 20 rows"):
+            writer.write(20, **data)
+    with pytest.raises(StoreError, match="kind: got 'vae'"):
+        new_writer(store, data, Meta(kind="vae"))
+
+
+def test_a_table_has_exactly_the_documented_columns() -> None:
+    names = {field.name for field in dataclasses.fields(LatentTable)}
+    assert names == {"version", "meta", *columns(1)}

@@ -1,0 +1,107 @@
+"""What decides a result, and who owns it."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from common.config import Config, load, override
+from common.store import digest, owning_variant, stage_sections, stage_spec
+
+KINDS = ["vae", "latents", "prior", "candidates", "critic", "evaluation"]
+
+
+@pytest.fixture
+def demo() -> Config:
+    return load("demo")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "changed"),
+    [
+        ("seed", 7, {"vae", "prior", "candidates", "critic"}),
+        ("threads", 2, {"vae", "prior", "critic"}),
+        ("horizon", 20, {"vae", "latents"}),
+        ("discount", 0.9, {"latents", "critic"}),
+        ("data.dataset", "other/data-v0", {"vae"}),
+        ("data.observation_keys", ["achieved_goal"], {"vae"}),
+        ("data.validation_fraction", 0.2, {"vae"}),
+        ("vae.epochs", 1, {"vae"}),
+        ("prior.diffusion.steps", 50, {"prior"}),
+        ("prior.gaussian.hidden", [8], set()),
+        ("critic.updates", 5, {"critic"}),
+        ("critic.windows", 5, {"critic", "candidates"}),
+        ("actor.candidates", 5, {"evaluation"}),
+        ("evaluation.video", False, set()),
+        ("evaluation.episodes", 3, {"evaluation"}),
+        ("training.checkpoint_every", 3, set()),
+        ("training.log_every", 3, set()),
+        ("training.keep_checkpoints", 3, set()),
+        ("name", "x", set()),
+        ("data.download", True, set()),
+        ("data.generate.seed", 5, set()),
+        ("variants", {}, set()),
+    ],
+)
+def test_a_key_changes_the_sections_it_decides_and_no_others(
+    demo: Config, key: str, value: object, changed: set[str]
+) -> None:
+    changes = {key: value}
+    if key == "variants":
+        changes["evaluation.methods.bcq_h.variant"] = "main"
+        demo = override(demo, {"evaluation.methods.bcq_h.variant": "main"})
+    other = override(demo, changes)
+    found = {kind for kind in KINDS if stage_sections(demo, kind) != stage_sections(other, kind)}
+    assert found == changed
+
+
+def test_only_the_chosen_prior_counts(demo: Config) -> None:
+    gaussian = override(demo, {"prior.implementation": "gaussian"})
+    changed = override(gaussian, {"prior.diffusion.steps": 50})
+    assert stage_sections(gaussian, "prior") == stage_sections(changed, "prior")
+    foreign = stage_sections(override(demo, {"prior.implementation": "theirs"}), "prior")["prior"]
+    assert isinstance(foreign, dict)
+    assert not {"diffusion", "gaussian"} & set(foreign)
+    assert {"learning_rate", "epochs", "implementation"} <= set(foreign)
+
+
+def test_the_size_of_a_cache_counts_only_where_there_is_one(demo: Config) -> None:
+    assert demo.critic.candidate_source == "cache"
+    bigger = {"critic.cached_candidates": 64}
+    assert stage_sections(override(demo, bigger), "critic") != stage_sections(demo, "critic")
+    online = override(demo, {"critic.candidate_source": "online"})
+    assert stage_sections(override(online, bigger), "critic") == stage_sections(online, "critic")
+
+
+def test_spec_holds_the_parents_and_has_a_stable_digest(demo: Config) -> None:
+    spec = stage_spec(demo, "prior", {"vae": "a", "latents": "b"})
+    assert spec["parents"] == {"vae": "a", "latents": "b"}
+    assert spec["config"] == stage_sections(demo, "prior")
+    assert digest(spec) == digest(stage_spec(demo, "prior", {"latents": "b", "vae": "a"}))
+    assert digest(spec) != digest(stage_spec(demo, "prior", {"latents": "b", "vae": "c"}))
+    expected = hashlib.sha256(b'{"a":[1.5,null],"b":1}').hexdigest()[:16]
+    assert digest({"b": 1, "a": [1.5, None]}) == expected
+
+
+def test_a_variant_owns_what_it_configures_and_all_that_follows(demo: Config) -> None:
+    owners = {kind: owning_variant(demo, "bcq_h", kind) for kind in KINDS}
+    assert owners == {
+        "vae": "main",
+        "latents": "main",
+        "prior": "bcq_h",
+        "candidates": "bcq_h",
+        "critic": "bcq_h",
+        "evaluation": "bcq_h",
+    }
+    assert {owning_variant(demo, "main", kind) for kind in KINDS} == {"main"}
+
+
+def test_a_variant_with_another_vae_owns_everything(demo: Config) -> None:
+    base = override(demo, {"variants": {**demo.variants, "small": {"vae.latent_dim": 4}}})
+    assert {owning_variant(base, "small", kind) for kind in KINDS} == {"small"}
+
+
+def test_an_unknown_kind_is_refused(demo: Config) -> None:
+    with pytest.raises(ValueError, match="kind: got 'actor', expected one of vae, latents"):
+        stage_sections(demo, "actor")
