@@ -143,6 +143,28 @@ def test_unknown_dataset_lists_what_there_is(umaze_store: Path) -> None:
         assert part in str(error.value)
 
 
+def test_download_only_when_asked_and_explained_when_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def download(dataset: str) -> None:
+        asked.append(dataset)
+        if "none" in dataset:
+            raise ConnectionError("no route to host")
+        write(dataset, FLAT, BOX, episode(4))
+
+    monkeypatch.setattr(minari, "download_dataset", download)
+    with pytest.raises(DataError, match="on this machine"):
+        load_episodes(DataConfig(dataset="ours/far-v0"), tmp_path)
+    assert not asked
+    assert load_episodes(DataConfig(dataset="ours/far-v0", download=True), tmp_path).count == 1
+    assert load_episodes(DataConfig(dataset="ours/far-v0", download=True), tmp_path).count == 1
+    assert asked == ["ours/far-v0"]
+    with pytest.raises(DataError, match=r"could not be downloaded: no route to host"):
+        load_episodes(DataConfig(dataset="ours/none-v0", download=True), tmp_path)
+
+
 def test_half_written_dataset_is_an_error_not_a_crash(umaze_store: Path, tmp_path: Path) -> None:
     source = umaze_store / "datasets" / UMAZE.dataset / "data"
     target = tmp_path / "datasets" / UMAZE.dataset / "data"

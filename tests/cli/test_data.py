@@ -1,0 +1,62 @@
+"""`ldcq data` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.data import app
+
+ID = "ldcq/pointmaze-umaze-v0"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("store")
+    arguments = ["pointmaze", "--maze", "umaze", "--steps", "1500", "--seed", "2"]
+    result = CliRunner().invoke(app, [*arguments, "--store", str(root)])
+    assert result.exit_code == 0, result.output
+    assert f"{ID}: written" in result.stdout
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _empty_minari_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_list_names_what_is_there(store: Path, tmp_path: Path) -> None:
+    rows = json.loads(run("list", "--store", str(store), "--json"))["datasets"]
+    assert [(row["id"], row["steps"]) for row in rows] == [(ID, 1500)]
+    assert ID in run("list", "--store", str(store))
+    assert "No datasets here" in run("list", "--store", str(tmp_path))
+
+
+def test_inspect_counts_windows(store: Path) -> None:
+    arguments = ("inspect", ID, "--store", str(store), "--horizon", "20")
+    summary = json.loads(run(*arguments, "--observation-key", "observation", "--json"))
+    assert (summary["steps"], summary["spaces"]["state_dim"]) == (1500, 4)
+    assert sum(summary["length_histogram"]["counts"]) == summary["episodes"]
+    assert 0 < summary["windows"] <= 1500 - 19
+    shown = run(*arguments)
+    assert "state dim 8" in shown
+    assert "Lengths" in shown
+
+
+def test_a_second_run_generates_nothing(store: Path) -> None:
+    arguments = ("pointmaze", "--maze", "umaze", "--steps", "1500", "--seed", "2")
+    assert "already there" in run(*arguments, "--store", str(store))
+
+
+@pytest.mark.parametrize("command", ["pointmaze", "door-demos", "inspect", "list"])
+def test_every_command_has_an_example(command: str) -> None:
+    assert "Example: ldcq data" in run(command, "--help")

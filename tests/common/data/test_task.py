@@ -1,0 +1,148 @@
+"""What a dataset is evaluated on, and what it scores itself."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from common.config import Config, override
+from common.data import (
+    DataError,
+    behaviour_episodes,
+    load_task,
+    make_evaluation_env,
+    reference_scores,
+)
+from common.data.flat_environment import FlatEnvironment
+from common.data.flattening import flattening
+from tests.common.data.samples import UMAZE, numbered_episodes
+
+
+@pytest.fixture
+def config() -> Config:
+    return Config(data=UMAZE)
+
+
+def test_generated_data_brings_its_task(config: Config, umaze_store: Path) -> None:
+    task = load_task(config, umaze_store)
+    assert task.reference_scores == reference_scores(config, umaze_store) == (23.85, 161.86)
+    assert (task.max_episode_steps, task.first_hit) == (300, True)
+    assert (task.spaces.state_dim, task.spaces.action_dim) == (4, 2)
+    np.testing.assert_allclose(task.normalised([23.85, 161.86]), [0, 100])
+    layout = task.layout
+    assert layout is not None
+    assert layout.extent == (-2.5, 2.5, -2.5, 2.5)
+    assert layout.position_indices == (0, 1)
+    np.testing.assert_array_equal(layout.goal, [-1.0, 1.0])
+    assert layout.walls.sum() == 25 - 7
+
+
+def test_environments_can_be_made_in_other_processes(config: Config, umaze_store: Path) -> None:
+    factory = pickle.loads(pickle.dumps(make_evaluation_env(config, umaze_store)))  # noqa: S301
+    vector = gymnasium.vector.AsyncVectorEnv([factory, factory])
+    try:
+        states, _ = vector.reset(seed=[4, 5])
+        assert (states.shape, states.dtype) == ((2, 4), np.float32)
+        alone, _ = factory().reset(seed=5)
+        np.testing.assert_array_equal(states[1], alone)
+        states, rewards, *_ = vector.step(np.zeros((2, 2), np.float32))
+        assert rewards.shape == (2,)
+    finally:
+        vector.close()
+
+
+def test_configuration_overrides_environment_and_scores(config: Config, umaze_store: Path) -> None:
+    changed = override(
+        config,
+        {
+            "evaluation.environment": "PointMaze_UMazeDense-v3",
+            "evaluation.reference_scores": [0.0, 50.0],
+        },
+    )
+    task = load_task(changed, umaze_store)
+    assert (task.reference_scores, task.first_hit) == ((0.0, 50.0), False)
+    assert task.normalised(25.0) == 50.0
+    assert task.layout is None  # its state has no achieved_goal, which says where the position is
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"evaluation.environment": "Pendulum-v1", "data.observation_keys": None},
+            "Pendulum-v1 has states of 3 dimensions and actions of 1 dimensions, "
+            "but ldcq/umaze-v0 has states of 8 dimensions and actions of 2 dimensions",
+        ),
+        ({"evaluation.environment": "NoSuchTask-v0"}, "'NoSuchTask-v0' cannot be made"),
+        ({"data.dataset": "ours/none-v0"}, "no 'ours/none-v0' on this machine"),
+    ],
+)
+def test_impossible_tasks_are_explained(
+    changes: dict[str, object], message: str, config: Config, umaze_store: Path
+) -> None:
+    with pytest.raises(DataError) as error:
+        load_task(override(config, changes), umaze_store)
+    assert message in str(error.value)
+
+
+class OddlyShaped(gymnasium.Env[Any, Any]):
+    """Actions of shape (2, 1), observations of shape (2, 2), the action's sum as reward."""
+
+    observation_space = spaces.Box(-9.0, 9.0, (2, 2), np.float64)
+    action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (2, 1), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        return np.arange(4.0).reshape(2, 2), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        return np.full((2, 2), float(np.sum(action))), float(np.sum(action)), False, False, {}
+
+
+class Switches(OddlyShaped):
+    action_space = spaces.Discrete(3)
+
+
+def test_environments_become_flat() -> None:
+    raw = OddlyShaped()
+    flat = FlatEnvironment(raw, flattening(raw.observation_space, None, "odd"))
+    state, _ = flat.reset(seed=0)
+    assert flat.observation_space.contains(state)
+    assert state.tolist() == [0, 1, 2, 3]
+    assert flat.action_space.shape == (2,)
+    state, reward, *_ = flat.step(np.array([0.25, 0.5]))
+    assert (state.tolist(), reward) == ([0.75] * 4, 0.75)
+    switches = FlatEnvironment(Switches(), flattening(raw.observation_space, None, "odd"))
+    assert switches.step(np.array([2]))[1] == switches.step(2)[1] == 2.0
+
+
+def test_behaviour_joins_what_continues(umaze_store: Path) -> None:
+    from common.data import load_episodes
+
+    episodes = load_episodes(UMAZE, umaze_store)
+    stretches = behaviour_episodes(episodes, 300)
+    assert [len(stretch) for stretch in stretches] == [300] * 10
+    np.testing.assert_array_equal(np.concatenate(stretches), episodes.rewards)
+    stretches = behaviour_episodes(episodes, 1100)
+    assert [len(stretch) for stretch in stretches] == [1100, 1100]  # the rest is dropped
+
+
+def test_behaviour_keeps_separate_episodes_apart() -> None:
+    episodes = numbered_episodes([4, 9, 3], [True, False, False])
+    stretches = behaviour_episodes(episodes, 5)
+    assert [stretch.tolist() for stretch in stretches] == [
+        [0, 1, 2, 3],
+        [1000, 1001, 1002, 1003, 1004],
+        [2000, 2001, 2002],
+    ]
+    whole = behaviour_episodes(numbered_episodes([7], [True]), 5)
+    assert [len(stretch) for stretch in whole] == [5, 2]  # the end of an episode that ended is kept
