@@ -17,7 +17,7 @@ from common.training import generator
 from services.qlearner.candidates import CandidateSource
 from services.qlearner.losses import weighted_td_loss
 from services.qlearner.replay import PrioritisedReplay, beta_at
-from services.qlearner.targets import bellman_target, clipped_double_q
+from services.qlearner.targets import bellman_target
 from services.qlearner.transitions import Transitions
 
 
@@ -156,7 +156,7 @@ class CriticLearner:
     def _targets(self, batch: Transitions, candidates: Tensor) -> Tensor:
         """The targets y of a batch, in units of scaled rewards, (B,)."""
         with torch.inference_mode():
-            values = clipped_double_q(self.target.q_values(batch.next_state, candidates))
+            values = self.target.smaller_q(batch.next_state, candidates)
             reward = batch.reward * self._config.critic.reward_scale
             targets = bellman_target(reward, batch.discount, values)
         # A plain tensor again: autograd saves it for the backward pass of the loss.

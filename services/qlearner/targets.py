@@ -5,18 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def clipped_double_q(values: Tensor) -> Tensor:
-    """min_j Q_j: the smaller of both target critics (Fujimoto et al. 2018; Algorithm 1 line 10).
-
-    Args:
-        values: Of both target critics for every candidate, (2, B, n).
-
-    Returns:
-        Values, (B, n).
-    """
-    return values.amin(dim=0)
-
-
 def bellman_target(reward: Tensor, discount: Tensor, candidate_values: Tensor) -> Tensor:
     """Batch-constrained temporal-difference target (Eq. 8, Algorithm 1 line 10).
 

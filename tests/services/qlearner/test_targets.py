@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from services.qlearner.targets import bellman_target, clipped_double_q
+from common.nn.critic import clipped_double_q
+from services.qlearner.targets import bellman_target
 
 
 @pytest.mark.parametrize("terminated", [True, False])
