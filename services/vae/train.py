@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from common.config import dump
-from common.data import DataError, Windows, make_windows
+from common.data import Windows, make_windows
 from common.data.loading import ensure_dataset, load_episodes
+from common.rpc.settings import ServiceSettings
 from common.store import Meta, find_latents, owning_variant, stage_spec
 from common.training import Checkpoints, configure_torch, train
 from common.training.context import StageContext
+from common.training.process import train_process
 from services.vae.export import write_latents
 from services.vae.learner import VaeLearner
 from services.vae.model import Vae
 
+STAGE = "vae"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -42,6 +46,22 @@ def run(context: StageContext) -> str:
     return version
 
 
+def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
+    """Trains, with `StageService` answering meanwhile, and ends.
+
+    Args:
+        settings: Where to listen and the store.
+        on_start: Told the address bound.
+
+    Returns:
+        The process's exit code: 0 published, 1 failed, 143 or 130 stopped by a signal.
+
+    Raises:
+        ServerError: The address cannot be bound.
+    """
+    return train_process(STAGE, run, settings, on_start)
+
+
 def _windows(context: StageContext) -> Windows:
     config, root = context.config, context.store.root
 
@@ -62,16 +82,16 @@ def _vae(context: StageContext, windows: Windows) -> tuple[str, bool]:
     spec = stage_spec(config, "vae", parents)
     found = store.find("vae", spec)
     if found is not None:
-        _check_spaces(store.meta("vae", found), windows)
         store.point("vae", found, owner)
         _LOGGER.info("vae %s is there already", found)
         return found, False
     device = configure_torch(config)
     learner = VaeLearner(config, windows, device)
-    checkpoints = Checkpoints(store.root, "vae", spec, config.training.keep_checkpoints)
+    checkpoints = Checkpoints(store.root, STAGE, spec, config.training.keep_checkpoints)
     train(
         learner,
-        stage="vae",
+        # Variants may train side by side, each with logs of its own.
+        stage=STAGE if owner == context.base.variant else f"{STAGE}-{owner}",
         total=learner.total,
         checkpoints=checkpoints,
         progress=context.progress,
@@ -121,15 +141,3 @@ def _latents(context: StageContext, windows: Windows, vae_version: str) -> bool:
         stop=context.stop,
     )
     return True
-
-
-def _check_spaces(meta: Meta, windows: Windows) -> None:
-    """The same data must not come with other spaces than the published VAE was trained on."""
-    spaces = windows.episodes.spaces
-    for field in ("state", "action"):
-        given = getattr(spaces, f"{field}_dim")
-        if meta.dimensions[field] != given:
-            raise DataError(
-                f"{windows.episodes.name}: {field}s have {given} dimensions; "
-                f"expected {meta.dimensions[field]}, those of the published VAE"
-            )

@@ -1,0 +1,201 @@
+"""`VaeService`: the posterior of windows and the low-level policy over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+import torch
+from ldcq.v1 import tensor_pb2, vae_pb2, vae_pb2_grpc
+from torch import Tensor
+
+from common.config import resolve_variant
+from common.nn.policy import LatentPolicy
+from common.rpc.codec import decode, encode
+from common.rpc.errors import InvalidFieldError, NotReadyError
+from common.rpc.server import Server
+from common.rpc.settings import ServiceSettings
+from common.store import Artifact, Follower, owning_variant
+from common.training import configure_torch
+from common.training.process import serve_process
+from services.vae.model import Architecture, Vae
+from services.vae.train import STAGE, run
+
+FULL_NAME = vae_pb2.DESCRIPTOR.services_by_name["VaeService"].full_name
+
+ROWS = 4096
+"""Windows encoded at once, so that memory does not grow with the request."""
+
+
+@dataclass(frozen=True)
+class ServedVae:
+    """A published VAE as it is served.
+
+    Attributes:
+        version: Its version.
+        vae: The whole model.
+        policy: Its decoder side.
+        device: Where it is.
+    """
+
+    version: str
+    vae: Vae
+    policy: LatentPolicy
+    device: torch.device
+
+    @classmethod
+    def load(cls, artifact: Artifact, device: torch.device) -> ServedVae:
+        """Rebuilds it from its artifact."""
+        vae = Vae.from_artifact(artifact, device)
+        dimensions = vae.architecture.dimensions()
+        policy = LatentPolicy(artifact.version, dimensions, vae.state_normaliser, vae.decoder)
+        return cls(artifact.version, vae, policy, device)
+
+
+class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
+    """Describe, Encode and Decode with the VAE that a follower holds."""
+
+    def __init__(self, follower: Follower[ServedVae]) -> None:
+        self._follower = follower
+
+    def Describe(  # noqa: N802
+        self,
+        request: vae_pb2.VaeServiceDescribeRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> vae_pb2.VaeServiceDescribeResponse:
+        """What the VAE is.
+
+        Raises:
+            NotReadyError: None has been trained yet.
+        """
+        served = self._served()
+        size = served.vae.architecture
+        return vae_pb2.VaeServiceDescribeResponse(
+            model_version=served.version,
+            horizon=size.horizon,
+            state_dim=size.state_dim,
+            action_dim=size.action_dim,
+            latent_dim=size.latent_dim,
+            discrete_actions=size.discrete_actions,
+        )
+
+    def Encode(  # noqa: N802
+        self,
+        request: vae_pb2.VaeServiceEncodeRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> vae_pb2.VaeServiceEncodeResponse:
+        """q(z | tau) of windows: mean and std, (B, Z) each.
+
+        Raises:
+            InvalidFieldError: States are not (B, H, S), or actions not (B, H, A), finite, of the
+                right type; or there are none.
+            NotReadyError: None has been trained yet.
+        """
+        served = self._served()
+        size = served.vae.architecture
+        shape = (None, size.horizon, size.state_dim)
+        states = _rows(request.states, "states", shape, served.device)
+        actions = _actions(request.actions, size, len(states), served.device)
+        with torch.inference_mode():
+            parts = [
+                served.vae.encode(states[start : start + ROWS], actions[start : start + ROWS])
+                for start in range(0, len(states), ROWS)
+            ]
+        return vae_pb2.VaeServiceEncodeResponse(
+            mean=encode(torch.cat([part.mean for part in parts]).cpu().numpy()),
+            std=encode(torch.cat([part.std for part in parts]).cpu().numpy()),
+            model_version=served.version,
+        )
+
+    def Decode(  # noqa: N802
+        self,
+        request: vae_pb2.VaeServiceDecodeRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> vae_pb2.VaeServiceDecodeResponse:
+        """One action per state and latent, (B, A): the policy's mode, or a sample by `seed`.
+
+        Raises:
+            InvalidFieldError: States are not (B, S), or latents not (B, Z), finite; or there are
+                none.
+            NotReadyError: None has been trained yet.
+        """
+        served = self._served()
+        size = served.vae.architecture
+        states = _rows(request.states, "states", (None, size.state_dim), served.device)
+        shape = (len(states), size.latent_dim)
+        latents = _rows(request.latents, "latents", shape, served.device)
+        generator = None
+        if request.HasField("seed"):
+            generator = torch.Generator().manual_seed(request.seed)
+        actions = served.policy.act(states, latents, generator)
+        return vae_pb2.VaeServiceDecodeResponse(
+            actions=encode(actions.cpu().numpy()), model_version=served.version
+        )
+
+    def _served(self) -> ServedVae:
+        current = self._follower.current()
+        if current is None:
+            raise NotReadyError("no VAE has been published yet; made by `ldcq train vae`")
+        return current[1]
+
+
+def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
+    """Serves the current VAE until SIGTERM or SIGINT; with `train_first` trains it before.
+
+    Args:
+        settings: Where to listen and the store.
+        on_start: Told the address bound.
+
+    Returns:
+        The process's exit code: 0; 1 where training failed; 143 or 130 where it was stopped.
+
+    Raises:
+        ServerError: The address cannot be bound.
+    """
+    return serve_process(STAGE, run, lambda server: add_vae(server, settings), settings, on_start)
+
+
+def add_vae(server: Server, settings: ServiceSettings) -> Follower[ServedVae]:
+    """Adds `VaeService` to a server that has not started.
+
+    Returns:
+        What follows the current VAE, to be started after the server.
+    """
+    device = configure_torch(resolve_variant(settings.config, settings.variant))
+    follower = Follower(
+        settings.store,
+        "vae",
+        owning_variant(settings.config, settings.variant, "vae"),
+        lambda artifact: ServedVae.load(artifact, device),
+        on_swap=lambda _version, _served: server.set_serving(FULL_NAME, True),
+    )
+    add = vae_pb2_grpc.add_VaeServiceServicer_to_server
+    server.add(add, VaeServicer(follower), FULL_NAME)
+    return follower
+
+
+def _rows(
+    tensor: tensor_pb2.Tensor, field: str, shape: tuple[int | None, ...], device: torch.device
+) -> Tensor:
+    values = decode(tensor, field=field, shape=shape)
+    if len(values) == 0:
+        raise InvalidFieldError(field, f"shape {values.shape}", "at least one row")
+    # Copied: a decoded array is a read-only view of the message.
+    return torch.tensor(values, device=device)
+
+
+def _actions(
+    tensor: tensor_pb2.Tensor, size: Architecture, rows: int, device: torch.device
+) -> Tensor:
+    shape = (rows, size.horizon, size.action_dim)
+    if not size.discrete_actions:
+        return _rows(tensor, "actions", shape, device)
+    indices = decode(tensor, field="actions", shape=shape, dtype=np.int64)
+    outside = (indices < 0) | (indices >= size.discrete_actions)
+    if outside.any():
+        position = tuple(int(i) for i in np.argwhere(outside)[0])
+        expected = f"indices from 0 to {size.discrete_actions - 1}"
+        raise InvalidFieldError("actions", f"{indices[position]} at {position}", expected)
+    return torch.tensor(indices, device=device)

@@ -1,0 +1,52 @@
+"""Small real data: a point that moves by its actions, under two behaviours."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.data import Episodes, Spaces
+from common.data.episodes import Episode, join_episodes
+
+HORIZON = 5
+
+
+def continuous_episode(rng: np.random.Generator, steps: int, direction: int) -> Episode:
+    """A point in the plane that circles one way or the other, with a little noise."""
+    phase = rng.uniform(0, 2 * np.pi)
+    angle = phase + direction * 0.5 * np.arange(steps)
+    actions = 0.8 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    actions = (actions + 0.02 * rng.standard_normal(actions.shape)).clip(-1, 1)
+    return _episode(rng, actions.astype(np.float32), actions)
+
+
+def discrete_episode(rng: np.random.Generator, steps: int, direction: int) -> Episode:
+    """Three actions, taken in rising or falling order."""
+    indices = (rng.integers(3) + direction * np.arange(steps)) % 3
+    moves = np.stack([np.cos(2 * np.pi * indices / 3), np.sin(2 * np.pi * indices / 3)], axis=1)
+    return _episode(rng, indices[:, None].astype(np.int64), moves)
+
+
+def _episode(rng: np.random.Generator, actions: np.ndarray, moves: np.ndarray) -> Episode:
+    steps = len(actions)
+    start = rng.standard_normal((1, 2))
+    observations = np.concatenate([start, start + np.cumsum(moves, axis=0)]).astype(np.float32)
+    ends = np.zeros(steps, np.bool_)
+    terminated = bool(rng.random() < 0.5)
+    final = ends.copy()
+    final[-1] = True
+    return Episode(
+        observations=observations,
+        actions=actions,
+        rewards=rng.standard_normal(steps).astype(np.float32),
+        terminations=final if terminated else ends,
+        truncations=ends if terminated else final,
+    )
+
+
+def make_episodes(discrete: bool = False, count: int = 12, seed: int = 0) -> Episodes:
+    """Episodes of 8 to 39 steps; even ones turn one way, odd ones the other."""
+    rng = np.random.default_rng(seed)
+    make = discrete_episode if discrete else continuous_episode
+    parts = [make(rng, int(rng.integers(8, 40)), 1 if i % 2 else -1) for i in range(count)]
+    spaces = Spaces.discrete(2, 3) if discrete else Spaces.box(2, [-1, -1], [1, 1])
+    return join_episodes(parts, spaces, "synthetic")

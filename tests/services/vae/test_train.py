@@ -1,0 +1,139 @@
+"""The stage on a real dataset file: train, publish, write latents, do nothing twice, resume."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from ldcq.v1 import stage_pb2
+
+from common.config import Config, dump, override
+from common.data import DataError
+from common.rpc.stage import Progress
+from common.store import Stopped, Store, open_latents
+from common.training.context import StageContext
+from services.vae.train import run
+from tests.services.vae.synthetic import make_episodes
+
+
+@pytest.fixture
+def config(config: Config, tmp_path: Path) -> Config:
+    """The small configuration over a D4RL file of the synthetic episodes."""
+    episodes = make_episodes(count=16)
+    path = tmp_path / "data.hdf5"
+    starts = episodes.offsets + np.arange(episodes.count)
+    rows = np.concatenate(
+        [np.arange(s, s + n) for s, n in zip(starts, episodes.lengths, strict=True)]
+    )
+    with h5py.File(path, "w") as file:
+        file["observations"] = episodes.observations[rows]
+        file["next_observations"] = episodes.observations[rows + 1]
+        file["actions"] = episodes.actions
+        file["rewards"] = episodes.rewards
+        file["terminals"] = episodes.terminations
+        file["timeouts"] = episodes.truncations
+    return override(config, {"data.dataset": str(path), "training.checkpoint_every": 5})
+
+
+def context(config: Config, store: Store, stop: threading.Event | None = None) -> StageContext:
+    return StageContext(config, store, Progress("vae"), stop=stop or threading.Event())
+
+
+def test_publishes_the_vae_and_the_latents_it_made_once(tmp_path: Path, config: Config) -> None:
+    store = Store(tmp_path / "store")
+    first = context(config, store)
+    version = run(first)
+    snapshot = first.progress.snapshot()
+    assert snapshot.state == stage_pb2.STAGE_STATE_PUBLISHED
+    assert (snapshot.artifact_version, snapshot.reused) == (version, False)
+
+    artifact = store.load("vae", version)
+    assert store.current("vae") == version
+    assert artifact.meta.implementation == "mlp"
+    assert artifact.meta.dimensions == {
+        "state": 2,
+        "action": 2,
+        "latent": 4,
+        "horizon": 5,
+        "discrete_actions": 0,
+        "goal": 0,
+    }
+    table = open_latents(store, vae_version=version)
+    assert table.meta.parents == {"vae": version, "dataset": artifact.meta.parents["dataset"]}
+    assert len(table.state) > 100
+
+    again = context(config, store)
+    assert run(again) == version
+    assert again.progress.snapshot().reused
+    assert store.versions("vae") == [version]
+    assert len(store.versions("latents")) == 1
+
+
+def test_another_discount_writes_other_latents_of_the_same_vae(
+    tmp_path: Path, config: Config
+) -> None:
+    store = Store(tmp_path / "store")
+    version = run(context(config, store))
+    one = open_latents(store)
+    second = context(override(config, {"discount": 0.5}), store)
+    assert run(second) == version
+    assert not second.progress.snapshot().reused
+    other = open_latents(store, vae_version=version)
+    assert other.version != one.version
+    assert other.discount.max() == pytest.approx(0.5**5)
+    np.testing.assert_array_equal(other.latent_mean, one.latent_mean)
+
+
+def test_a_stopped_stage_resumes_to_the_same_version(tmp_path: Path, config: Config) -> None:
+    whole = run(context(config, Store(tmp_path / "whole")))
+
+    class StopsAtStep(threading.Event):
+        looks = 0
+
+        def is_set(self) -> bool:
+            self.looks += 1
+            return self.looks > 8
+
+    store = Store(tmp_path / "stopped")
+    with pytest.raises(Stopped, match="stopped after 8"):
+        run(context(config, store, StopsAtStep()))
+    assert store.current("vae") is None
+    assert run(context(config, store)) == whole
+
+
+def test_a_missing_dataset_is_named(tmp_path: Path, config: Config) -> None:
+    config = override(config, {"data.dataset": str(tmp_path / "nowhere.hdf5")})
+    with pytest.raises(DataError, match=r"nowhere\.hdf5"):
+        run(context(config, Store(tmp_path / "store")))
+
+
+def test_the_process_saves_a_checkpoint_on_sigterm_and_a_second_one_goes_on(
+    tmp_path: Path, config: Config
+) -> None:
+    path, store = tmp_path / "config.yaml", tmp_path / "store"
+    path.write_text(dump(override(config, {"vae.epochs": 4000})))
+    command = [sys.executable, "-m", "services.vae", "train", "--config", str(path)]
+    process = subprocess.Popen([*command, "--store", str(store)])
+    deadline = time.monotonic() + 60
+    while not list(store.glob("checkpoints/vae/*/*.safetensors")):
+        assert process.poll() is None, "it ended before its first checkpoint"
+        assert time.monotonic() < deadline, "no checkpoint"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    saved = list(store.glob("checkpoints/vae/*/*.safetensors"))
+    path.write_text(dump(override(config, {"data.dataset": str(tmp_path / "gone.hdf5")})))
+    failed = subprocess.run(
+        [*command, "--store", str(store)], capture_output=True, text=True, check=False
+    )
+    assert failed.returncode == 1
+    assert "gone.hdf5" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert saved
