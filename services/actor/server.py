@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import numpy as np
-from ldcq.v1 import actor_pb2, actor_pb2_grpc, stage_pb2_grpc
+from ldcq.v1 import actor_pb2, actor_pb2_grpc
 
 from common.config import Config, ConfigError, resolve_variant
 from common.data import DataError
-from common.rpc import stage
 from common.rpc.codec import decode, encode
 from common.rpc.errors import (
     FailedPreconditionError,
@@ -21,10 +20,9 @@ from common.rpc.errors import (
 )
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.rpc.signals import StopSignals
-from common.rpc.stage import Progress, StageServicer
 from common.store import Stopped, Store
 from common.training import configure_torch
+from common.training.process import serve_process
 from services.actor.evaluate import Evaluation, evaluation_parents, prepare_evaluation
 from services.actor.methods import ServedMethods
 from services.actor.plans import Plan, from_token, to_token
@@ -32,7 +30,7 @@ from services.actor.policies import LatentPlanPolicy
 from services.actor.priors import MissingPriorError, Priors
 from services.actor.requests import evaluation_config, score_row
 from services.actor.rollout import SpaceMismatchError
-from services.actor.train import STAGE, run_stage
+from services.actor.train import STAGE, run
 
 FULL_NAME = actor_pb2.DESCRIPTOR.services_by_name["ActorService"].full_name
 
@@ -195,26 +193,12 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
     Raises:
         ServerError: The address cannot be bound.
     """
-    server = Server(settings.listen, metrics_port=settings.metrics_port)
-    progress = Progress(STAGE)
-    if settings.train_first:
-        add = stage_pb2_grpc.add_StageServiceServicer_to_server
-        server.add(add, StageServicer(progress), stage.FULL_NAME)
     priors = Priors(settings.config, settings.prior_targets)
-    methods = add_actor(server, settings, priors)
     try:
-        with StopSignals() as signals:
-            on_start(server.start())
-            methods.start()
-            try:
-                if settings.train_first and not run_stage(settings, progress, signals.event):
-                    return signals.exit_code or 1
-                signals.event.wait()
-                return 0
-            finally:
-                server.drain()
+        return serve_process(
+            STAGE, run, lambda server: add_actor(server, settings, priors), settings, on_start
+        )
     finally:
-        methods.stop()
         priors.close()
 
 

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from ldcq.v1 import stage_pb2_grpc
 
-from common.rpc import stage
-from common.rpc.entry import explains_itself
 from common.rpc.errors import CallInterruptedError
-from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.rpc.signals import StopSignals
-from common.rpc.stage import Progress, StageServicer
 from common.store import Stopped, stage_spec
 from common.training import configure_torch
 from common.training.context import StageContext
+from common.training.process import train_process
 from services.actor.evaluate import (
     OnStep,
     evaluation_parents,
@@ -34,7 +27,6 @@ from services.actor.report import ensure_report
 from services.actor.video import save_video
 
 STAGE = "evaluation"
-_LOGGER = logging.getLogger(__name__)
 _REPORT_SECONDS = 0.5
 
 
@@ -66,36 +58,6 @@ def run(context: StageContext) -> str:
         priors.close()
 
 
-def run_stage(settings: ServiceSettings, progress: Progress, stop: threading.Event) -> bool:
-    """Runs the stage of a service process and reports how it ends.
-
-    Returns:
-        Whether the evaluation is there; False where it failed (logged and in the progress) or was
-        stopped.
-    """
-    context = StageContext(
-        base=settings.config,
-        store=settings.store,
-        progress=progress,
-        variant=settings.variant,
-        stop=stop,
-        prior_targets=settings.prior_targets,
-    )
-    try:
-        run(context)
-    except Stopped as stopped:
-        _LOGGER.info("stopped: %s", stopped)
-        return False
-    except Exception as error:
-        if explains_itself(error):
-            _LOGGER.error("%s: %s", STAGE, error)
-        else:
-            _LOGGER.exception("%s failed", STAGE)
-        progress.failed(str(error) or type(error).__name__)
-        return False
-    return True
-
-
 def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
     """Evaluates, with `StageService` answering meanwhile, and ends.
 
@@ -109,17 +71,7 @@ def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: 
     Raises:
         ServerError: The address cannot be bound.
     """
-    progress = Progress(STAGE)
-    server = Server(settings.listen, metrics_port=settings.metrics_port)
-    add = stage_pb2_grpc.add_StageServiceServicer_to_server
-    server.add(add, StageServicer(progress), stage.FULL_NAME)
-    with StopSignals() as signals:
-        on_start(server.start())
-        try:
-            done = run_stage(settings, progress, signals.event)
-        finally:
-            server.drain()
-    return 0 if done else signals.exit_code or 1
+    return train_process(STAGE, run, settings, on_start)
 
 
 def _run(context: StageContext, priors: Priors) -> str:

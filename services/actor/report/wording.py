@@ -85,8 +85,8 @@ def column_explanations(
 
 
 def stage_title(stage: str) -> str:
-    """What a stage trains; `stage` may carry a variant after a dot."""
-    name, _, variant = stage.partition(".")
+    """What a stage trains; the name of its log may carry a variant, as in `prior-bcq_h`."""
+    name, _, variant = stage.partition("-")
     title = _STAGES.get(name, name)
     return f"{title} ({variant})" if variant else title
 

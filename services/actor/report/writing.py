@@ -191,7 +191,7 @@ def _losses(store: Store) -> list[page.Section]:
     if not logs:
         return []
     order = ["vae", "prior", "critic"]
-    stages = sorted(logs, key=lambda s: (*[s.split(".")[0] != name for name in order], s))
+    stages = sorted(logs, key=lambda s: (*[s.split("-")[0] != name for name in order], s))
     body = "".join(
         f"<h3>{wording.stage_title(stage)}</h3>"
         + page.picture(loss_figure(logs[stage]), f"Training of the {stage}")

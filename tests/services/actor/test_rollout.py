@@ -1,0 +1,128 @@
+"""Rollouts of deterministic agents in a toy environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from services.actor.rollout import Episode, SpaceMismatchError, check_spaces, rollout
+
+LIMIT = 23
+
+
+class Drift(gymnasium.Env[Any, Any]):
+    """A point that drifts by noise of its own; reward where it is positive, ends beyond 1.5."""
+
+    def __init__(self, ends: bool = True) -> None:
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.ends = ends
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.position = self.np_random.normal(size=3).astype(np.float32)
+        return self.position.copy(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        self.position[:2] += action + self.np_random.normal(0, 0.5, 2)
+        reward = float(self.position[0] > 0)
+        return self.position.copy(), reward, self.ends and bool(self.position[0] > 1.5), False, {}
+
+
+class Agent:
+    """Acts on each state alone; counts the restarts it is told of."""
+
+    def __init__(self) -> None:
+        self.restarts = 0
+
+    def __call__(self, states: Any, restart: Any) -> Any:
+        self.restarts += int(restart.sum())
+        return np.sin(3 * states[:, :2]) * 1.5  # partly outside the action space
+
+
+def _play(environments: int, episodes: int = 7, seed: int = 5, ends: bool = True) -> list[Episode]:
+    played: Iterator[Episode] = rollout(
+        lambda: Drift(ends),
+        Agent(),
+        episodes=episodes,
+        environments=environments,
+        seed=seed,
+        max_episode_steps=LIMIT,
+        position_indices=(0, 2),
+    )
+    return sorted(played, key=lambda episode: episode.index)
+
+
+def _single(seed: int) -> tuple[list[float], list[Any]]:
+    """One episode by a plain loop."""
+    env, agent = Drift(), Agent()
+    state, _ = env.reset(seed=seed)
+    rewards, positions = [], [state[[0, 2]]]
+    for _ in range(LIMIT):
+        action = np.clip(agent(state[None], np.zeros(1, bool))[0], -1, 1).astype(np.float32)
+        state, reward, ended, _, _ = env.step(action)
+        rewards.append(reward)
+        positions.append(state[[0, 2]])
+        if ended:
+            break
+    return rewards, positions
+
+
+@pytest.mark.parametrize("environments", [1, 3, 7, 50])
+def test_episodes_equal_a_plain_loop_for_any_number_of_environments(environments: int) -> None:
+    played = _play(environments)
+    assert [episode.index for episode in played] == list(range(7))
+    lengths = set()
+    for episode in played:
+        rewards, positions = _single(5 + episode.index)
+        np.testing.assert_array_equal(episode.rewards, rewards)
+        assert episode.positions is not None
+        np.testing.assert_array_equal(episode.positions, positions)
+        lengths.add(len(rewards))
+    assert len(lengths) > 1, "some episodes end early, so that environments fall out of step"
+
+
+def test_another_seed_gives_other_episodes() -> None:
+    first, second = _play(3, seed=5), _play(3, seed=50)
+    assert not np.array_equal(first[0].positions[0], second[0].positions[0])  # type: ignore[index]
+
+
+def test_the_time_limit_ends_an_episode_that_the_environment_does_not() -> None:
+    assert {len(episode.rewards) for episode in _play(2, ends=False)} == {LIMIT}
+
+
+def test_an_agent_is_told_of_every_beginning() -> None:
+    agent = Agent()
+    episodes = list(
+        rollout(
+            lambda: Drift(ends=False),
+            agent,
+            episodes=6,
+            environments=3,
+            seed=0,
+            max_episode_steps=LIMIT,
+        )
+    )
+    assert agent.restarts == len(episodes) == 6
+    assert all(episode.positions is None for episode in episodes)
+
+
+@pytest.mark.parametrize(
+    ("state_dim", "action_dim", "actions", "message"),
+    [
+        (4, 2, 0, r"observation space: the environment has Box.*expect a flat Box of 4"),
+        (3, 5, 0, r"action space: the environment has Box.*expect a Box of 5"),
+        (3, 1, 4, r"action space: .*expect Discrete\(4\)"),
+    ],
+)
+def test_spaces_that_do_not_match_are_refused(
+    state_dim: int, action_dim: int, actions: int, message: str
+) -> None:
+    check_spaces(Drift, 3, 2, 0)
+    with pytest.raises(SpaceMismatchError, match=message):
+        check_spaces(Drift, state_dim, action_dim, actions)
