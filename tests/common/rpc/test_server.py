@@ -1,0 +1,181 @@
+"""Servers start, say how they are, refuse addresses in use and stop without losing a call."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pool, message_factory
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+from ldcq.v1 import prior_pb2_grpc, stage_pb2, stage_pb2_grpc
+
+from common.rpc import stage
+from common.rpc.channel import connect
+from common.rpc.clients import PriorClient
+from common.rpc.prior import FULL_NAME
+from common.rpc.server import Server, ServerError
+from common.rpc.signals import StopSignals
+from common.rpc.stage import Progress, StageServicer
+from tests.common.rpc.conftest import Spawn, Start
+from tests.common.rpc.numpy_prior import NumpyPrior
+
+
+def _health(address: str, service: str = "") -> str:
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+    name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
+    return name
+
+
+def test_health_is_per_service_and_the_server_is_well_when_all_are() -> None:
+    server = Server(linger=0.0)
+    progress = StageServicer(Progress("prior"))
+    server.add(prior_pb2_grpc.add_PriorServiceServicer_to_server, NumpyPrior(), FULL_NAME)
+    server.add(stage_pb2_grpc.add_StageServiceServicer_to_server, progress, stage.FULL_NAME)
+    address = server.start()
+    try:
+        assert _health(address, stage.FULL_NAME) == "SERVING"
+        assert _health(address, FULL_NAME) == "NOT_SERVING"
+        assert _health(address) == "NOT_SERVING"
+        server.set_serving(FULL_NAME, True)
+        assert _health(address, FULL_NAME) == "SERVING"
+        assert _health(address) == "SERVING"
+    finally:
+        server.drain(0)
+
+
+def test_a_plain_client_can_call_through_reflection_alone(start: Start) -> None:
+    with grpc.insecure_channel(start(NumpyPrior())) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert FULL_NAME in database.get_services()
+        pool = descriptor_pool.DescriptorPool(database)
+        method = pool.FindServiceByName(FULL_NAME).FindMethodByName("Describe")
+        ask = message_factory.GetMessageClass(method.input_type)
+        answer = message_factory.GetMessageClass(method.output_type)
+        call = channel.unary_unary(
+            f"/{FULL_NAME}/Describe",
+            request_serializer=ask.SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        assert call(ask(), timeout=10).implementation == "numpy"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("template", "complaint"),
+    [
+        ("{used}", "port is in use; .* choose another"),
+        ("192.0.2.1:50051", "use an address of this machine"),
+        ("no-such-host.invalid:50051", "host 'no-such-host.invalid' is not"),
+        ("50051", "expected HOST:PORT"),
+        ("unix:{folder}/missing/socket", "folder .*missing does not exist"),
+        ("unix:{folder}/{long}", "longer than the 107 bytes"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_refused_by_name(
+    start: Start,
+    tmp_path: Path,
+    template: str,
+    complaint: str,
+) -> None:
+    address = template.format(used=start(NumpyPrior()), folder=tmp_path, long="x" * 120)
+    with pytest.raises(ServerError, match=complaint) as caught:
+        Server(address).start()
+    assert address in str(caught.value)
+
+
+def test_a_metrics_port_in_use_is_refused_by_name(start: Start) -> None:
+    port = int(start(NumpyPrior()).rpartition(":")[2])
+    with pytest.raises(ServerError, match=f"metrics on 127.0.0.1:{port}: Address already in use"):
+        Server(metrics_port=port).start()
+
+
+def test_a_socket_file_is_taken_over_from_the_dead_but_not_from_the_living(
+    spawn: Spawn, start: Start, tmp_path: Path
+) -> None:
+    address = f"unix:{tmp_path}/prior.sock"
+    process, bound = spawn("--listen", address)
+    assert bound == address
+    with pytest.raises(ServerError, match="another process serves there"):
+        Server(address).start()
+    process.kill()
+    process.wait()
+    assert (tmp_path / "prior.sock").exists()
+    with PriorClient(start(NumpyPrior(), address=address)) as client:
+        assert client.describe().implementation == "numpy"
+
+
+def test_sigterm_ends_calls_under_way_with_their_answer_and_then_the_process(spawn: Spawn) -> None:
+    process, address = spawn("--delay", "1.0")
+    with PriorClient(address, patience=0.0) as client:
+        client.wait_ready(lambda _: None, threading.Event())
+        future = client.sample_async(np.zeros((2, 3)), 4, seed=1)
+        time.sleep(0.3)  # the call is under way
+        process.send_signal(signal.SIGTERM)
+        assert future.result(timeout=20).latents.shape == (2, 4, 2)
+    assert process.wait(timeout=20) == 0
+    assert process.stdout is not None
+    assert process.stdout.read() == "drained\n"
+
+
+def test_a_draining_server_says_so_and_ends_streams_of_progress() -> None:
+    server = Server(linger=0.3)
+    progress = StageServicer(Progress("vae"))
+    server.add(stage_pb2_grpc.add_StageServiceServicer_to_server, progress, stage.FULL_NAME)
+    address = server.start()
+    with connect(address) as channel:
+        stream = stage_pb2_grpc.StageServiceStub(channel).Watch(
+            stage_pb2.StageServiceWatchRequest(), timeout=60
+        )
+        next(stream)
+        stop = threading.Event()
+        waiter = threading.Thread(target=server.wait, args=(stop,))
+        waiter.start()
+        stop.set()
+        deadline = time.monotonic() + 10
+        while _health(address) != "NOT_SERVING":
+            assert time.monotonic() < deadline
+        list(stream)  # ends by itself: no status but OK
+        waiter.join(timeout=30)
+        assert not waiter.is_alive()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_first_signal_sets_the_event_and_the_second_ends_the_process(
+    number: signal.Signals, code: int
+) -> None:
+    script = (
+        "from common.rpc.signals import StopSignals\n"
+        "with StopSignals() as stop:\n"
+        "    print('ready', flush=True)\n"
+        "    stop.event.wait()\n"
+        "    print(stop.exit_code, flush=True)\n"
+        "    import time; time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        os.kill(process.pid, number)
+        assert process.stdout.readline() == f"{code}\n"
+        os.kill(process.pid, number)
+        assert process.wait(timeout=20) == -number
+
+
+def test_without_a_signal_the_exit_code_is_zero() -> None:
+    assert StopSignals().exit_code == 0
