@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import EzPickle
 
-from common.data.maze import GOAL_RADIUS, MAZES, POSITION_NOISE, START_SPEED, MazeName
+from common.data.maze import GOAL_RADIUS, MAZES, POSITION_NOISE, START_SPEED, Maze, MazeName
 
 # Its import prints a notice about other environments' versions, in every process that makes a maze.
 with contextlib.redirect_stderr(io.StringIO()):
@@ -36,6 +36,13 @@ def evaluation_spec(maze: MazeName) -> EnvSpec:
     )
 
 
+def _map(maze: Maze) -> list[list[int | str]]:
+    """As gymnasium-robotics writes mazes: 1 is a wall, c the goal; starts are there and at r."""
+    cells: list[list[int | str]] = [[1 if wall else "r" for wall in row] for row in maze.walls]
+    cells[maze.goal_cell[0]][maze.goal_cell[1]] = "c"
+    return cells
+
+
 class FixedGoalPointMaze(PointMazeEnv):  # type: ignore[misc]  # the package is not typed
     """PointMaze as D4RL's maze2d evaluates.
 
@@ -47,7 +54,6 @@ class FixedGoalPointMaze(PointMazeEnv):  # type: ignore[misc]  # the package is 
     metadata: ClassVar[dict[str, Any]] = {
         **PointMazeEnv.metadata,
         "first_hit": True,  # a continuing sparse task: the first step with reward has a score
-        "position": ("observation", (0, 1)),
     }
 
     def __init__(self, maze: MazeName = "large", render_mode: str | None = None) -> None:
@@ -59,7 +65,7 @@ class FixedGoalPointMaze(PointMazeEnv):  # type: ignore[misc]  # the package is 
         """
         self.layout = MAZES[maze]
         super().__init__(
-            maze_map=self.layout.walls.astype(int).tolist(),
+            maze_map=_map(self.layout),
             render_mode=render_mode,
             reward_type="sparse",
             continuing_task=True,

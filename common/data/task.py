@@ -1,4 +1,4 @@
-"""What a dataset is evaluated on: environment, reference scores, time limit, map."""
+"""What a dataset is evaluated on: environment, scores, time limit, map. Nothing goes by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from common.config import Config
 from common.data.episodes import DataError, Episodes, Float, Spaces
-from common.data.flattening import Flattening, flat_spaces, flattening
+from common.data.flattening import flat_spaces, flattening
 from common.data.loading import open_dataset
 from common.data.minari import MinariDataset
 
@@ -141,8 +141,8 @@ def load_task(config: Config, store_root: Path) -> Task:
             spaces=dataset.spaces,
             reference_scores=config.evaluation.reference_scores or dataset.reference_scores,
             max_episode_steps=_time_limit(environment, name),
-            first_hit=bool(environment.unwrapped.metadata.get("first_hit", False)),
-            layout=_layout(environment.unwrapped, environment.flattening),
+            first_hit=_first_hit(environment.unwrapped),
+            layout=_layout(environment),
         )
     finally:
         environment.close()
@@ -230,20 +230,46 @@ def _time_limit(environment: gymnasium.Env[Any, Any], name: str) -> int:
     return int(limit)
 
 
-def _layout(environment: Any, flat: Flattening) -> Layout | None:
-    """The map of gymnasium-robotics' mazes (PointMaze, AntMaze) and what is built on them."""
-    maze = getattr(environment, "maze", None)
-    if maze is None or not hasattr(maze, "maze_map"):
+def _first_hit(environment: Any) -> bool:
+    """Said by the environment, or read off the settings of gymnasium-robotics' mazes."""
+    said = environment.metadata.get("first_hit")
+    if said is not None:
+        return bool(said)
+    continuing = getattr(environment, "continuing_task", False)
+    sparse = getattr(environment, "reward_type", None) == "sparse"
+    return bool(continuing and sparse and not getattr(environment, "reset_target", True))
+
+
+def _layout(environment: FlatEnvironment) -> Layout | None:
+    """The map of gymnasium-robotics' mazes (PointMaze, AntMaze) and of what is built on them."""
+    task: Any = environment.unwrapped
+    maze = getattr(task, "maze", None)
+    position = _position_indices(environment)
+    if position is None or maze is None or not hasattr(maze, "maze_map"):
         return None
-    key, (x, y) = environment.metadata.get("position", ("achieved_goal", (0, 1)))
-    offset = flat.offset(key)
-    if offset is None:
-        return None
-    goal = np.asarray(environment.goal) if environment.metadata.get("first_hit") else None
+    goals = {tuple(map(float, goal)) for goal in maze.unique_goal_locations}
     return Layout(
         walls=np.array([[cell == 1 for cell in row] for row in maze.maze_map]),
         cell_size=float(maze.maze_size_scaling),
         origin=(-float(maze.x_map_center), float(maze.y_map_center)),
-        goal=goal,
-        position_indices=(offset + x, offset + y),
+        goal=np.array(goals.pop()) if len(goals) == 1 else None,
+        position_indices=position,
     )
+
+
+def _position_indices(environment: FlatEnvironment) -> tuple[int, int] | None:
+    """Where x and y of `achieved_goal` stand in the flat state: in itself, or in a copy of it."""
+    found: set[int] | None = None
+    for seed in range(3):  # one start could agree by chance
+        observation, _ = environment.env.reset(seed=seed)
+        if not isinstance(observation, dict) or np.size(observation.get("achieved_goal", ())) < 2:
+            return None
+        state = environment.flattening.single(observation)
+        wanted = np.asarray(observation["achieved_goal"], np.float32).reshape(-1)[:2]
+        here = {
+            index
+            for index in range(len(state) - 1)
+            if np.array_equal(state[index : index + 2], wanted)
+        }
+        found = here if found is None else found & here
+    return (min(found), min(found) + 1) if found else None

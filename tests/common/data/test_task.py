@@ -21,6 +21,7 @@ from common.data import (
 )
 from common.data.flat_environment import FlatEnvironment
 from common.data.flattening import flattening
+from common.data.maze import MAZES
 from tests.common.data.samples import UMAZE, numbered_episodes
 
 
@@ -68,7 +69,26 @@ def test_configuration_overrides_environment_and_scores(config: Config, umaze_st
     task = load_task(changed, umaze_store)
     assert (task.reference_scores, task.first_hit) == ((0.0, 50.0), False)
     assert task.normalised(25.0) == 50.0
-    assert task.layout is None  # its state has no achieved_goal, which says where the position is
+    assert task.layout is not None
+    assert task.layout.goal is None  # another in every episode
+    np.testing.assert_array_equal(task.layout.walls, MAZES["umaze"].walls)
+    sparse = override(config, {"evaluation.environment": "PointMaze_UMaze-v3"})
+    assert load_task(sparse, umaze_store).first_hit
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (["desired_goal", "observation"], (2, 3)),
+        (["achieved_goal"], (0, 1)),
+        (["desired_goal"], None),
+    ],
+)
+def test_the_position_is_found_in_the_state(
+    keys: list[str], expected: tuple[int, int] | None, config: Config, umaze_store: Path
+) -> None:
+    layout = load_task(override(config, {"data.observation_keys": keys}), umaze_store).layout
+    assert (layout and layout.position_indices) == expected
 
 
 @pytest.mark.parametrize(
