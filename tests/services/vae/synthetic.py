@@ -11,24 +11,27 @@ HORIZON = 5
 
 
 def continuous_episode(rng: np.random.Generator, steps: int, direction: int) -> Episode:
-    """A point in the plane that circles one way or the other, with a little noise."""
-    phase = rng.uniform(0, 2 * np.pi)
-    angle = phase + direction * 0.5 * np.arange(steps)
+    """A point in the plane that circles the origin one way or the other, with a little noise."""
+    angle = rng.uniform(0, 2 * np.pi) + direction * 0.5 * np.arange(steps)
     actions = 0.8 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     actions = (actions + 0.02 * rng.standard_normal(actions.shape)).clip(-1, 1)
-    return _episode(rng, actions.astype(np.float32), actions)
+    # Where it is tells where it moves, but for the direction.
+    start = direction * 1.6 * np.array([[np.sin(angle[0]), -np.cos(angle[0])]])
+    return _episode(rng, start, actions.astype(np.float32), actions)
 
 
 def discrete_episode(rng: np.random.Generator, steps: int, direction: int) -> Episode:
     """Three actions, taken in rising or falling order."""
     indices = (rng.integers(3) + direction * np.arange(steps)) % 3
     moves = np.stack([np.cos(2 * np.pi * indices / 3), np.sin(2 * np.pi * indices / 3)], axis=1)
-    return _episode(rng, indices[:, None].astype(np.int64), moves)
-
-
-def _episode(rng: np.random.Generator, actions: np.ndarray, moves: np.ndarray) -> Episode:
-    steps = len(actions)
     start = rng.standard_normal((1, 2))
+    return _episode(rng, start, indices[:, None].astype(np.int64), moves)
+
+
+def _episode(
+    rng: np.random.Generator, start: np.ndarray, actions: np.ndarray, moves: np.ndarray
+) -> Episode:
+    steps = len(actions)
     observations = np.concatenate([start, start + np.cumsum(moves, axis=0)]).astype(np.float32)
     ends = np.zeros(steps, np.bool_)
     terminated = bool(rng.random() < 0.5)

@@ -122,7 +122,7 @@ def test_without_held_out_windows_there_is_no_validation(config: Config) -> None
 
 
 def test_the_reconstruction_improves_and_latents_tell_behaviours_apart(config: Config) -> None:
-    windows = make_windows(make_episodes(count=60), HORIZON, 0.2, 0)
+    windows = make_windows(make_episodes(count=24), HORIZON, 0.2, 0)
     learner = make_learner(override(config, {"vae.epochs": 30}), windows)
     rows = windows.held_out
 

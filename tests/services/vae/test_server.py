@@ -67,11 +67,13 @@ def served(config: Config, windows: Windows, tmp_path: Path) -> Iterator[Served]
 def refusal(call: object, request: object) -> str:
     with pytest.raises(grpc.RpcError) as caught:
         call(request)  # type: ignore[operator]
-    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
-    return str(caught.value.details())  # type: ignore[attr-defined]
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    return str(caught.value.details())
 
 
-def encode_request(states: NDArray[np.generic], actions: NDArray[np.generic]) -> object:
+def encode_request(
+    states: NDArray[np.generic], actions: NDArray[np.generic]
+) -> vae_pb2.VaeServiceEncodeRequest:
     return vae_pb2.VaeServiceEncodeRequest(states=encode(states), actions=encode(actions))
 
 
@@ -79,7 +81,7 @@ def test_unavailable_until_a_vae_is_published(served: Served) -> None:
     assert not served.healthy()
     with pytest.raises(grpc.RpcError, match="no VAE has been published yet") as caught:
         served.stub.Describe(vae_pb2.VaeServiceDescribeRequest())
-    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     served.publish()
     assert served.healthy()
     reply = served.stub.Describe(vae_pb2.VaeServiceDescribeRequest())
@@ -118,9 +120,9 @@ def test_decode_answers_the_mode_or_a_sample_by_seed(served: Served) -> None:
     latents = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
     dtype = np.int64 if spaces.discrete_actions else np.float32
 
-    def decoded(**seed: int) -> NDArray[np.generic]:
+    def decoded(seed: int | None = None) -> NDArray[np.float32] | NDArray[np.int64]:
         request = vae_pb2.VaeServiceDecodeRequest(
-            states=encode(states), latents=encode(latents), **seed
+            states=encode(states), latents=encode(latents), seed=seed
         )
         actions = served.stub.Decode(request).actions
         return decode(actions, field="actions", shape=(50, spaces.action_dim), dtype=dtype)

@@ -16,9 +16,11 @@ from ldcq.v1 import stage_pb2
 
 from common.config import Config, dump, override
 from common.data import DataError
+from common.rpc.settings import ServiceSettings
 from common.rpc.stage import Progress
 from common.store import Stopped, Store, open_latents
 from common.training.context import StageContext
+from common.training.process import run_stage
 from services.vae.train import run
 from tests.services.vae.synthetic import make_episodes
 
@@ -114,26 +116,35 @@ def test_a_missing_dataset_is_named(tmp_path: Path, config: Config) -> None:
         run(context(config, Store(tmp_path / "store")))
 
 
-def test_the_process_saves_a_checkpoint_on_sigterm_and_a_second_one_goes_on(
-    tmp_path: Path, config: Config
+def test_a_failure_is_reported_to_whoever_watches(
+    tmp_path: Path, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
+    config = override(config, {"data.dataset": str(tmp_path / "gone.hdf5")})
+    settings, progress = ServiceSettings(config, Store(tmp_path / "store")), Progress("vae")
+    assert not run_stage(run, settings, progress, threading.Event())
+    snapshot = progress.snapshot()
+    assert snapshot.state == stage_pb2.STAGE_STATE_FAILED
+    assert "gone.hdf5" in snapshot.message
+    assert "gone.hdf5" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_the_process_saves_a_checkpoint_on_sigterm(tmp_path: Path, config: Config) -> None:
     path, store = tmp_path / "config.yaml", tmp_path / "store"
     path.write_text(dump(override(config, {"vae.epochs": 4000})))
     command = [sys.executable, "-m", "services.vae", "train", "--config", str(path)]
     process = subprocess.Popen([*command, "--store", str(store)])
-    deadline = time.monotonic() + 60
-    while not list(store.glob("checkpoints/vae/*/*.safetensors")):
-        assert process.poll() is None, "it ended before its first checkpoint"
-        assert time.monotonic() < deadline, "no checkpoint"
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 143
-    saved = list(store.glob("checkpoints/vae/*/*.safetensors"))
-    path.write_text(dump(override(config, {"data.dataset": str(tmp_path / "gone.hdf5")})))
-    failed = subprocess.run(
-        [*command, "--store", str(store)], capture_output=True, text=True, check=False
-    )
-    assert failed.returncode == 1
-    assert "gone.hdf5" in failed.stderr
-    assert "Traceback" not in failed.stderr
-    assert saved
+    try:
+        deadline = time.monotonic() + 90
+        while not list(store.glob("checkpoints/vae/*/*.safetensors")):
+            assert process.poll() is None, "it ended before its first checkpoint"
+            assert time.monotonic() < deadline, "no checkpoint"
+            time.sleep(0.05)
+        before = max(int(path.stem) for path in store.glob("checkpoints/vae/*/*.safetensors"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    finally:
+        process.kill()
+    saved = [int(path.stem) for path in store.glob("checkpoints/vae/*/*.safetensors")]
+    assert max(saved) >= before
+    assert Store(store).current("vae") is None
