@@ -23,8 +23,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from common.config import DataConfig, PointMazeConfig
-from common.data import Episodes, ensure_dataset, load_episodes, make_windows
+from common.config import DataConfig, PointMazeConfig, load
+from common.data import Episodes, ensure_dataset, load_episodes, make_windows, open_dataset
 from common.data.minari import MinariDataset, dataset_path, local_datasets
 from common.data.windows import Windows
 
@@ -71,6 +71,21 @@ def pointmaze(
     with _bar(f"{name}: steps") as on_progress:
         made = ensure_dataset(config, store, on_progress)
     _say_where(name, store, made)
+
+
+@app.command(epilog="Example: ldcq data ensure configs/demo.yaml --store runs/demo")
+def ensure(
+    config: Annotated[
+        str, typer.Argument(help="A YAML file, or a preset: demo, paper.", metavar="CONFIG")
+    ],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Have a configuration's dataset ready: generate or download it, unless it is there."""
+    settings = load(config).data
+    with _bar(f"{settings.dataset}: steps") as on_progress:
+        made = ensure_dataset(settings, store, on_progress)
+    open_dataset(settings, store)
+    typer.echo(f"{settings.dataset}: {'written' if made else 'ready'}")
 
 
 @app.command(epilog="Example: ldcq data door-demos door-v0_demos.npz --store runs/door")

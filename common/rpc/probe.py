@@ -1,0 +1,52 @@
+"""`python -m common.rpc.probe ADDRESS`: a server's health as an exit code, for container probes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+HEALTHY, UNHEALTHY = 0, 1
+
+
+def probe(address: str, *, service: str = "", live: bool = False, timeout: float = 3.0) -> int:
+    """Asks `grpc.health.v1` once and says on standard output what it heard.
+
+    Args:
+        address: `host:port` or `unix:/path`.
+        service: Full name of one service; "" is the whole server.
+        live: Any answer is good: the process lives, though it has no model yet.
+        timeout: Seconds for connecting and answering.
+
+    Returns:
+        0 if healthy, 1 if not.
+    """
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            request = health_pb2.HealthCheckRequest(service=service)
+            status = stub.Check(request, timeout=timeout).status
+        except grpc.RpcError as error:
+            print(f"{address}: {error.code().name}: {error.details()}")
+            return UNHEALTHY
+    print(f"{address}: {health_pb2.HealthCheckResponse.ServingStatus.Name(status)}")
+    serving = status == health_pb2.HealthCheckResponse.SERVING
+    return HEALTHY if live or serving else UNHEALTHY
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m common.rpc.probe")
+    parser.add_argument("address", help="HOST:PORT or unix:/path")
+    parser.add_argument("--service", default="", help="full name of one service; default: all")
+    parser.add_argument("--live", action="store_true", help="any answer is good")
+    parser.add_argument("--timeout", type=float, default=3.0, help="seconds")
+    given = parser.parse_args(argv)
+    return probe(given.address, service=given.service, live=given.live, timeout=given.timeout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
