@@ -126,6 +126,7 @@ def _run(context: StageContext) -> str:
     found = context.store.find("critic", spec)
     if found is not None:
         context.store.point("critic", found, owner)
+        _LOGGER.info("critic %s is there already", found)
         context.progress.published(found, reused=True)
         return found
     table = open_latents(context.store, parents["latents"], vae_version=parents["vae"])
@@ -144,6 +145,7 @@ def _run(context: StageContext) -> str:
     )
     tensors = {name: value.cpu().numpy() for name, value in critic.state_dict().items()}
     version = context.store.publish(meta, tensors, dump(context.config), owner)
+    _LOGGER.info("published critic %s", version)
     context.progress.published(version)
     return version
 
