@@ -74,7 +74,7 @@ class NumpyPrior(prior_pb2_grpc.PriorServiceServicer):
             if self.raises is not None:
                 raise self.raises
             if self.fault == "batch":
-                time.sleep(0.05)
+                time.sleep(0.1)
             time.sleep(self.delay)
             return self._reply(request)
         finally:
