@@ -4,6 +4,7 @@ likelihood.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Self, cast
@@ -101,7 +102,7 @@ class GaussianPrior(Prior):
 
     def sampler(self) -> GaussianSampler:
         """The model as it is now."""
-        return GaussianSampler(self)
+        return GaussianSampler(copy.deepcopy(self))
 
 
 class GaussianSampler:

@@ -9,6 +9,7 @@ Only W_x x and what follows is left for each latent and step.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -29,10 +30,8 @@ class _Affine:
     bias: Tensor
 
     @staticmethod
-    def of(layer: nn.Module) -> _Affine | None:
-        if not isinstance(layer, nn.Linear):
-            return None
-        return _Affine(layer.weight.detach().T.contiguous(), layer.bias.detach().clone())
+    def of(layer: nn.Linear) -> _Affine:
+        return _Affine(layer.weight.T.contiguous(), layer.bias)
 
     def __call__(self, values: Tensor) -> Tensor:
         return torch.addmm(self.bias, values, self.matrix)
@@ -44,19 +43,17 @@ class _SplitBlock:
     def __init__(self, block: ResidualBlock, encoded_time: Tensor) -> None:
         width = block.second.out_features
         self.shape = (width,)
-        first = block.first.weight.detach()
+        first = block.first.weight
         self.state = first[:, width:].T.contiguous()
-        self.state_bias = block.first.bias.detach().clone()
+        self.state_bias = block.first.bias
         self.latent = first[:, :width].T.contiguous()
         scale, shift = block.film(encoded_time).chunk(2, dim=1)
         norm = block.first_norm
         self.gain = (norm.weight * (1 + scale)).contiguous().unbind()
         self.bias = (norm.bias * (1 + scale) + shift).contiguous().unbind()
-        self.second = _Affine(
-            block.second.weight.detach().T.contiguous(), block.second.bias.detach().clone()
-        )
-        self.norm_gain = block.second_norm.weight.detach().clone()
-        self.norm_bias = block.second_norm.bias.detach().clone()
+        self.second = _Affine.of(block.second)
+        self.norm_gain = block.second_norm.weight
+        self.norm_bias = block.second_norm.bias
 
     def __call__(self, latent: Tensor, condition: Tensor, row: int) -> Tensor:
         hidden = torch.addmm(condition, latent, self.latent)
@@ -77,11 +74,14 @@ class SplitDenoiser:
 
     @torch.inference_mode()
     def __init__(self, denoiser: Denoiser, training_steps: int) -> None:
+        denoiser = copy.deepcopy(denoiser)
         device = denoiser.last.weight.device
         times = torch.arange(1, training_steps + 1, device=device)
         encoded_time = denoiser.encode_time(time_embedding(times, denoiser.time_dim))
         self._encode_state = denoiser.encode_state
-        self._resize = [_Affine.of(layer) for layer in denoiser.resize]
+        self._resize = [
+            _Affine.of(layer) if isinstance(layer, nn.Linear) else None for layer in denoiser.resize
+        ]
         self._blocks = [
             _SplitBlock(block, encoded_time)
             for block in denoiser.blocks
@@ -89,8 +89,7 @@ class SplitDenoiser:
         ]
         self._skips = denoiser.skips
         self._norm = denoiser.last_norm
-        last = denoiser.last
-        self._last = _Affine(last.weight.detach().T.contiguous(), last.bias.detach().clone())
+        self._last = _Affine.of(denoiser.last)
 
     def condition(self, states: Tensor) -> Condition:
         """The state's part of every block, once per state and call.

@@ -1,0 +1,39 @@
+"""A store, and prior services over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.config import Config
+from common.store import Store
+from tests.services.prior.world import Replica, small_config
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+StartReplica = Callable[..., Replica]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def start_replica(store: Store) -> Iterator[StartReplica]:
+    started: list[Replica] = []
+
+    def start(config: Config | None = None, **options: int) -> Replica:
+        started.append(Replica(store, config or small_config(), **options))
+        return started[-1]
+
+    yield start
+    for replica in started:
+        replica.stop()

@@ -1,0 +1,228 @@
+"""Real prior services over real sockets: same latents everywhere, clear refusals, hot swap."""
+
+from __future__ import annotations
+
+import time
+from concurrent import futures
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from ldcq.v1 import prior_pb2_grpc
+from prometheus_client import REGISTRY
+
+from common.config import SamplingConfig
+from common.rpc.channel import connect
+from common.rpc.clients import PriorClient
+from common.rpc.conformance import check_prior
+from common.rpc.prior import FULL_NAME, sample_request
+from common.store import Store
+from services.prior.requests import MAX_ROWS
+from tests.services.prior.conftest import StartReplica
+from tests.services.prior.world import LATENT, STATE, Replica, publish, small_config
+
+LONG = SamplingConfig(steps=20, extra_steps=150)
+
+
+def _states(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, STATE)).astype(np.float32)
+
+
+def _metric(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def _call(replica: Replica, timeout: float = 30, **options: Any) -> Any:
+    """A call without retries, so that the first answer counts; returns its future."""
+    channel = grpc.insecure_channel(replica.address, [("grpc.enable_retries", 0)])
+    stub = prior_pb2_grpc.PriorServiceStub(channel)
+    arguments = {"states": _states(2), "candidates": 3, "seed": 1, **options}
+    return stub.Sample.future(sample_request(**arguments), timeout=timeout)
+
+
+def _code(call: Any) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError):
+        call.result()
+    code: grpc.StatusCode = call.code()
+    return code
+
+
+@pytest.mark.parametrize("implementation", ["diffusion", "gaussian"])
+def test_conforms(store: Store, start_replica: StartReplica, implementation: str) -> None:
+    config = small_config(implementation)
+    publish(store, config)
+    results = list(check_prior(start_replica(config).ready().address))
+    assert len(results) > 10
+    assert [result for result in results if not result.passed] == []
+
+
+def test_describes_itself(store: Store, start_replica: StartReplica) -> None:
+    version = publish(store, small_config())
+    client = PriorClient(start_replica().ready().address)
+    found = client.describe()
+    assert (found.implementation, found.model_version, found.vae_version) == (
+        "diffusion",
+        version,
+        "v1",
+    )
+    assert (found.state_dim, found.latent_dim, found.goal_dim) == (STATE, LATENT, 0)
+    assert (found.training_steps, found.solvers, found.max_rows) == (20, ("ddpm",), MAX_ROWS)
+    assert found.defaults.steps == 5
+    client.close()
+
+
+def test_a_seed_fixes_latents_alone_beside_others_and_elsewhere(
+    store: Store, start_replica: StartReplica
+) -> None:
+    publish(store, small_config())
+    here, there = start_replica().ready(), start_replica().ready()
+    clients = [PriorClient(replica.address) for replica in (here, there)]
+
+    def draw(client: PriorClient, seed: int) -> np.ndarray:
+        return client.sample(_states(5), 700, seed=seed).latents
+
+    alone = draw(clients[0], 7)
+    assert alone.shape == (5, 700, LATENT)
+    assert np.array_equal(alone, draw(clients[1], 7))
+    with futures.ThreadPoolExecutor(8) as executor:
+        beside = list(executor.map(lambda seed: draw(clients[0], seed), [1, 7, 2, 7, 3, 7, 4, 5]))
+    assert all(np.array_equal(alone, beside[index]) for index in (1, 3, 5))
+    assert not np.array_equal(alone, beside[0])
+    for client in clients:
+        client.close()
+
+
+def test_without_a_model_it_is_unavailable_and_then_serves(
+    store: Store, start_replica: StartReplica
+) -> None:
+    replica = start_replica()
+    health = health_pb2_grpc.HealthStub(connect(replica.address, health_service=None))
+    request = health_pb2.HealthCheckRequest(service=FULL_NAME)
+    assert health.Check(request).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    call = _call(replica)
+    assert _code(call) is grpc.StatusCode.UNAVAILABLE
+    assert "ldcq train prior" in call.details()
+    version = publish(store, small_config())
+    replica.ready(version)
+    for _ in range(100):
+        if health.Check(request).status == health_pb2.HealthCheckResponse.SERVING:
+            break
+        time.sleep(0.05)
+    assert _call(replica).result().model_version == version
+
+
+def test_swaps_models_between_calls_and_checks_the_version_expected(
+    store: Store, start_replica: StartReplica
+) -> None:
+    first = publish(store, small_config(), seed=1)
+    replica = start_replica().ready(first)
+    swaps = _metric("ldcq_prior_swaps_total")
+    before = _call(replica, expected_version=first).result()
+    second = publish(store, small_config("gaussian"), seed=2)
+    replica.ready(second)
+    after = _call(replica).result()
+    assert (before.model_version, after.model_version) == (first, second)
+    assert before.latents.data != after.latents.data
+    late = _call(replica, expected_version=first)
+    assert _code(late) is grpc.StatusCode.FAILED_PRECONDITION
+    assert first in late.details()
+    assert second in late.details()
+    assert _metric("ldcq_prior_swaps_total") == swaps + 1
+    assert _metric("ldcq_prior_model_info", version=second) == 1
+
+
+def test_an_actor_overtakes_learners(store: Store, start_replica: StartReplica) -> None:
+    """The actor's few rows wait for one block of the learner's many, not for all of them."""
+    publish(store, small_config())
+    replica = start_replica().ready()
+    finished: list[str] = []
+    options = SamplingConfig(steps=20, extra_steps=10)
+    learners = [_call(replica, candidates=6000, options=options) for _ in range(2)]
+    for learner in learners:
+        learner.add_done_callback(lambda _: finished.append("learner"))
+    time.sleep(0.1)
+    actor = _call(replica, priority="actor")
+    actor.add_done_callback(lambda _: finished.append("actor"))
+    reply = actor.result()
+    rows = [learner.result() for learner in learners]
+    assert finished[0] == "actor"
+    assert reply.queue_seconds < rows[1].queue_seconds + rows[1].compute_seconds
+    assert reply.compute_seconds > 0
+
+
+def test_refuses_rows_beyond_the_queue(store: Store, start_replica: StartReplica) -> None:
+    publish(store, small_config())
+    replica = start_replica(queue_rows=5000).ready()
+    full = _metric("ldcq_prior_rejections_total", reason="queue_full")
+    held = _call(replica, candidates=2400, options=LONG)
+    time.sleep(0.2)
+    refused = _call(replica, candidates=2400)
+    assert _code(refused) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "rows are waiting" in refused.details()
+    assert _metric("ldcq_prior_rejections_total", reason="queue_full") == full + 1
+    assert _metric("ldcq_prior_pending_rows") >= 4800
+    held.cancel()
+
+
+def test_expired_and_cancelled_calls_cost_nothing(
+    store: Store, start_replica: StartReplica
+) -> None:
+    publish(store, small_config())
+    replica = start_replica().ready()
+    done = _metric("ldcq_prior_rows_total")
+    held = _call(replica, candidates=1000, options=LONG)
+    time.sleep(0.1)
+    expired = _call(replica, timeout=0.1, options=LONG)
+    cancelled = _call(replica, candidates=4, options=LONG)
+    time.sleep(0.05)
+    cancelled.cancel()
+    assert _code(expired) is grpc.StatusCode.DEADLINE_EXCEEDED
+    held.result()
+    _call(replica).result()
+    for _ in range(100):
+        if _metric("ldcq_prior_pending_rows") == 0:
+            break
+        time.sleep(0.05)
+    assert _metric("ldcq_prior_rows_total") - done == 2006
+    assert _metric("ldcq_prior_pending_rows") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"candidates": MAX_ROWS}, "candidates: got 2 states x 262144 candidates"),
+        ({"states": np.zeros((0, STATE))}, "states: got shape"),
+        ({"options": SamplingConfig.model_construct(steps=-1)}, "options.steps: got -1"),
+        ({"options": SamplingConfig.model_construct(temperature=-1.0)}, "options.temperature"),
+    ],
+    ids=["rows", "no states", "steps", "temperature"],
+)
+def test_bad_fields_are_named(
+    store: Store, start_replica: StartReplica, options: dict[str, Any], field: str
+) -> None:
+    publish(store, small_config())
+    call = _call(start_replica().ready(), **options)
+    assert _code(call) is grpc.StatusCode.INVALID_ARGUMENT
+    assert field in call.details()
+
+
+def test_unknown_priority_is_refused(store: Store, start_replica: StartReplica) -> None:
+    publish(store, small_config())
+    request = sample_request(_states(1), 1, seed=0)
+    request.priority = 17  # type: ignore[assignment]
+    channel = grpc.insecure_channel(start_replica().ready().address)
+    with pytest.raises(grpc.RpcError, match="priority: got 17"):
+        prior_pb2_grpc.PriorServiceStub(channel).Sample(request)
+
+
+def test_times_are_measured(store: Store, start_replica: StartReplica) -> None:
+    publish(store, small_config())
+    name = "ldcq_prior_sample_seconds_count"
+    labels = [{"stage": part, "priority": "actor"} for part in ("queue", "compute", "total")]
+    before = [_metric(name, **label) for label in labels]
+    steps = _metric("ldcq_prior_step_seconds_count")
+    _call(start_replica().ready(), priority="actor").result()
+    assert [_metric(name, **label) for label in labels] == [count + 1 for count in before]
+    assert _metric("ldcq_prior_step_seconds_count") > steps

@@ -1,0 +1,122 @@
+"""A small world: two modes of latents on either side, chosen by chance, over states that matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.config import Config
+from common.rpc.server import Server
+from common.rpc.settings import ServiceSettings
+from common.store import Artifact, LatentTable, Meta, Store
+from services.prior.protocol import Prior, Statistics, find_prior
+from services.prior.server import PriorProcess
+
+STATE, LATENT = 3, 2
+
+SMALL_PRIOR: dict[str, object] = {
+    "diffusion": {
+        "steps": 20,
+        "schedule": "cosine",
+        "blocks": [32, 16, 32],
+        "condition_dim": 16,
+        "time_dim": 16,
+    },
+    "gaussian": {"hidden": [64, 64]},
+    "learning_rate": 2e-3,
+    "batch_size": 128,
+    "epochs": 2,
+    "sampling": {"solver": "ddpm", "steps": 5, "guidance": 1.0, "extra_steps": 0},
+}
+
+
+def small_config(implementation: str = "diffusion", **prior: object) -> Config:
+    section = {**SMALL_PRIOR, "implementation": implementation, **prior}
+    return Config.model_validate({"threads": 1, "device": "cpu", "prior": section})
+
+
+def two_modes(rows: int, seed: int = 0) -> LatentTable:
+    """Latents at (2 s_0 + 3, 5) and (2 s_0 - 3, 5), narrow, of which half are q's own spread."""
+    random = np.random.default_rng(seed)
+    state = random.normal(4.0, 2.0, (rows, STATE)).astype(np.float32)
+    side = random.choice([-3.0, 3.0], rows)
+    mean = np.stack([2 * state[:, 0] + side, np.full(rows, 5.0)], axis=1)
+    mean = (mean + random.normal(0, 0.1, mean.shape)).astype(np.float32)
+    meta = Meta(kind="latents", parents={"vae": "v1"}, dimensions={"state": STATE, "horizon": 4})
+    return LatentTable(
+        version="l1",
+        meta=meta,
+        state=state,
+        latent_mean=mean,
+        latent_std=np.full_like(mean, 0.1),
+        reward=np.zeros(rows, np.float32),
+        discount=np.ones(rows, np.float32),
+        next_state=state,
+        episode=np.arange(rows),
+        step=np.zeros(rows, np.int64),
+        validation=np.arange(rows) % 10 == 0,
+    )
+
+
+def some_statistics() -> Statistics:
+    return Statistics(
+        state_mean=np.array([1.0, -2.0, 0.0], np.float32),
+        state_std=np.array([2.0, 0.5, 1.0], np.float32),
+        latent_mean=np.array([10.0, -3.0], np.float32),
+        latent_std=np.array([4.0, 0.2], np.float32),
+    )
+
+
+def some_prior(config: Config, seed: int = 0) -> Prior:
+    """Random weights, biases and norms included, so that no term of a layer is trivial."""
+    torch.manual_seed(seed)
+    prior = find_prior(config.prior.implementation).create(config.prior, some_statistics())
+    with torch.no_grad():
+        for name, parameter in prior.named_parameters():
+            if name.endswith("bias") or "norm" in name:
+                nn.init.normal_(parameter, mean=float("norm" in name), std=0.3)
+    return prior
+
+
+def publish(store: Store, config: Config, seed: int = 0, variant: str = "main") -> str:
+    """An artifact as the stage makes it, without training."""
+    prior = some_prior(config, seed)
+    meta = Meta(
+        kind="prior",
+        implementation=config.prior.implementation,
+        parents={"vae": "v1", "latents": "l1"},
+        dimensions={"state": STATE, "latent": LATENT, "goal": 0},
+        details=prior.details(),
+    )
+    tensors = {name: tensor.numpy() for name, tensor in prior.state_dict().items()}
+    return store.publish(meta, tensors, "", variant)
+
+
+def artifact_of(prior: Prior, implementation: str) -> Artifact:
+    meta = Meta(
+        kind="prior",
+        implementation=implementation,
+        dimensions={"state": STATE, "latent": LATENT},
+        details=prior.details(),
+    )
+    return Artifact("x", meta, {name: t.numpy() for name, t in prior.state_dict().items()})
+
+
+class Replica:
+    """A prior service of its own, on a port of its own, over a store."""
+
+    def __init__(self, store: Store, config: Config, queue_rows: int = 1 << 20) -> None:
+        self.server = Server(linger=0, grace=0.5)
+        settings = ServiceSettings(config, store)
+        self.process = PriorProcess(self.server, settings, queue_rows=queue_rows, poll=0.02)
+        self.address = self.server.start()
+        self.process.start()
+
+    def ready(self, version: str | None = None) -> Replica:
+        self.process.follower.wait_ready(20, version=version)
+        return self
+
+    def stop(self) -> None:
+        self.server.drain()
+        self.process.stop()
