@@ -123,7 +123,7 @@ def run_stage(
     try:
         run(context)
     except Stopped as stopped:
-        _LOGGER.info("%s: %s", name, stopped)
+        _LOGGER.info("%s", stopped)
         return False
     except Exception as error:
         if explains_itself(error):
