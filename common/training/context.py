@@ -12,6 +12,7 @@ from functools import cached_property
 from common.config import Config, resolve_variant
 from common.rpc.stage import Progress
 from common.store import Meta, Store, owning_variant, stage_sections
+from common.store.lineage import ANCESTORS
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ class StageContext:
         return resolve_variant(self.base, self.variant)
 
     def wait_for(self, kind: str) -> str:
-        """Waits for the parent artifact of `kind` made with this configuration.
+        """Waits for the artifact of `kind` made with this configuration, from parents that were.
+
+        After a change of configuration the artifacts of the one before are still there: a critic
+        with the right settings may have been made from a VAE with the wrong ones.
 
         Returns:
             Its version.
@@ -48,10 +52,14 @@ class StageContext:
         Raises:
             Stopped: `stop` was set meanwhile.
         """
+        parents = {ancestor: self.wait_for(ancestor) for ancestor in ANCESTORS[kind]}
         sections = stage_sections(self.config, kind)
 
         def made_with_this_configuration(meta: Meta) -> bool:
-            return meta.spec.get("config") == sections
+            descends = all(
+                meta.parents.get(name, version) == version for name, version in parents.items()
+            )
+            return descends and meta.spec.get("config") == sections
 
         return self.store.wait(
             kind,
