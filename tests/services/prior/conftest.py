@@ -10,7 +10,7 @@ import torch
 
 from common.config import Config
 from common.store import Store
-from tests.services.prior.world import Replica, small_config
+from tests.services.prior.world import Replica, publish_latents, publish_vae, small_config
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +37,10 @@ def start_replica(store: Store) -> Iterator[StartReplica]:
     yield start
     for replica in started:
         replica.stop()
+
+
+@pytest.fixture
+def prepared(store: Store) -> Store:
+    config = small_config()
+    publish_latents(store, config, publish_vae(store, config))
+    return store

@@ -23,7 +23,7 @@ from services.prior.requests import MAX_ROWS
 from tests.services.prior.conftest import StartReplica
 from tests.services.prior.world import LATENT, STATE, Replica, publish, small_config
 
-LONG = SamplingConfig(steps=20, extra_steps=150)
+LONG = SamplingConfig(steps=20, extra_steps=300)
 
 
 def _states(count: int, seed: int = 0) -> np.ndarray:
@@ -138,7 +138,7 @@ def test_an_actor_overtakes_learners(store: Store, start_replica: StartReplica) 
     publish(store, small_config())
     replica = start_replica().ready()
     finished: list[str] = []
-    options = SamplingConfig(steps=20, extra_steps=10)
+    options = SamplingConfig(steps=20, extra_steps=20)
     learners = [_call(replica, candidates=6000, options=options) for _ in range(2)]
     for learner in learners:
         learner.add_done_callback(lambda _: finished.append("learner"))
@@ -172,7 +172,7 @@ def test_expired_and_cancelled_calls_cost_nothing(
     publish(store, small_config())
     replica = start_replica().ready()
     done = _metric("ldcq_prior_rows_total")
-    held = _call(replica, candidates=1000, options=LONG)
+    held = _call(replica, candidates=2000, options=LONG)
     time.sleep(0.1)
     expired = _call(replica, timeout=0.1, options=LONG)
     cancelled = _call(replica, candidates=4, options=LONG)
@@ -185,7 +185,7 @@ def test_expired_and_cancelled_calls_cost_nothing(
         if _metric("ldcq_prior_pending_rows") == 0:
             break
         time.sleep(0.05)
-    assert _metric("ldcq_prior_rows_total") - done == 2006
+    assert _metric("ldcq_prior_rows_total") - done == 4006
     assert _metric("ldcq_prior_pending_rows") == 0
 
 

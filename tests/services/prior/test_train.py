@@ -5,7 +5,6 @@ one.
 from __future__ import annotations
 
 import threading
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -15,45 +14,22 @@ from ldcq.v1 import stage_pb2
 
 from common.config import Config
 from common.rpc.stage import Progress
-from common.store import LatentTable, LatentWriter, Meta, Stopped, Store, stage_spec
+from common.store import Stopped, Store
 from common.training.context import StageContext
 from services.prior.learner import PriorLearner, training_statistics
 from services.prior.model import load_prior
 from services.prior.protocol import UnknownPriorError
 from services.prior.train import run
-from tests.services.prior.world import LATENT, STATE, small_config, two_modes
+from tests.services.prior.world import (
+    LATENT,
+    STATE,
+    publish_latents,
+    publish_vae,
+    small_config,
+    two_modes,
+)
 
 CPU = torch.device("cpu")
-
-
-def _publish_vae(store: Store, config: Config, dataset: str = "d1") -> str:
-    spec = stage_spec(config, "vae", {"dataset": dataset})
-    meta = Meta(kind="vae", spec=spec, dimensions={"state": STATE, "latent": LATENT})
-    return store.publish(meta, {"weight": np.zeros(2, np.float32)}, "")
-
-
-def _publish_latents(store: Store, config: Config, vae: str, rows: int = 600) -> str:
-    parents = {"vae": vae, "dataset": "d1"}
-    spec = stage_spec(config, "latents", parents)
-    dimensions = {"state": STATE, "action": 1, "latent": LATENT, "horizon": 4}
-    meta = Meta(kind="latents", spec=spec, parents=parents, dimensions=dimensions)
-    table = two_modes(rows)
-    columns: dict[str, np.ndarray] = {
-        field.name: getattr(table, field.name)
-        for field in fields(LatentTable)
-        if field.name not in ("version", "meta")
-    }
-    shapes = {name: (array.dtype, array.shape[1:]) for name, array in columns.items()}
-    with LatentWriter(store, meta, rows, shapes) as writer:
-        writer.write(0, **columns)
-        return writer.publish()
-
-
-@pytest.fixture
-def prepared(store: Store) -> Store:
-    config = small_config()
-    _publish_latents(store, config, _publish_vae(store, config))
-    return store
 
 
 def _context(store: Store, config: Config, **options: Any) -> StageContext:
@@ -116,7 +92,7 @@ def test_stopped_and_resumed_run_publishes_the_same_version(
     config = small_config(implementation, schedule="one_cycle")
     undisturbed = Store(tmp_path / "undisturbed")
     for each in (store, undisturbed):
-        _publish_latents(each, config, _publish_vae(each, config))
+        publish_latents(each, config, publish_vae(each, config))
     expected = run(_context(undisturbed, config))
     stop = threading.Event()
     with monkeypatch.context() as patch:
@@ -132,7 +108,7 @@ def test_stopped_and_resumed_run_publishes_the_same_version(
 def test_waits_for_latents_of_this_vae(prepared: Store) -> None:
     """Latents of the VAE before are refused: they are waited for, and the message says why."""
     config = small_config()
-    new_vae = _publish_vae(prepared, config, dataset="d2")
+    new_vae = publish_vae(prepared, config, dataset="d2")
     context = _context(prepared, config)
     result: list[str] = []
     thread = threading.Thread(target=lambda: result.append(run(context)))
@@ -141,7 +117,7 @@ def test_waits_for_latents_of_this_vae(prepared: Store) -> None:
         if "other parents" in update.message:
             break
     assert not result
-    latents = _publish_latents(prepared, config, new_vae)
+    latents = publish_latents(prepared, config, new_vae)
     thread.join(60)
     assert prepared.meta("prior", result[0]).parents == {"vae": new_vae, "latents": latents}
 

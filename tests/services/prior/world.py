@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from torch import nn
 from common.config import Config
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.store import Artifact, LatentTable, Meta, Store
+from common.store import Artifact, LatentTable, LatentWriter, Meta, Store, stage_spec
 from services.prior.protocol import Prior, Statistics, find_prior
 from services.prior.server import PriorProcess
 
@@ -101,6 +103,29 @@ def artifact_of(prior: Prior, implementation: str) -> Artifact:
         details=prior.details(),
     )
     return Artifact("x", meta, {name: t.numpy() for name, t in prior.state_dict().items()})
+
+
+def publish_vae(store: Store, config: Config, dataset: str = "d1") -> str:
+    spec = stage_spec(config, "vae", {"dataset": dataset})
+    meta = Meta(kind="vae", spec=spec, dimensions={"state": STATE, "latent": LATENT})
+    return store.publish(meta, {"weight": np.zeros(2, np.float32)}, "")
+
+
+def publish_latents(store: Store, config: Config, vae: str, rows: int = 600) -> str:
+    parents = {"vae": vae, "dataset": "d1"}
+    spec = stage_spec(config, "latents", parents)
+    dimensions = {"state": STATE, "action": 1, "latent": LATENT, "horizon": 4}
+    meta = Meta(kind="latents", spec=spec, parents=parents, dimensions=dimensions)
+    table = two_modes(rows)
+    columns: dict[str, np.ndarray] = {
+        field.name: getattr(table, field.name)
+        for field in fields(LatentTable)
+        if field.name not in ("version", "meta")
+    }
+    shapes = {name: (array.dtype, array.shape[1:]) for name, array in columns.items()}
+    with LatentWriter(store, meta, rows, shapes) as writer:
+        writer.write(0, **columns)
+        return writer.publish()
 
 
 class Replica:

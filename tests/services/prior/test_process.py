@@ -1,0 +1,68 @@
+"""The service as a process of its own, started and ended as a supervisor does it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from ldcq.v1 import stage_pb2, stage_pb2_grpc
+
+from common.config import dump
+from common.rpc.clients import PriorClient
+from common.store import Store
+from tests.services.prior.world import LATENT, STATE, small_config
+
+Start = Callable[..., tuple["subprocess.Popen[str]", str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    config = tmp_path / "config.yaml"
+    config.write_text(dump(small_config()))
+    started: list[subprocess.Popen[str]] = []
+
+    def run(store: Store, *arguments: str) -> tuple[subprocess.Popen[str], str]:
+        options = ("--config", str(config), "--store", str(store.root))
+        command = [sys.executable, "-m", "services.prior", *arguments, *options]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        return process, process.stdout.readline().split()[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_trains_then_serves_then_drains(prepared: Store, start: Start) -> None:
+    process, address = start(prepared, "serve", "--train")
+    with grpc.insecure_channel(address) as channel:
+        *_, last = stage_pb2_grpc.StageServiceStub(channel).Watch(
+            stage_pb2.StageServiceWatchRequest()
+        )
+    assert last.state == stage_pb2.STAGE_STATE_PUBLISHED
+    client = PriorClient(address)
+    states = np.ones((2, STATE), np.float32)
+    reply = client.sample(states, 3, seed=0, expected_version=last.artifact_version)
+    assert reply.latents.shape == (2, 3, LATENT)
+    client.close()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+def test_sigterm_ends_a_trainer_that_waits(store: Store, start: Start) -> None:
+    process, address = start(store, "serve", "--train")
+    with grpc.insecure_channel(address) as channel:
+        request = stage_pb2.StageServiceWatchRequest()
+        for update in stage_pb2_grpc.StageServiceStub(channel).Watch(request):
+            if "waiting for vae" in update.message:
+                break
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
