@@ -17,7 +17,6 @@ from common.store import (
     Stopped,
     open_latents,
     owning_variant,
-    stage_sections,
     stage_spec,
 )
 from common.training import Checkpoints, configure_torch, train
@@ -46,7 +45,7 @@ def run(context: StageContext) -> str:
     """
     config, store = context.config, context.store
     find_prior(config.prior.implementation)
-    parents = _parents(context)
+    parents = {kind: context.wait_for(kind) for kind in ("vae", "latents")}
     spec = stage_spec(config, "prior", parents)
     owner = owning_variant(context.base, context.variant, "prior")
     found = store.find("prior", spec)
@@ -88,28 +87,6 @@ def run(context: StageContext) -> str:
     version = store.publish(meta, tensors, dump(config), owner)
     context.progress.published(version)
     return version
-
-
-def _parents(context: StageContext) -> dict[str, str]:
-    """Waits for the VAE of this configuration, and then for latents that it made.
-
-    After a change of the VAE's configuration the latents of the VAE before are still there: waiting
-    for those of the new one, instead of taking what is there, lets the stages run side by side.
-    """
-    vae = context.wait_for("vae")
-    sections = stage_sections(context.config, "latents")
-
-    def made_by_this_vae(meta: Meta) -> bool:
-        return meta.spec.get("config") == sections and meta.parents.get("vae") == vae
-
-    latents = context.store.wait(
-        "latents",
-        owning_variant(context.base, context.variant, "latents"),
-        accept=made_by_this_vae,
-        on_wait=context.progress.waiting,
-        stop=context.stop,
-    )
-    return {"vae": vae, "latents": latents}
 
 
 def run_stage(settings: ServiceSettings, progress: stage.Progress, stop: threading.Event) -> str:
