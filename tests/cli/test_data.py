@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.data import app
+from common.data import DataError
 
 ID = "ldcq/pointmaze-umaze-v0"
 
@@ -60,3 +61,20 @@ def test_a_second_run_generates_nothing(store: Path) -> None:
 @pytest.mark.parametrize("command", ["pointmaze", "door-demos", "inspect", "list"])
 def test_every_command_has_an_example(command: str) -> None:
     assert "Example: ldcq data" in run(command, "--help")
+
+
+def test_ensure_makes_a_configurations_dataset_once(tmp_path: Path) -> None:
+    config, root = tmp_path / "tiny.yaml", str(tmp_path / "store")
+    config.write_text(
+        "base: demo\ndata: {dataset: ldcq/tiny-v0, generate: {maze: umaze, steps: 400}}\n"
+    )
+    assert "ldcq/tiny-v0: written" in run("ensure", str(config), "--store", root)
+    assert "ldcq/tiny-v0: ready" in run("ensure", str(config), "--store", root)
+
+
+def test_ensure_refuses_a_dataset_that_is_not_to_be_had(tmp_path: Path) -> None:
+    config = tmp_path / "unknown.yaml"
+    config.write_text("data: {dataset: nobody/knows-v0}\n")
+    result = CliRunner().invoke(app, ["ensure", str(config), "--store", str(tmp_path)])
+    assert isinstance(result.exception, DataError)
+    assert "nobody/knows-v0" in str(result.exception)

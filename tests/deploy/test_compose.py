@@ -1,0 +1,168 @@
+"""What the container files promise, checked without an engine."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from common.config import load
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
+IMAGES = ("vae", "prior", "qlearner", "actor")
+ONE_SHOT = {"data", "prior-trainer", "prior-trainer-bcq-h"}
+LONG_RUNNING = {"vae", "prior", "qlearner", "actor", "prior-bcq-h", "qlearner-bcq-h"}
+BASELINES = {"prior-trainer-bcq-h", "prior-bcq-h", "qlearner-bcq-h"}
+
+Service = dict[str, Any]
+
+
+def services(file: str = "docker-compose.yml") -> dict[str, Service]:
+    """The services of a compose file, YAML's merge keys resolved."""
+    found: dict[str, Service] = yaml.safe_load((ROOT / file).read_text())["services"]
+    return found
+
+
+def dockerfile(service: str) -> str:
+    return (ROOT / "services" / service / "Dockerfile").read_text()
+
+
+def settings() -> dict[str, str]:
+    lines = (ROOT / ".env").read_text().splitlines()
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {name: value for name, _, value in pairs}
+
+
+def test_every_service_is_healthy_when_it_serves_or_ends_when_it_is_done() -> None:
+    assert set(services()) == ONE_SHOT | LONG_RUNNING
+    for name in LONG_RUNNING:
+        probe = services()[name]["healthcheck"]["test"]
+        assert probe[:4] == ["CMD", "python", "-m", "common.rpc.probe"]
+        port = probe[4].rpartition(":")[2]
+        assert f"--listen 0.0.0.0:{port}" in services()[name]["command"]
+        assert services()[name]["restart"] == "unless-stopped"
+    for name in ONE_SHOT:
+        assert "healthcheck" not in services()[name]
+        assert services()[name]["restart"].startswith("on-failure")
+
+
+@pytest.mark.parametrize("name", sorted(ONE_SHOT | LONG_RUNNING))
+def test_a_container_may_do_nothing_but_its_work(name: str) -> None:
+    service = services()[name]
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "devices", "pid", "ipc", "network_mode"} & set(service)
+    for port in service.get("ports", []):
+        assert port.startswith("127.0.0.1:")
+    assert service["volumes"] == ["ldcq-store:/store", "./configs:/app/configs:ro"]
+    assert service["logging"]["options"]["max-size"]
+
+
+def test_the_prior_can_be_scaled() -> None:
+    for name in ("prior", "prior-bcq-h"):
+        assert not {"ports", "container_name", "hostname"} & set(services()[name])
+
+
+def test_the_priors_that_are_called_are_those_that_are_served() -> None:
+    for name, service in services().items():
+        for variant, host, port in re.findall(
+            r"--prior (?:(\w+)=)?dns:///([\w-]+):(\d+)", service["command"]
+        ):
+            served = services()[host]["command"]
+            assert f"--listen 0.0.0.0:{port}" in served, name
+            assert f"--variant {variant}" in served if variant else "--variant" not in served, name
+
+
+def test_the_baselines_are_a_profile_that_fits_the_default_configuration() -> None:
+    with_profile = {name for name, service in services().items() if service.get("profiles")}
+    assert with_profile == BASELINES
+    config = load(ROOT / settings()["LDCQ_CONFIG"])
+    profiles = settings()["COMPOSE_PROFILES"].split(",")
+    assert ("baselines" in profiles) == ("bcq_h" in config.variants)
+
+
+def test_every_setting_is_explained_and_used() -> None:
+    text = "".join(
+        (ROOT / file).read_text() for file in ("docker-compose.yml", "docker-compose.gpu.yml")
+    )
+    used = set(re.findall(r"\$\{(\w+)", text))
+    assert used | {"COMPOSE_PROFILES"} == set(settings())
+
+
+def test_every_image_is_built_once_from_its_own_dockerfile() -> None:
+    built = {
+        service["image"]: service["build"] for service in services().values() if "build" in service
+    }
+    assert len(built) == sum("build" in service for service in services().values())
+    assert {service["image"] for service in services().values()} == set(built)
+    for name in IMAGES:
+        assert built[f"ldcq-{name}"]["context"] == "."
+        assert built[f"ldcq-{name}"]["dockerfile"] == f"services/{name}/Dockerfile"
+
+
+def test_the_dockerfiles_differ_in_the_name_of_the_service_only() -> None:
+    def shared(service: str) -> str:
+        _, _, rest = dockerfile(service).partition("\n")  # the first line says what the image does
+        return re.sub(rf"\b{service}\b", "SERVICE", rest)
+
+    for one, other in itertools.pairwise(IMAGES):
+        assert shared(one) == shared(other)
+
+
+@pytest.mark.parametrize("service", IMAGES)
+def test_a_dockerfile_keeps_to_what_engine_20_10_builds(service: str) -> None:
+    text = dockerfile(service)
+    assert not re.search(r"^# *syntax=|<<|--link|^VOLUME|^ADD ", text, re.MULTILINE)
+    instructions = re.findall(r"^([A-Z]+) ", text, re.MULTILINE)
+    assert instructions.index("USER") > instructions.index("COPY")
+    assert "USER ldcq" in text
+    assert "install -d -o ldcq -g ldcq /store" in text
+    assert f'ENTRYPOINT ["python", "-m", "services.{service}"]' in text
+
+
+@pytest.mark.parametrize("service", IMAGES)
+def test_an_image_installs_an_extra_that_exists_and_copies_what_exists(service: str) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    text = dockerfile(service).replace("${SERVICE}", service).replace("$SERVICE", service)
+    for extra in re.findall(r'"\.\[([\w-]+)\]"', text):
+        assert extra in project["optional-dependencies"]
+    copied = re.findall(r"^COPY (\S+) ", text, re.MULTILINE)
+    assert f"services/{service}" in copied
+    for source in copied:
+        assert (ROOT / source).exists()
+    allowed = (ROOT / ".dockerignore").read_text()
+    for source in (*copied, "wheelhouse"):
+        assert f"\n!{source.split('/')[0]}" in allowed
+
+
+def test_gpu_services_reserve_a_gpu_and_have_images_of_their_own() -> None:
+    for name, service in services("docker-compose.gpu.yml").items():
+        assert service["image"] == f"{services()[name]['image']}:cuda"
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+        assert ("build" in service) == ("build" in services()[name])
+    needing = {name for name in services() if name not in ("actor", "data")}
+    assert set(services("docker-compose.gpu.yml")) == needing
+
+
+@pytest.mark.parametrize("files", [FILES[:1], FILES])
+def test_compose_accepts_the_files(files: tuple[str, ...]) -> None:
+    compose = ["docker", "compose"]
+    if not shutil.which("docker") or subprocess.run([*compose, "version"], check=False).returncode:
+        pytest.skip("no docker compose here")
+    options = [part for file in files for part in ("-f", file)]
+    command = [*compose, *options, "config", "-q"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
