@@ -47,6 +47,12 @@ class Priors:
                 self._clients[target] = PriorClient(target)
             return self._clients[target]
 
+    def __enter__(self) -> Priors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Closes all connections."""
         with self._lock:

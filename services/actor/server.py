@@ -193,13 +193,10 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
     Raises:
         ServerError: The address cannot be bound.
     """
-    priors = Priors(settings.config, settings.prior_targets)
-    try:
+    with Priors(settings.config, settings.prior_targets) as priors:
         return serve_process(
             STAGE, run, lambda server: add_actor(server, settings, priors), settings, on_start
         )
-    finally:
-        priors.close()
 
 
 def add_actor(server: Server, settings: ServiceSettings, priors: Priors) -> ServedMethods:

@@ -49,13 +49,11 @@ def run(context: StageContext) -> str:
             with.
         Stopped: The process was asked to end.
     """
-    priors = Priors(context.base, context.prior_targets)
-    try:
-        return _run(context, priors)
-    except CallInterruptedError as error:
-        raise Stopped(str(error)) from error
-    finally:
-        priors.close()
+    with Priors(context.base, context.prior_targets) as priors:
+        try:
+            return _run(context, priors)
+        except CallInterruptedError as error:
+            raise Stopped(str(error)) from error
 
 
 def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:

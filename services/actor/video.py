@@ -138,7 +138,9 @@ def rendered_gif(
 def to_gif(frames: Sequence[Image.Image]) -> bytes:
     """Frames as an animated GIF that repeats."""
     buffer = io.BytesIO()
-    first, *rest = [frame.quantize(colors=64) for frame in frames]
+    # One palette for all: a palette per frame costs most of the time, and flickers.
+    palette = frames[-1].quantize(colors=64)
+    first, *rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     durations = [FRAME_MILLISECONDS] * (len(frames) - 1) + [HOLD_MILLISECONDS]
     first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
     return buffer.getvalue()

@@ -78,7 +78,7 @@ def _panel(axes: Axes, theme: Theme, metric: str, curves: dict[str, Curve]) -> N
     axes.set_xlabel("training step")
     axes.locator_params(axis="x", nbins=5)
     values = np.concatenate([curve.values for curve in curves.values()])
-    if (values > 0).all() and values.max() > 100 * values.min():
+    if "learning_rate" not in metric and (values > 0).all() and values.max() > 100 * values.min():
         axes.set_yscale("log")
     if len(curves) > 1:
         axes.legend(loc="best")

@@ -17,7 +17,7 @@ from services.actor.report.theme import Draw, Theme, hide, new_figure
 
 SHOWN = 24
 """Episodes drawn per method: enough to see what a method does, few enough to follow one."""
-COLUMNS = 3
+COLUMNS = 4
 
 Positions = NDArray[np.floating]
 
@@ -33,12 +33,12 @@ def maze_figure(
         data: Positions in the data, shape (M, 2); None leaves that panel out.
     """
     panels = len(trajectories) + (data is not None)
-    columns = min(COLUMNS, panels)
+    columns = panels if panels <= COLUMNS else -(-panels // -(-panels // COLUMNS))
     rows = -(-panels // columns)
     tall = layout.walls.shape[0] / layout.walls.shape[1]
 
     def draw(theme: Theme) -> Figure:
-        width = 10.0 / COLUMNS
+        width = min(4.0, 10.0 / columns)
         figure, axes = new_figure(width * columns, rows * (width * tall + 0.35), rows, columns)
         for place, (title, positions) in enumerate(trajectories.items()):
             draw_map(axes[place], layout, theme)

@@ -74,7 +74,7 @@ def applied(theme: Theme) -> Iterator[None]:
         "axes.labelcolor": theme.muted,
         "axes.titlecolor": theme.ink,
         "axes.titlesize": 10.5,
-        "axes.titleweight": "semibold",
+        "axes.titleweight": "bold",
         "axes.titlelocation": "left",
         "axes.labelsize": 9,
         "axes.grid": True,
@@ -104,6 +104,9 @@ def new_figure(
     global state.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(w_pad=0.1, h_pad=0.1)  # type: ignore[call-arg]
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, list(axes.ravel())
 

@@ -23,7 +23,7 @@ class Drift(gymnasium.Env[Any, Any]):
         self.ends = ends
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
+        super().reset(seed=seed, options=options)
         self.position = self.np_random.normal(size=3).astype(np.float32)
         return self.position.copy(), {}
 

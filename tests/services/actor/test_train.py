@@ -2,19 +2,238 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import threading
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from ldcq.v1 import stage_pb2
+from PIL import Image
+
+from common.config import Config, override
+from common.rpc.clients import PriorClient
+from common.rpc.errors import PriorUnavailableError
+from common.store import Artifact, Stopped
+from common.training import configure_torch
+from services.actor import train
+from services.actor.evaluate import Evaluation, prepare_evaluation
+from services.actor.models import Models, model_loader
+from services.actor.policies import make_policy
+from services.actor.priors import MissingPriorError, Priors
+from services.actor.report import write_report
+from services.actor.scores import episode_returns
+from services.actor.video import save_video
 from tests.services.actor.conftest import Pipeline
 
-from common.config import override
-from common.store import Stopped
-from services.actor import train
+TOY = "ldcq-tests/Toy-v0"
 
 
-def test_stage(pipeline: Pipeline) -> None:
+class Toy(gymnasium.Env[Any, Any]):
+    """The dataset's spaces, but no map, no first hit; it can be photographed."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        box = gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float64)
+        self.observation_space = gymnasium.spaces.Dict({"observation": box})
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.render_mode = render_mode
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self.state, self.steps = self.np_random.normal(size=4), 0
+        return {"observation": self.state.copy()}, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.state[:2] += 0.1 * action
+        self.steps += 1
+        reward = -float(np.linalg.norm(self.state[:2]))
+        return {"observation": self.state.copy()}, reward, False, False, {}
+
+    def render(self) -> Any:
+        picture = np.full((30, 40, 3), 200, np.uint8)
+        picture[:, : self.steps] = 0
+        return picture
+
+
+@pytest.fixture(scope="module")
+def evaluated(pipeline: Pipeline) -> Artifact:
+    """The stage's evaluation of all methods."""
+    return pipeline.store.load("evaluation", train.run(pipeline.context()))
+
+
+def _toy(config: Config) -> Config:
+    if TOY not in gymnasium.registry:
+        gymnasium.register(
+            TOY,
+            entry_point=Toy,  # type: ignore[arg-type]
+            max_episode_steps=12,
+        )
+    return override(
+        config,
+        {
+            "evaluation.environment": TOY,
+            "evaluation.methods": {"prior": {"policy": "unranked"}},
+            "evaluation.reference_scores": None,
+        },
+    )
+
+
+def _models(pipeline: Pipeline) -> Models:
+    artifact = pipeline.store.load("prior", pipeline.store.current("prior") or "")
+    device = configure_torch(pipeline.config)
+    return model_loader(pipeline.store, "unranked", device)(artifact)
+
+
+def _play(pipeline: Pipeline, config: Config, **clients: PriorClient) -> Evaluation:
+    """Plays the method `prior` outside the stage."""
+    with Priors(config, pipeline.targets) as priors:
+        priors._clients |= {pipeline.targets[name]: client for name, client in clients.items()}
+        policies = {"prior": make_policy(config, "prior", _models(pipeline), priors)}
+        evaluation = prepare_evaluation(config, pipeline.store, policies)
+        for _ in evaluation.play():
+            pass
+    return evaluation
+
+
+def test_rows_say_everything_and_agree_with_the_rewards(evaluated: Artifact) -> None:
+    rows: Any = evaluated.meta.details["rows"]
+    assert [row["method"] for row in rows] == ["ldcq", "bcq_h", "prior", "behaviour"]
+    reference: Any = evaluated.meta.details["reference_scores"]
+    low, high = reference
+    for row in rows:
+        rewards = evaluated.tensors[f"{row['method']}/rewards"]
+        score = 100 * (episode_returns(list(rewards)) - low) / (high - low)
+        assert row["return"]["mean"] == pytest.approx(score.mean())
+        assert row["return"]["ci_low"] <= row["return"]["mean"] <= row["return"]["ci_high"]
+        assert row["success"] == pytest.approx((rewards > 0).any(axis=1).mean())
+        assert row["first_hit"]["mean"] >= row["return"]["mean"] - 1e-9
+        assert (row["seed"], row["normalised"]) == (1000, True)
+    assert [row["episodes"] for row in rows[:3]] == [3, 3, 3]
+    assert [row["candidates"] for row in rows] == [6, 6, 1, None]
+    assert [row["execute_steps"] for row in rows] == [4, 4, 4, None]
+
+
+def test_lineage_names_every_model_of_every_variant(
+    evaluated: Artifact, pipeline: Pipeline
+) -> None:
+    store = pipeline.store
+    vae = store.current("vae") or ""
+    assert evaluated.meta.parents == {
+        "dataset": store.meta("vae", vae).parents["dataset"],
+        "vae": vae,
+        "prior": store.current("prior"),
+        "critic": store.current("critic"),
+        "prior.bcq_h": store.current("prior", "bcq_h"),
+        "critic.bcq_h": store.current("critic", "bcq_h"),
+    }
+
+
+def test_trajectories_start_and_end_with_their_episodes(evaluated: Artifact) -> None:
+    positions = evaluated.tensors["ldcq/positions"]
+    assert positions.shape == (3, 301, 2)
+    assert np.isfinite(positions).all()
+    assert not np.array_equal(positions[0, 0], positions[1, 0])
+    # The same episodes for every method: the seed is the episode's.
+    np.testing.assert_array_equal(positions[:, 0], evaluated.tensors["prior/positions"][:, 0])
+
+
+def test_the_second_run_plays_nothing(evaluated: Artifact, pipeline: Pipeline) -> None:
+    report = pipeline.store.root / "report.html"
+    written = report.stat().st_mtime_ns
     context = pipeline.context()
-    version = train.run(context)
-    print(json.dumps(pipeline.store.load("evaluation", version).meta.details, indent=1))
+    assert train.run(context) == evaluated.version
+    update = context.progress.snapshot()
+    assert (update.state, update.reused) == (stage_pb2.STAGE_STATE_PUBLISHED, True)
+    assert update.step == 0
+    assert report.stat().st_mtime_ns == written
+
+
+def test_the_same_seed_plays_the_same_episodes(evaluated: Artifact, pipeline: Pipeline) -> None:
+    config = override(pipeline.config, {"evaluation.methods": {"prior": {"policy": "unranked"}}})
+    played = _play(pipeline, config).episodes["prior"]
+    for episode, positions in zip(played, evaluated.tensors["prior/positions"], strict=True):
+        np.testing.assert_array_equal(episode.positions, positions)
+    config = override(config, {"evaluation.seed": 7})
+    other = _play(pipeline, config).episodes["prior"]
+    assert not np.array_equal(other[0].positions[0], played[0].positions[0])  # type: ignore[index]
+
+
+def test_a_stopped_stage_says_so_and_publishes_nothing(pipeline: Pipeline) -> None:
+    config = override(pipeline.config, {"evaluation.seed": 99})
+    before = pipeline.store.versions("evaluation")
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        train.run(pipeline.context(config, stop=stop))
+    assert pipeline.store.versions("evaluation") == before
+
+
+def test_a_missing_prior_address_is_named(pipeline: Pipeline) -> None:
+    config = override(pipeline.config, {"evaluation.seed": 99})
+    only_main = Pipeline(config, pipeline.store, {"main": pipeline.targets["main"]})
+    with pytest.raises(MissingPriorError, match=r"variant 'bcq_h' .*--prior bcq_h=HOST:PORT"):
+        train.run(only_main.context())
+
+
+def test_a_prior_that_is_away_ends_the_rollout_with_its_address(pipeline: Pipeline) -> None:
+    away = PriorClient("127.0.0.1:1", patience=0.2)
+    with pytest.raises(PriorUnavailableError, match=r"127\.0\.0\.1:1.*ldcq serve prior"):
+        _play(pipeline, pipeline.config, main=away)
+
+
+def test_the_report_holds_its_pictures_and_its_numbers(
+    evaluated: Artifact, pipeline: Pipeline
+) -> None:
+    root = pipeline.store.root
+    html = (root / "report.html").read_text()
+    for heading in ("Scores", "Where the methods go", "One rollout", "Latents of the data"):
+        assert f"<h2>{heading}" in html
+    for version in evaluated.meta.parents.values():
+        assert version in html
+    assert "http://" not in html
+    assert "https://" not in html
+    sources = re.findall(r'"data:image/(png|gif);base64,([^"]+)"', html)
+    kinds = [kind for kind, _ in sources]
+    # Each figure in both themes: scores, maze, latents, and five training logs.
+    assert kinds.count("png") == 2 * (3 + 5)
+    assert kinds.count("gif") == 1
+    for _, content in sources:
+        with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+            colours = image.convert("RGB").getcolors(1 << 24)
+            assert len(colours or []) > 3  # something is drawn
+    beside = json.loads((root / "report.json").read_text())
+    assert beside["rows"] == evaluated.meta.details["rows"]
+    assert beside["evaluation_version"] == evaluated.version
+    assert Config.model_validate(beside["config"]) == pipeline.config
+
+
+def test_a_task_without_map_and_a_report_without_prior_service(
+    evaluated: Artifact, pipeline: Pipeline
+) -> None:
+    config = _toy(pipeline.config)
+    played = _play(pipeline, config)
+    version = played.publish(pipeline.store, evaluated.meta.parents, "main")
+    evaluation = pipeline.store.load("evaluation", version)
+    (row,) = played.rows()
+    assert row["first_hit"] is None
+    assert row["success"] is None
+    assert "prior/positions" not in evaluation.tensors
+    film = pipeline.store.root / "videos" / f"{version}.gif"
+    with Priors(config, pipeline.targets) as priors:
+        played.policies = {"prior": make_policy(config, "prior", _models(pipeline), priors)}
+        assert save_video(pipeline.store.root, version, played) == film
+    with Image.open(film) as frames:
+        assert frames.size == (420, 315)
+        assert frames.n_frames == 12  # type: ignore[attr-defined]
+
+    path = write_report(config, pipeline.store, version, Priors(config, {}))
+    html = path.read_text()
+    assert "Where the methods go" not in html
+    assert "first hit" not in html
+    assert "Not drawn: no prior service is known" in html

@@ -1,0 +1,104 @@
+"""Plan tokens: what comes back is believed only if it could have been made here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ldcq.v1 import actor_pb2
+
+from common.rpc.codec import encode
+from common.rpc.errors import FailedPreconditionError, InvalidFieldError, RpcError
+from services.actor.plans import Plan, derive_seed, from_token, to_token
+
+PLAN = Plan(
+    "ldcq",
+    "vae=a prior=b critic=c",
+    np.arange(6, dtype=np.float32).reshape(2, 3),
+    np.array([0, 3], dtype=np.int32),
+    7,
+)
+
+
+def _read(token: bytes, **changes: Any) -> Plan:
+    arguments: dict[str, Any] = {
+        "method": "ldcq",
+        "model_versions": PLAN.model_versions,
+        "environments": 2,
+        "latent_dim": 3,
+        "execute_steps": 4,
+    }
+    return from_token(token, **{**arguments, **changes})
+
+
+def _changed(**changes: Any) -> bytes:
+    message = actor_pb2.PlanToken.FromString(to_token(PLAN))
+    for name, value in changes.items():
+        message.ClearField(name)  # type: ignore[arg-type]
+        if name in ("latents", "steps_left"):
+            getattr(message, name).CopyFrom(encode(value))
+        else:
+            setattr(message, name, value)
+    return message.SerializeToString()
+
+
+def test_a_token_brings_the_plan_back() -> None:
+    plan = _read(to_token(PLAN))
+    assert (plan.method, plan.model_versions, plan.plans) == ("ldcq", PLAN.model_versions, 7)
+    np.testing.assert_array_equal(plan.latents, PLAN.latents)
+    np.testing.assert_array_equal(plan.steps_left, PLAN.steps_left)
+    assert plan.latents.dtype == np.float32
+    assert plan.latents.flags.writeable
+
+
+def test_other_models_are_a_failed_precondition() -> None:
+    with pytest.raises(FailedPreconditionError, match=r"critic=c.*now uses.*critic=d"):
+        _read(to_token(PLAN), model_versions="vae=a prior=b critic=d")
+
+
+@pytest.mark.parametrize(
+    ("token", "field"),
+    [
+        (b"\xff\xff garbage", "plan_token"),
+        (b"", "plan_token.method"),
+        (_changed(method="prior"), "plan_token.method"),
+        (_changed(latents=np.zeros((3, 3), np.float32)), "plan_token.latents"),
+        (_changed(latents=np.zeros((2, 4), np.float32)), "plan_token.latents"),
+        (_changed(latents=np.full((2, 3), np.nan, np.float32)), "plan_token.latents"),
+        (_changed(steps_left=np.zeros(3, np.int32)), "plan_token.steps_left"),
+        (_changed(steps_left=np.zeros(2, np.float32)), "plan_token.steps_left"),
+        (_changed(steps_left=np.array([0, 4], np.int32)), "plan_token.steps_left"),
+        (_changed(steps_left=np.array([-1, 0], np.int32)), "plan_token.steps_left"),
+        (_changed(plans=2**64 - 1), "plan_token.plans"),
+    ],
+)
+def test_tampering_is_refused_by_field(token: bytes, field: str) -> None:
+    with pytest.raises(InvalidFieldError) as caught:
+        _read(token)
+    assert caught.value.field == field
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, len(to_token(PLAN)) - 1), st.integers(0, 255))
+def test_no_changed_byte_is_anything_but_a_plan_or_a_clear_refusal(place: int, value: int) -> None:
+    token = bytearray(to_token(PLAN))
+    token[place] = value
+    try:
+        plan = _read(bytes(token))
+    except RpcError:
+        return
+    assert plan.latents.shape == (2, 3)
+    assert np.isfinite(plan.latents).all()
+    assert ((plan.steps_left >= 0) & (plan.steps_left < 4)).all()
+
+
+def test_seeds_differ_by_every_part_and_fit_the_wire() -> None:
+    seeds = {derive_seed(*parts) for parts in [(0, 1), (1, 0), (0, 11), (0, 1, 0), (0,)]}
+    assert len(seeds) == 5
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derive_seed(3, "a") == derive_seed(3, "a")

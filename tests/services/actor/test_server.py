@@ -1,0 +1,254 @@
+"""`ActorService` over a socket, on real models and real prior services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import torch
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from ldcq.v1 import actor_pb2, actor_pb2_grpc
+
+from common.nn.critic import Critic
+from common.nn.policy import LatentPolicy
+from common.rpc.clients import PriorClient
+from common.rpc.codec import decode, encode
+from common.rpc.server import Server
+from common.rpc.settings import ServiceSettings
+from common.store import Store
+from services.actor.methods import ServedMethods
+from services.actor.plans import derive_seed
+from services.actor.priors import Priors
+from services.actor.server import FULL_NAME, add_actor
+from tests.services.actor.conftest import Pipeline
+
+Stub = actor_pb2_grpc.ActorServiceStub
+
+
+class Actor:
+    """A server with `ActorService`, and a channel to it."""
+
+    def __init__(self, pipeline: Pipeline, store: Store, targets: dict[str, str]) -> None:
+        self.server = Server(linger=0, grace=0.5)
+        self.priors = Priors(pipeline.config, targets)
+        settings = ServiceSettings(pipeline.config, store, prior_targets=targets)
+        self.methods: ServedMethods = add_actor(self.server, settings, self.priors)
+        self.channel = grpc.insecure_channel(self.server.start())
+        self.stub: Stub = Stub(self.channel)
+        self.methods.start()
+
+    def health(self) -> int:
+        health = health_pb2_grpc.HealthStub(self.channel)
+        request = health_pb2.HealthCheckRequest(service=FULL_NAME)
+        status: int = health.Check(request).status
+        return status
+
+    def stop(self) -> None:
+        self.channel.close()
+        self.server.drain()
+        self.methods.stop()
+        self.priors.close()
+
+
+@pytest.fixture(scope="module")
+def actor(pipeline: Pipeline) -> Iterator[Actor]:
+    started = Actor(pipeline, pipeline.store, pipeline.targets)
+    for follower in started.methods._followers.values():
+        follower.wait_ready(20)
+    yield started
+    started.stop()
+
+
+def _states(count: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.5, (count, 4)).astype(np.float32)
+
+
+def _act(actor: Actor, states: np.ndarray, **fields: Any) -> tuple[np.ndarray, bytes]:
+    request = actor_pb2.ActorServiceActRequest(states=encode(states), **fields)
+    reply = actor.stub.Act(request)
+    return decode(reply.actions, field="actions", shape=(len(states), 2)), reply.plan_token
+
+
+def _plan(token: bytes) -> tuple[np.ndarray, list[int], int]:
+    message = actor_pb2.PlanToken.FromString(token)
+    latents = decode(message.latents, field="latents", shape=(None, None))
+    left = decode(message.steps_left, field="steps_left", shape=(None,), dtype=np.int32)
+    return latents, left.tolist(), message.plans
+
+
+def test_describe(actor: Actor, pipeline: Pipeline) -> None:
+    reply = actor.stub.Describe(actor_pb2.ActorServiceDescribeRequest())
+    assert list(reply.methods) == ["ldcq", "bcq_h", "prior"]
+    assert reply.vae_version == pipeline.store.current("vae")
+    assert (reply.state_dim, reply.action_dim) == (4, 2)
+    assert (reply.horizon, reply.execute_steps) == (8, 4)
+    assert actor.health() == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("method", ["ldcq", "bcq_h"])
+def test_ranked_takes_the_best_candidate_and_decodes_the_current_state(
+    actor: Actor, pipeline: Pipeline, method: str
+) -> None:
+    variant = {"ldcq": "main", "bcq_h": "bcq_h"}[method]
+    states = _states()
+    actions, token = _act(actor, states, method=method, seed=5)
+    latents, left, plans = _plan(token)
+
+    store = pipeline.store
+    critic_artifact = store.load("critic", store.current("critic", variant) or "")
+    critic = Critic.from_artifact(critic_artifact)
+    vae = LatentPolicy.from_artifact(store.load("vae", store.current("vae") or ""))
+    with PriorClient(pipeline.targets[variant]) as client:
+        seed = derive_seed(derive_seed(5, 0), 0)
+        drawn = client.sample(states, 6, seed=seed).latents
+    values = critic.score(torch.tensor(states), torch.tensor(drawn)).detach().numpy()
+    assert (np.ptp(values, axis=1) > 0).all()
+    expected = np.stack([drawn[i, max(range(6), key=lambda k: values[i, k])] for i in range(3)])
+    np.testing.assert_allclose(latents, expected, rtol=1e-5, atol=1e-6)
+    assert (left, plans) == ([3, 3, 3], 1)
+
+    np.testing.assert_allclose(
+        actions, vae.act(torch.tensor(states), torch.tensor(latents)).numpy(), rtol=1e-5, atol=1e-6
+    )
+    moved = _states(seed=1)
+    actions, token = _act(actor, moved, method=method, seed=5, plan_token=token)
+    np.testing.assert_array_equal(_plan(token)[0], latents)
+    np.testing.assert_allclose(
+        actions, vae.act(torch.tensor(moved), torch.tensor(latents)).numpy(), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_unranked_takes_the_one_sample_as_it_comes(actor: Actor, pipeline: Pipeline) -> None:
+    states = _states()
+    latents, _, _ = _plan(_act(actor, states, method="prior", seed=5)[1])
+    with PriorClient(pipeline.targets["main"]) as client:
+        drawn = client.sample(states, 1, seed=derive_seed(derive_seed(5, 0), 0)).latents
+    np.testing.assert_allclose(latents, drawn[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_it_plans_anew_exactly_every_execute_steps(actor: Actor) -> None:
+    states, token = _states(), None
+    seen = []
+    for _ in range(9):
+        fields: dict[str, Any] = {} if token is None else {"plan_token": token}
+        _, token = _act(actor, states, seed=1, **fields)
+        seen.append(_plan(token))
+    assert [plans for _, _, plans in seen] == [1, 1, 1, 1, 2, 2, 2, 2, 3]
+    assert [left[0] for _, left, _ in seen] == [3, 2, 1, 0, 3, 2, 1, 0, 3]
+    for before, after in pairwise(seen):
+        assert np.array_equal(before[0], after[0]) == (before[2] == after[2])
+
+
+def test_restart_drops_the_plan_of_that_environment_only(actor: Actor) -> None:
+    states = _states()
+    _, token = _act(actor, states, seed=1)
+    before, _, _ = _plan(token)
+    restart = encode(np.array([False, True, False]))
+    _, token = _act(actor, states, seed=1, plan_token=token, restart=restart)
+    after, left, _ = _plan(token)
+    assert left == [2, 3, 2]
+    assert (before == after).all(axis=1).tolist() == [True, False, True]
+
+
+def test_the_seed_fixes_the_reply(actor: Actor) -> None:
+    first, second, other = (_act(actor, _states(), seed=s)[1] for s in (3, 3, 4))
+    assert first == second != other
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"states": encode(np.zeros((2, 5), np.float32))}, r"states: got shape \(2, 5\)"),
+        ({"states": encode(np.zeros((0, 4), np.float32))}, "at least one environment"),
+        ({"states": encode(np.full((1, 4), np.nan, np.float32))}, "states: got nan"),
+        ({"method": "dqn"}, r"method: got 'dqn'; expected one of ldcq, bcq_h, prior"),
+        ({"method": "behaviour"}, "method: got 'behaviour'"),
+        ({"plan_token": b"\xff\xff"}, "plan_token: got 2 bytes"),
+        ({"restart": encode(np.zeros(3, np.bool_))}, r"restart: got shape \(3,\)"),
+    ],
+)
+def test_bad_requests_name_the_field(actor: Actor, fields: dict[str, Any], message: str) -> None:
+    given = {"states": encode(_states(2)), **fields}
+    with pytest.raises(grpc.RpcError, match=message) as caught:
+        actor.stub.Act(actor_pb2.ActorServiceActRequest(**given))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_token_of_other_models_is_refused(actor: Actor) -> None:
+    _, token = _act(actor, _states(), seed=1)
+    message = actor_pb2.PlanToken.FromString(token)
+    message.model_versions = "vae=old prior=old critic=old"
+    with pytest.raises(grpc.RpcError, match="start a new plan") as caught:
+        _act(actor, _states(), plan_token=message.SerializeToString())
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_evaluate_streams_every_episode_and_ends_with_rows(
+    actor: Actor, pipeline: Pipeline
+) -> None:
+    request = actor_pb2.ActorServiceEvaluateRequest(methods=["prior", "behaviour"], episodes=2)
+    replies = list(actor.stub.Evaluate(request))
+    total = replies[-1].episodes_total
+    assert [reply.episodes_done for reply in replies] == list(range(1, total + 1))
+    assert [reply.method for reply in replies[:3]] == ["prior", "prior", "behaviour"]
+    assert not any(reply.rows for reply in replies[:-1])
+    rows = {row.method: row for row in replies[-1].rows}
+    assert list(rows) == ["prior", "behaviour"]
+    assert rows["prior"].episodes == 2
+    assert rows["prior"].HasField("first_hit")
+    stored = pipeline.store.load("evaluation", replies[-1].evaluation_version)
+    details: Any = stored.meta.details["rows"]
+    assert getattr(rows["prior"], "return").mean == details[0]["return"]["mean"]
+    assert stored.tensors["prior/rewards"].shape == (2, 300)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"methods": ["dqn"]}, "methods: got 'dqn'"),
+        ({"episodes": -1}, "episodes: got -1"),
+    ],
+)
+def test_bad_evaluations_are_refused(actor: Actor, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(grpc.RpcError, match=message) as caught:
+        list(actor.stub.Evaluate(actor_pb2.ActorServiceEvaluateRequest(**fields)))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_before_there_are_models_it_says_what_is_missing(pipeline: Pipeline, tmp_path: Any) -> None:
+    actor = Actor(pipeline, Store(tmp_path / "empty"), pipeline.targets)
+    try:
+        assert actor.health() == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.RpcError, match="no critic of main yet; made by") as caught:
+            actor.stub.Describe(actor_pb2.ActorServiceDescribeRequest())
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    finally:
+        actor.stop()
+
+
+def test_a_prior_with_another_model_is_refused(pipeline: Pipeline) -> None:
+    crossed = {"main": pipeline.targets["bcq_h"], "bcq_h": pipeline.targets["main"]}
+    actor = Actor(pipeline, pipeline.store, crossed)
+    try:
+        for follower in actor.methods._followers.values():
+            follower.wait_ready(20)
+        with pytest.raises(grpc.RpcError, match="does not serve version") as caught:
+            _act(actor, _states())
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    finally:
+        actor.stop()
+
+
+def test_a_variant_without_a_prior_service_says_how_to_name_one(pipeline: Pipeline) -> None:
+    actor = Actor(pipeline, pipeline.store, {"main": pipeline.targets["main"]})
+    try:
+        for follower in actor.methods._followers.values():
+            follower.wait_ready(20)
+        with pytest.raises(grpc.RpcError, match="add --prior bcq_h=HOST:PORT"):
+            _act(actor, _states(), method="bcq_h")
+    finally:
+        actor.stop()
