@@ -132,9 +132,7 @@ def test_a_dockerfile_keeps_to_what_engine_20_10_builds(service: str) -> None:
 
 @pytest.mark.parametrize("service", IMAGES)
 def test_an_image_installs_an_extra_that_exists_and_copies_what_exists(service: str) -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     text = dockerfile(service).replace("${SERVICE}", service).replace("$SERVICE", service)
     for extra in re.findall(r'"\.\[([\w-]+)\]"', text):
         assert extra in project["optional-dependencies"]
