@@ -40,7 +40,7 @@ class ServedMethods:
     ) -> None:
         self._base, self._store, self._priors = base, store, priors
         self._on_change = on_change
-        self._lock = threading.Lock()
+        self._lock, self._changing = threading.Lock(), threading.Lock()
         self._policies: dict[str, LatentPlanPolicy] = {}
         self._sources: dict[str, tuple[str, str]] = {}
         self._followers: dict[tuple[str, str], Follower[Models]] = {}
@@ -113,8 +113,9 @@ class ServedMethods:
 
     def _changed(self) -> None:
         """Ready means: something to serve, and nothing published that is still to be loaded."""
-        loaded = [
-            follower.current() is not None or self._store.current(*source) is None
-            for source, follower in self._followers.items()
-        ]
-        self._on_change(all(loaded))
+        with self._changing:  # two followers may load at once: the last word must be the newest
+            loaded = [
+                follower.current() is not None or self._store.current(*source) is None
+                for source, follower in self._followers.items()
+            ]
+            self._on_change(all(loaded))

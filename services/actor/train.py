@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -109,6 +110,19 @@ def _models(context: StageContext, device: torch.device) -> dict[str, Models]:
             load = model_loader(context.store, settings.policy, device)
             models[method] = load(context.store.load(kind, version))
     return models
+
+
+def _log_scores(context: StageContext, version: str) -> None:
+    """One line per method: where services run as containers, their logs are what is watched."""
+    rows: Any = context.store.meta("evaluation", version).details["rows"]
+    for row in rows:
+        columns = {name: row[name] for name in ("return", "first_hit") if row[name]}
+        scores = ", ".join(
+            f"{name.replace('_', ' ')} {score['mean']:.1f} "
+            f"[{score['ci_low']:.1f}, {score['ci_high']:.1f}]"
+            for name, score in columns.items()
+        )
+        _LOGGER.info("%s: %s over %d episodes", row["method"], scores, row["episodes"])
 
 
 def _wait_for_priors(context: StageContext, priors: Priors, models: dict[str, Models]) -> None:

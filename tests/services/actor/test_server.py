@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -41,6 +42,12 @@ class Actor:
         self.stub: Stub = Stub(self.channel)
         self.methods.start()
 
+    def wait_until_serving(self) -> None:
+        deadline = time.monotonic() + 20
+        while self.health() != health_pb2.HealthCheckResponse.SERVING:
+            assert time.monotonic() < deadline, "the actor never became ready"
+            time.sleep(0.02)
+
     def health(self) -> int:
         health = health_pb2_grpc.HealthStub(self.channel)
         request = health_pb2.HealthCheckRequest(service=FULL_NAME)
@@ -57,8 +64,7 @@ class Actor:
 @pytest.fixture(scope="module")
 def actor(pipeline: Pipeline) -> Iterator[Actor]:
     started = Actor(pipeline, pipeline.store, pipeline.targets)
-    for follower in started.methods._followers.values():
-        follower.wait_ready(20)
+    started.wait_until_serving()
     yield started
     started.stop()
 
@@ -234,8 +240,7 @@ def test_a_prior_with_another_model_is_refused(pipeline: Pipeline) -> None:
     crossed = {"main": pipeline.targets["bcq_h"], "bcq_h": pipeline.targets["main"]}
     actor = Actor(pipeline, pipeline.store, crossed)
     try:
-        for follower in actor.methods._followers.values():
-            follower.wait_ready(20)
+        actor.wait_until_serving()
         with pytest.raises(grpc.RpcError, match="does not serve version") as caught:
             _act(actor, _states())
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
@@ -246,8 +251,7 @@ def test_a_prior_with_another_model_is_refused(pipeline: Pipeline) -> None:
 def test_a_variant_without_a_prior_service_says_how_to_name_one(pipeline: Pipeline) -> None:
     actor = Actor(pipeline, pipeline.store, {"main": pipeline.targets["main"]})
     try:
-        for follower in actor.methods._followers.values():
-            follower.wait_ready(20)
+        actor.wait_until_serving()
         with pytest.raises(grpc.RpcError, match="add --prior bcq_h=HOST:PORT"):
             _act(actor, _states(), method="bcq_h")
     finally:
