@@ -1,1 +1,1 @@
-"""The `ldcq` command and the local launcher. Starts services as processes; imports `common` only."""
+"""The `ldcq` command and the local launcher. Imports `common` only."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import grpc
 from google.protobuf.json_format import MessageToDict
-from ldcq.v1 import stage_pb2, stage_pb2_grpc
 from rich.console import Console
 from rich.table import Table
 
 from common.rpc.channel import connect
 from common.store import MissingArtifactError, Store
+from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 KINDS = ("vae", "latents", "prior", "critic", "evaluation")
 TIMEOUT = 2.0

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 from cli.plan import ProcessSpec
 from common.rpc.channel import connect
+from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import Mapping
 from typing import Self
 
-from ldcq.v1 import stage_pb2
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
+
+from ldcq.v1 import stage_pb2
 
 Update = stage_pb2.StageServiceWatchResponse
 

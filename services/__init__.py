@@ -1,1 +1,1 @@
-"""The services: each trains or serves one part of the method. They import `common`, never each other."""
+"""The services: each trains or serves one part of the method and imports `common` only."""

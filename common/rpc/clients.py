@@ -9,7 +9,6 @@ from concurrent import futures
 from typing import Any, Unpack
 
 import grpc
-from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
 from common.config import SamplingConfig
 from common.rpc.channel import connect
@@ -31,6 +30,7 @@ from common.rpc.prior import (
 )
 from common.rpc.retry import Backoff, is_transient, status_of
 from common.store import Stopped
+from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
 __all__ = ["PriorClient", "PriorDescription", "Samples"]
 
@@ -76,6 +76,7 @@ class PriorClient:
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._calls: set[Any] = set()
+        self._has_solvers: bool | None = None
         self._channel = connect(target)
         self._stub = prior_pb2_grpc.PriorServiceStub(self._channel)
         self._executor = futures.ThreadPoolExecutor(max_in_flight, thread_name_prefix="prior")
@@ -110,6 +111,8 @@ class PriorClient:
             candidates: n, latents per state.
             seed: Fixes the latents, with the model version.
             options: How to sample; None, and fields that are None, leave the choice to the model.
+                Not sent to a prior without denoising steps, so that implementations can be swapped
+                under one configuration.
             goals: Shape (N, G), for a prior with goals.
             priority: "actor" goes before "learner" where rows wait.
             expected_version: The only model version whose latents will do.
@@ -125,7 +128,7 @@ class PriorClient:
             states,
             candidates,
             seed=seed,
-            options=options,
+            options=self._accepted(options),
             goals=goals,
             priority=priority,
             expected_version=expected_version,
@@ -204,6 +207,13 @@ class PriorClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _accepted(self, options: SamplingConfig | None) -> SamplingConfig | None:
+        if options is None or not options.model_dump(exclude_none=True):
+            return None
+        if self._has_solvers is None:
+            self._has_solvers = bool(self.describe().solvers)
+        return options if self._has_solvers else None
 
     def _patiently(
         self, method: Any, request: Any, timeout: float, expected_version: str | None

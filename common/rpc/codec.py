@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from ldcq.v1 import tensor_pb2
 from numpy.typing import DTypeLike, NDArray
 
 from common.rpc.errors import InvalidFieldError
+from ldcq.v1 import tensor_pb2
 
 MAX_TENSOR_BYTES = 256 * 1024 * 1024
 MAX_RANK = 8

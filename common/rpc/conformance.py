@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from ldcq.v1 import prior_pb2, prior_pb2_grpc, tensor_pb2
 from numpy.typing import NDArray
 
 from common.config import SamplingConfig
@@ -25,6 +24,7 @@ from common.rpc.prior import (
     samples,
 )
 from common.rpc.retry import status_of
+from ldcq.v1 import prior_pb2, prior_pb2_grpc, tensor_pb2
 
 _STATES, _CANDIDATES, _SEED = 3, 4, 11
 _NEIGHBOURS, _REPETITIONS = 6, 4  # every third call is a repetition, the first included

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 import numpy as np
-from ldcq.v1 import prior_pb2
 from numpy.typing import NDArray
 
 from common.config import SamplingConfig
 from common.rpc.codec import decode, encode
 from common.rpc.errors import CallError, InvalidFieldError
+from ldcq.v1 import prior_pb2
 
 FULL_NAME = prior_pb2.DESCRIPTOR.services_by_name["PriorService"].full_name
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, SupportsFloat
 
 import grpc
+
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 FULL_NAME = stage_pb2.DESCRIPTOR.services_by_name["StageService"].full_name

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from ldcq.v1 import stage_pb2_grpc
-
 from common.rpc import stage
 from common.rpc.entry import explains_itself
 from common.rpc.server import Server
@@ -17,6 +15,7 @@ from common.rpc.signals import StopSignals
 from common.rpc.stage import Progress, StageServicer
 from common.store import Stopped
 from common.training.context import StageContext
+from ldcq.v1 import stage_pb2_grpc
 
 _LOGGER = logging.getLogger(__name__)
 

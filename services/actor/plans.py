@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from ldcq.v1 import actor_pb2
 from numpy.typing import NDArray
 
 from common.rpc.codec import decode, encode
 from common.rpc.errors import FailedPreconditionError, InvalidFieldError
+from ldcq.v1 import actor_pb2
 
 _MOST_PLANS = 2**62
 """Far beyond any episode; a larger counter in a token is garbage, and would overflow when it

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.config import Config, ConfigError, SamplingConfig, resolve_variant
-from common.rpc.clients import PriorClient, PriorDescription
+from common.rpc.clients import PriorClient
 from services.actor.models import Models
 from services.actor.plans import Plan, derive_seed
 from services.actor.priors import Priors
@@ -27,14 +27,14 @@ class PolicySettings:
     Attributes:
         candidates: n, latents drawn per state.
         execute_steps: Steps of a latent that are executed before the next is chosen.
-        sampling: How the prior is sampled; None leaves it to the prior.
+        sampling: How the prior is sampled.
         sample_actions: Draw actions from the decoder instead of taking its mode.
         max_rows: The most latents that one call to the prior may ask for.
     """
 
     candidates: int
     execute_steps: int
-    sampling: SamplingConfig | None
+    sampling: SamplingConfig
     sample_actions: bool
     max_rows: int
 
@@ -192,13 +192,8 @@ def make_policy(base: Config, method: str, models: Models, priors: Priors) -> La
     settings = PolicySettings(
         candidates=config.actor.candidates if models.critic is not None else 1,
         execute_steps=config.actor.execute_steps or models.decoder.horizon,
-        sampling=accepted_sampling(config.actor.sampling, description),
+        sampling=config.actor.sampling,
         sample_actions=config.actor.sample_actions,
         max_rows=description.max_rows,
     )
     return LatentPlanPolicy(method, models, client, settings)
-
-
-def accepted_sampling(sampling: SamplingConfig, prior: PriorDescription) -> SamplingConfig | None:
-    """The sampling settings, unless the prior has no denoising steps for them to act on."""
-    return sampling if prior.solvers else None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ldcq.v1 import actor_pb2
-
 from common.config import Config, override
 from common.rpc.errors import InvalidFieldError
+from ldcq.v1 import actor_pb2
 
 MAX_EPISODES = 100_000
 """Of one request; their rewards and trajectories are held in memory."""

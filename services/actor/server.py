@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import numpy as np
-from ldcq.v1 import actor_pb2, actor_pb2_grpc
 
 from common.config import Config, ConfigError, resolve_variant
 from common.data import DataError
@@ -23,6 +22,7 @@ from common.rpc.settings import ServiceSettings
 from common.store import Stopped, Store
 from common.training import configure_torch
 from common.training.process import serve_process
+from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from services.actor.evaluate import Evaluation, evaluation_parents, prepare_evaluation
 from services.actor.methods import ServedMethods
 from services.actor.plans import Plan, from_token, to_token

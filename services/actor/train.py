@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +29,7 @@ from services.actor.report import ensure_report
 from services.actor.video import save_video
 
 STAGE = "evaluation"
+_LOGGER = logging.getLogger(__name__)
 _REPORT_SECONDS = 0.5
 
 
@@ -52,9 +54,11 @@ def run(context: StageContext) -> str:
     """
     with Priors(context.base, context.prior_targets) as priors:
         try:
-            return _run(context, priors)
+            version = _run(context, priors)
         except CallInterruptedError as error:
             raise Stopped(str(error)) from error
+    _log_scores(context, version)
+    return version
 
 
 def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:

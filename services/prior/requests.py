@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from ldcq.v1 import prior_pb2
 from numpy.typing import NDArray
 
 from common.config import SamplingConfig
 from common.rpc.codec import decode
 from common.rpc.errors import FailedPreconditionError, InvalidFieldError, VersionMismatchError
+from ldcq.v1 import prior_pb2
 from services.prior.model import ServedPrior
 from services.prior.protocol import OptionError
 from services.prior.queueing import Priority

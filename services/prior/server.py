@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from ldcq.v1 import prior_pb2_grpc, stage_pb2_grpc
 
 from common.rpc import stage
 from common.rpc.prior import FULL_NAME
@@ -14,6 +13,7 @@ from common.rpc.settings import ServiceSettings
 from common.rpc.signals import StopSignals
 from common.store import Artifact, Follower, Stopped, owning_variant
 from common.training import resolve_device
+from ldcq.v1 import prior_pb2_grpc, stage_pb2_grpc
 from services.prior import metrics
 from services.prior.model import ServedPrior, load_prior
 from services.prior.queueing import ComputeQueue

@@ -9,13 +9,13 @@ from itertools import islice
 import grpc
 import numpy as np
 import torch
-from ldcq.v1 import prior_pb2, prior_pb2_grpc
 from numpy.typing import NDArray
 
 from common.rpc.codec import encode
 from common.rpc.errors import NotReadyError
 from common.rpc.prior import sampler_options
 from common.store import Follower
+from ldcq.v1 import prior_pb2, prior_pb2_grpc
 from services.prior import metrics
 from services.prior.model import ServedPrior
 from services.prior.queueing import CancelledCallError, ComputeQueue, Job

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 
-from ldcq.v1 import stage_pb2_grpc
-
 from common.config import dump
 from common.rpc import stage
 from common.rpc.server import Server
@@ -21,6 +19,7 @@ from common.store import (
 )
 from common.training import Checkpoints, configure_torch, train
 from common.training.context import StageContext
+from ldcq.v1 import stage_pb2_grpc
 from services.prior.learner import PriorLearner
 from services.prior.protocol import find_prior
 

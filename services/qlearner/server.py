@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import grpc
 import torch
-from ldcq.v1 import critic_pb2, critic_pb2_grpc, stage_pb2_grpc
 
 from common.config import resolve_variant
 from common.nn.critic import Critic
@@ -19,6 +18,7 @@ from common.rpc.signals import StopSignals
 from common.rpc.stage import Progress, StageServicer
 from common.store import Artifact, Follower, owning_variant
 from common.training import configure_torch
+from ldcq.v1 import critic_pb2, critic_pb2_grpc, stage_pb2_grpc
 from services.qlearner.train import STAGE, run_stage
 
 FULL_NAME = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full_name

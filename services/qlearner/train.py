@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable
 
-from ldcq.v1 import stage_pb2_grpc
 from pydantic import JsonValue
 
 from common.config import dump
@@ -29,6 +28,7 @@ from common.store import (
 )
 from common.training import Checkpoints, configure_torch, train
 from common.training.context import StageContext
+from ldcq.v1 import stage_pb2_grpc
 from services.qlearner.learner import CriticLearner
 from services.qlearner.preparation import candidate_source, connect_prior, validation_batch
 from services.qlearner.replay import PrioritisedReplay

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import grpc
 import numpy as np
 import torch
-from ldcq.v1 import tensor_pb2, vae_pb2, vae_pb2_grpc
 from torch import Tensor
 
 from common.config import resolve_variant
@@ -20,6 +19,7 @@ from common.rpc.settings import ServiceSettings
 from common.store import Artifact, Follower, owning_variant
 from common.training import configure_torch
 from common.training.process import serve_process
+from ldcq.v1 import tensor_pb2, vae_pb2, vae_pb2_grpc
 from services.vae.model import Architecture, Vae
 from services.vae.train import STAGE, run
 

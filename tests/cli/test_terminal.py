@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 
 import pytest
-from ldcq.v1 import stage_pb2
 from rich.console import Console
 
 from cli.terminal import ProgressBars, duration, last_loss
+from ldcq.v1 import stage_pb2
 
 RUNNING = stage_pb2.StageServiceWatchResponse(
     stage="prior",

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from common.config import Config, resolve_variant
 from common.store import LatentTable, Store, open_latents
-from services.actor.policies import accepted_sampling
 from services.actor.priors import Priors
 from services.actor.report.latent_figure import LatentSamples
 
@@ -104,7 +103,7 @@ def _sample(
 ) -> Array:
     client = priors.client(prior.variant)
     description = client.describe()
-    sampling = accepted_sampling(resolve_variant(base, prior.variant).actor.sampling, description)
+    sampling = resolve_variant(base, prior.variant).actor.sampling
     per_call = max(1, description.max_rows // candidates)
     parts = [
         client.sample(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
 import numpy as np
-from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
 from common.rpc.codec import decode, encode
 from common.rpc.errors import (
@@ -20,6 +20,7 @@ from common.rpc.errors import (
 )
 from common.rpc.prior import FULL_NAME
 from common.rpc.server import Server
+from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
 STATE_DIM, LATENT_DIM, GOAL_DIM, TRAINING_STEPS = 3, 2, 2, 10
 VERSION = "0123456789abcdef"
@@ -35,7 +36,9 @@ class NumpyPrior(prior_pb2_grpc.PriorServiceServicer):
         delay: float = 0.0,
         version: str = VERSION,
         raises: BaseException | None = None,
+        solvers: Sequence[str] = ("ddpm",),
     ) -> None:
+        self.solvers = solvers
         self.fault, self.goals, self.delay, self.version = fault, goals, delay, version
         self.raises = raises
         self.calls = 0
@@ -56,7 +59,7 @@ class NumpyPrior(prior_pb2_grpc.PriorServiceServicer):
             latent_dim=LATENT_DIM,
             goal_dim=GOAL_DIM if self.goals else 0,
             training_steps=TRAINING_STEPS,
-            solvers=["ddpm"],
+            solvers=self.solvers,
             defaults=prior_pb2.SamplerOptions(solver="ddpm", guidance=1.5),
             max_rows=10_000,
         )

@@ -8,11 +8,11 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
 from common.rpc.channel import TargetError, connect, resolve
 from common.rpc.prior import FULL_NAME, sample_request
 from common.rpc.server import Server
+from ldcq.v1 import prior_pb2, prior_pb2_grpc
 from tests.common.rpc.conftest import Start
 from tests.common.rpc.numpy_prior import NumpyPrior
 

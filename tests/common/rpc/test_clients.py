@@ -54,6 +54,13 @@ def test_goals_options_and_priority_arrive(start: Start) -> None:
             client.sample(STATES, 1, seed=0, goals=goals, options=SamplingConfig(steps=11))
 
 
+def test_options_are_not_sent_to_a_prior_without_denoising_steps(start: Start) -> None:
+    with PriorClient(start(NumpyPrior(solvers=()))) as client:
+        plain = client.sample(STATES, 4, seed=5)
+        optional = client.sample(STATES, 4, seed=5, options=SamplingConfig(steps=11))
+        np.testing.assert_array_equal(optional.latents, plain.latents)
+
+
 def test_a_description_holds_what_the_prior_says(start: Start) -> None:
     with PriorClient(start(NumpyPrior())) as client:
         prior = client.describe()

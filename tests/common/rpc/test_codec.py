@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from ldcq.v1 import tensor_pb2
 from numpy.typing import NDArray
 
 from common.rpc.codec import decode, encode
 from common.rpc.errors import InvalidFieldError
+from ldcq.v1 import tensor_pb2
 
 DTYPES = (np.float32, np.float16, np.float64, np.int32, np.int64, np.uint8, np.bool_)
 ARRAYS: st.SearchStrategy[NDArray[Any]] = st.sampled_from(DTYPES).flatmap(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from ldcq.v1 import prior_pb2_grpc
 
 from common.rpc.conformance import check_prior
 from common.rpc.prior import FULL_NAME
 from common.rpc.server import Server
+from ldcq.v1 import prior_pb2_grpc
 from tests.common.rpc.conftest import Start
 from tests.common.rpc.numpy_prior import NumpyPrior
 

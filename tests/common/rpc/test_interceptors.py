@@ -9,7 +9,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from ldcq.v1 import prior_pb2_grpc
 from prometheus_client import REGISTRY
 
 from common.rpc.channel import connect
@@ -22,6 +21,7 @@ from common.rpc.errors import (
     RpcError,
 )
 from common.rpc.prior import sample_request
+from ldcq.v1 import prior_pb2_grpc
 from tests.common.rpc.conftest import Start
 from tests.common.rpc.numpy_prior import NumpyPrior, serve
 

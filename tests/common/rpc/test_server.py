@@ -18,7 +18,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from ldcq.v1 import prior_pb2_grpc, stage_pb2, stage_pb2_grpc
 
 from common.rpc import stage
 from common.rpc.channel import connect
@@ -27,6 +26,7 @@ from common.rpc.prior import FULL_NAME
 from common.rpc.server import Server, ServerError
 from common.rpc.signals import StopSignals
 from common.rpc.stage import Progress, StageServicer
+from ldcq.v1 import prior_pb2_grpc, stage_pb2, stage_pb2_grpc
 from tests.common.rpc.conftest import Spawn, Start
 from tests.common.rpc.numpy_prior import NumpyPrior
 

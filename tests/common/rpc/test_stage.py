@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 from common.rpc import stage
 from common.rpc.channel import connect
 from common.rpc.server import Server
 from common.rpc.stage import Progress, StageServicer
+from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 Stub = stage_pb2_grpc.StageServiceStub
 ASK = stage_pb2.StageServiceWatchRequest()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from ldcq.v1 import stage_pb2
 from torch import Tensor
 
 from common.rpc.stage import Progress
@@ -22,6 +21,7 @@ from common.training import (
     read_metrics,
     train,
 )
+from ldcq.v1 import stage_pb2
 from tests.common.training import toy
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ldcq.v1 import actor_pb2
 
 from common.rpc.codec import encode
 from common.rpc.errors import FailedPreconditionError, InvalidFieldError, RpcError
+from ldcq.v1 import actor_pb2
 from services.actor.plans import Plan, derive_seed, from_token, to_token
 
 PLAN = Plan(

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from ldcq.v1 import actor_pb2, actor_pb2_grpc
 
 from common.nn.critic import Critic
 from common.nn.policy import LatentPolicy
@@ -21,6 +20,7 @@ from common.rpc.codec import decode, encode
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Store
+from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from services.actor.methods import ServedMethods
 from services.actor.plans import derive_seed
 from services.actor.priors import Priors

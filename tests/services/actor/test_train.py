@@ -12,7 +12,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from ldcq.v1 import stage_pb2
 from PIL import Image
 
 from common.config import Config, override
@@ -20,6 +19,7 @@ from common.rpc.clients import PriorClient
 from common.rpc.errors import PriorUnavailableError
 from common.store import Artifact, Stopped
 from common.training import configure_torch
+from ldcq.v1 import stage_pb2
 from services.actor import train
 from services.actor.evaluate import Evaluation, prepare_evaluation
 from services.actor.models import Models, model_loader
@@ -143,7 +143,10 @@ def test_trajectories_start_and_end_with_their_episodes(evaluated: Artifact) -> 
     np.testing.assert_array_equal(positions[:, 0], evaluated.tensors["prior/positions"][:, 0])
 
 
-def test_the_second_run_plays_nothing(evaluated: Artifact, pipeline: Pipeline) -> None:
+def test_the_second_run_plays_nothing_and_logs_the_scores(
+    evaluated: Artifact, pipeline: Pipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "services.actor.train")
     report = pipeline.store.root / "report.html"
     written = report.stat().st_mtime_ns
     context = pipeline.context()
@@ -152,6 +155,9 @@ def test_the_second_run_plays_nothing(evaluated: Artifact, pipeline: Pipeline) -
     assert (update.state, update.reused) == (stage_pb2.STAGE_STATE_PUBLISHED, True)
     assert update.step == 0
     assert report.stat().st_mtime_ns == written
+    rows: Any = evaluated.meta.details["rows"]
+    for row in rows:
+        assert f"{row['method']}: return {row['return']['mean']:.1f} [" in caplog.text
 
 
 def test_the_same_seed_plays_the_same_episodes(evaluated: Artifact, pipeline: Pipeline) -> None:

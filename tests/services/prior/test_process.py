@@ -11,11 +11,11 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 from common.config import dump
 from common.rpc.clients import PriorClient
 from common.store import Store
+from ldcq.v1 import stage_pb2, stage_pb2_grpc
 from tests.services.prior.world import LATENT, STATE, small_config
 
 Start = Callable[..., tuple["subprocess.Popen[str]", str]]

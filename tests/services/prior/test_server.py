@@ -10,7 +10,6 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from ldcq.v1 import prior_pb2_grpc
 from prometheus_client import REGISTRY
 
 from common.config import SamplingConfig
@@ -19,6 +18,7 @@ from common.rpc.clients import PriorClient
 from common.rpc.conformance import check_prior
 from common.rpc.prior import FULL_NAME, sample_request
 from common.store import Store
+from ldcq.v1 import prior_pb2_grpc
 from services.prior.requests import MAX_ROWS
 from tests.services.prior.conftest import StartReplica
 from tests.services.prior.world import LATENT, STATE, Replica, publish, small_config

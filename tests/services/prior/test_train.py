@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ldcq.v1 import stage_pb2
 
 from common.config import Config
 from common.rpc.stage import Progress
 from common.store import Stopped, Store
 from common.training.context import StageContext
+from ldcq.v1 import stage_pb2
 from services.prior.learner import PriorLearner, training_statistics
 from services.prior.model import load_prior
 from services.prior.protocol import UnknownPriorError

@@ -10,11 +10,11 @@ import time
 
 import grpc
 import numpy as np
-from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
 from common.rpc.codec import decode, encode
 from common.rpc.errors import VersionMismatchError
 from common.rpc.server import Server
+from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
 STATE_DIM, LATENT_DIM, MAX_ROWS = 3, 2, 4096
 

@@ -14,7 +14,6 @@ import grpc
 import numpy as np
 import pytest
 import torch
-from ldcq.v1 import critic_pb2, critic_pb2_grpc, stage_pb2, stage_pb2_grpc
 
 from common.config import Config, ConfigError, dump
 from common.nn.critic import Critic
@@ -25,6 +24,7 @@ from common.rpc.stage import Progress
 from common.store import LatentTable, LatentWriter, Meta, Stopped, Store, stage_spec
 from common.training import read_metrics
 from common.training.context import StageContext
+from ldcq.v1 import critic_pb2, critic_pb2_grpc, stage_pb2, stage_pb2_grpc
 from services.qlearner.server import add_critic
 from services.qlearner.train import run, run_stage
 

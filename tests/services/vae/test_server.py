@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from ldcq.v1 import vae_pb2, vae_pb2_grpc
 from numpy.typing import NDArray
 
 from common.config import Config
@@ -19,6 +18,7 @@ from common.rpc.codec import decode, encode
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Meta, Store
+from ldcq.v1 import vae_pb2, vae_pb2_grpc
 from services.vae import server as module
 from services.vae.model import Architecture, Vae
 from services.vae.server import FULL_NAME, add_vae

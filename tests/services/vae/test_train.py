@@ -12,7 +12,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from ldcq.v1 import stage_pb2
 
 from common.config import Config, dump, override
 from common.data import DataError
@@ -21,6 +20,7 @@ from common.rpc.stage import Progress
 from common.store import Stopped, Store, open_latents
 from common.training.context import StageContext
 from common.training.process import run_stage
+from ldcq.v1 import stage_pb2
 from services.vae.train import run
 from tests.services.vae.synthetic import make_episodes
 
