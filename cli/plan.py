@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.config import Config
@@ -42,6 +42,24 @@ class ProcessSpec:
     ends: bool = False
 
 
+class _Ports:
+    """Ports that nobody listens on now, each once; the service that gets one says so if somebody
+    was faster.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+
+    def take(self) -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port: int = probe.getsockname()[1]
+            if port not in self._taken:
+                self._taken.add(port)
+                return port
+
+
 @dataclass(frozen=True)
 class Planner:
     """Plans the processes of one configuration in one store.
@@ -57,6 +75,7 @@ class Planner:
     config_path: Path
     store: str
     replicas: int = 1
+    _ports: _Ports = field(default_factory=_Ports, init=False, repr=False)
 
     def whole_run(self) -> list[ProcessSpec]:
         """Every stage of every pipeline that the configured methods need, and the servers they
@@ -112,7 +131,7 @@ class Planner:
     ) -> ProcessSpec:
         role = "prior-trainer" if verb == "train" else service
         name = role if replica is None else f"{role}-{replica}"
-        address = f"127.0.0.1:{_free_port()}"
+        address = f"127.0.0.1:{self._ports.take()}"
         command = (
             *(sys.executable, "-m", MODULES[service], verb, "--config", str(self.config_path)),
             *("--store", self.store, "--variant", variant, "--listen", address, *extra),
@@ -131,11 +150,3 @@ def needed_variants(config: Config) -> list[str]:
     methods = config.evaluation.methods.values()
     used = {method.variant for method in methods if method.policy != "behaviour"}
     return ["main", *(variant for variant in config.variants if variant in used)]
-
-
-def _free_port() -> int:
-    """A port nobody listens on now; the service that gets it says so if somebody was faster."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
