@@ -130,6 +130,13 @@ class Store:
             )
         return version
 
+    def pointers(self, kind: str) -> dict[str, str]:
+        """The current version of a kind by variant, the main one first."""
+        names = (path.name for path in self.folder(kind).glob("CURRENT*"))
+        variants = sorted(name.removeprefix("CURRENT").removeprefix(".") for name in names)
+        found = {variant or "main": self.current(kind, variant or "main") for variant in variants}
+        return {variant: version for variant, version in found.items() if version is not None}
+
     def point(self, kind: str, version: str, variant: str = "main") -> None:
         """Makes a published version the current one of a variant.
 

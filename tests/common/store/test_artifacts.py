@@ -109,6 +109,15 @@ def test_variants_have_pointers_of_their_own(store: Store) -> None:
         store.current("vae", "../x")
 
 
+def test_pointers_names_every_variant_the_main_one_first(store: Store) -> None:
+    assert store.pointers("vae") == {}
+    store.publish(META, TENSORS, "", "a_variant")
+    other = META.model_copy(update={"implementation": "gru"})
+    main = store.publish(other, TENSORS, "")
+    assert list(store.pointers("vae").items())[0] == ("main", main)
+    assert store.pointers("vae")["a_variant"] == store.current("vae", "a_variant") != main
+
+
 def test_find_compares_the_whole_spec(store: Store) -> None:
     version = store.publish(META, TENSORS, "")
     assert store.find("vae", META.spec) == version
