@@ -114,7 +114,7 @@ def test_pointers_names_every_variant_the_main_one_first(store: Store) -> None:
     store.publish(META, TENSORS, "", "a_variant")
     other = META.model_copy(update={"implementation": "gru"})
     main = store.publish(other, TENSORS, "")
-    assert list(store.pointers("vae").items())[0] == ("main", main)
+    assert next(iter(store.pointers("vae").items())) == ("main", main)
     assert store.pointers("vae")["a_variant"] == store.current("vae", "a_variant") != main
 
 
