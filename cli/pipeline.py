@@ -61,6 +61,7 @@ def run(
         StoreError: The store cannot be used.
     """
     store = Store(store_url)
+    before = _published(store)
     with _running(store) as folder:
         planner = Planner(config, _save(config, folder), str(store.root), replicas)
         specs = planner.whole_run()
@@ -69,7 +70,7 @@ def run(
             if keep_serving:
                 _announce(specs, console)
                 supervisor.hold()
-    nothing_trained = all(update.reused for update in done.values())
+    nothing_trained = _published(store) == before
     return _result(store, done["actor"].artifact_version, nothing_trained)
 
 
@@ -150,6 +151,10 @@ def last_configuration(store_url: str) -> str:
             f"filled"
         )
     return str(path)
+
+
+def _published(store: Store) -> dict[str, list[str]]:
+    return {kind: store.versions(kind) for kind in ("vae", "latents", "prior", "critic")}
 
 
 def _result(store: Store, version: str, nothing_trained: bool = False) -> RunResult:
