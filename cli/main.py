@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cli import data, pipeline, status
+from cli import bench, data, pipeline, status
 from cli.scores import score_json, score_table
 from cli.supervisor import RunError
 from common.config import ConfigError, dump, load
@@ -29,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data", help="Generate, import and look at datasets.")
 console = Console(stderr=True)
 
