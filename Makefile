@@ -20,10 +20,10 @@ demo: setup ## the whole pipeline on generated PointMaze data, in minutes on two
 	$(BIN)/ldcq run configs/demo.yaml --store runs/demo
 
 test: setup ## the fast tests, under 10 minutes on two cores
-	$(BIN)/pytest -n 2 -m "not slow and not gpu"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not gpu"
 
 test-full: setup ## all tests that this machine can run
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 lint: setup ## style, types, the arrows between packages, the generated code
 	$(BIN)/ruff check .
