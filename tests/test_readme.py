@@ -1,0 +1,56 @@
+"""What the README tells people to type is understood by what is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from cli.main import app
+from common.config import load
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.M | re.S)
+LINES = [line.partition("#")[0].strip() for _, text in BLOCKS for line in text.splitlines()]
+COMMANDS = [line for line in LINES if line.startswith("ldcq ")]
+TARGETS = [line.split()[1] for line in LINES if line.startswith("make ")]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_parses(line: str) -> None:
+    command: click.Command = typer.main.get_command(app)
+    arguments = shlex.split(line)[1:]
+    context = command.make_context("ldcq", list(arguments))
+    while isinstance(command, click.Group):
+        name, found, arguments = command.resolve_command(context, arguments)
+        assert found is not None
+        command = found
+        # Parses and validates every option; nothing is run.
+        context = command.make_context(name, arguments, parent=context)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_make_target_exists(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.M)
+
+
+def test_the_configuration_shown_is_valid(tmp_path: Path) -> None:
+    (shown,) = [text for language, text in BLOCKS if language == "yaml"]
+    (tmp_path / "mine.yaml").write_text(shown)
+    assert load(tmp_path / "mine.yaml").data.observation_keys == ("position", "velocity")
+
+
+def test_folders_named_exist() -> None:
+    for folder in ("proto/ldcq/v1", "common", "services/vae", "cli", "docs/adr", "tests"):
+        assert f"`{folder.split('/')[-1]}`" in README or f"`{folder}`" in README
+        assert (ROOT / folder).is_dir()
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(COMMANDS) >= 8
+    assert {"demo", "test"} <= set(TARGETS)
