@@ -9,11 +9,9 @@ from pathlib import Path
 from common.config import DataConfig
 from common.data.episodes import DataError, Episodes
 from common.data.hdf5 import SUFFIXES, Hdf5File
-from common.data.minari import MinariDataset, dataset_path, download, unknown_dataset
+from common.data.minari import GENERATOR, MinariDataset, dataset_path, download, unknown_dataset
 
 logger = logging.getLogger(__name__)
-GENERATOR = "ldcq_generator"
-"""Metadata key under which a generated dataset records how it was made."""
 
 
 def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5File:

@@ -19,6 +19,9 @@ from common.data.flattening import Flattening, flat_actions, flat_spaces, flatte
 if TYPE_CHECKING:
     import gymnasium
 
+GENERATOR = "ldcq_generator"
+"""Metadata key under which a generated dataset records how it was made."""
+
 
 def roots(store_root: Path) -> tuple[Path, ...]:
     """Where datasets are looked for: the store's own, then Minari's (MINARI_DATASETS_PATH)."""

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from common.config import PointMazeConfig
 from common.data.episodes import DataError
-from common.data.loading import GENERATOR
 from common.data.maze import GOAL_RADIUS, MAZES, POSITION_NOISE, START_SPEED, Maze, Point
+from common.data.minari import GENERATOR
 from common.data.minari_writing import EpisodeArrays, check_dataset_id, write_minari
 
 if TYPE_CHECKING:
