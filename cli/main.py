@@ -13,15 +13,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cli import bench, data, pipeline, status
+from cli.interrupts import Interrupted
 from cli.scores import score_json, score_table
 from cli.supervisor import RunError
-from common.config import ConfigError, dump, load
-from common.data.episodes import DataError
+from common.config import dump, load
 from common.rpc.conformance import check_prior
-from common.rpc.server import ServerError
-from common.store import StoreError
+from common.rpc.entry import EXIT_REFUSED, explains_itself
 
 app = typer.Typer(
     help="Offline reinforcement learning with latent diffusion.",
@@ -225,9 +225,14 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         app()
-    except (ConfigError, StoreError, DataError, ServerError, RunError) as error:
-        console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+    except Interrupted as interrupted:
+        console.print(f"{interrupted}; nothing is lost: the same command goes on from there")
+        sys.exit(interrupted.exit_code)
+    except Exception as error:
+        if not (isinstance(error, RunError) or explains_itself(error)):
+            raise
+        console.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(EXIT_REFUSED)
 
 
 if __name__ == "__main__":

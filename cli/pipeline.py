@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
+from cli.interrupts import handled
 from cli.plan import MODULES, Planner, ProcessSpec, needed_variants
-from cli.supervisor import RunError, Supervisor
+from cli.supervisor import RunError, Supervisor, end_leftovers
 from cli.terminal import ProgressBars
 from common.config import Config, dump, resolve_variant
 from common.rpc.entry import run_service
-from common.store import Meta, MissingArtifactError, Store, owning_variant, stage_sections
+from common.store import MissingArtifactError, Store, owning_variant, stage_sections
+from common.store.lineage import ANCESTORS
 
 Row = Mapping[str, Any]
 
@@ -65,7 +68,7 @@ def run(
     with _running(store) as folder:
         planner = Planner(config, _save(config, folder), str(store.root), replicas)
         specs = planner.whole_run()
-        with ProgressBars(console) as bars, Supervisor(specs, folder, bars.update) as supervisor:
+        with _supervised(specs, folder, console) as supervisor:
             done = supervisor.wait([spec.name for spec in specs if spec.reports])
             if keep_serving:
                 _announce(specs, console)
@@ -78,15 +81,15 @@ def train(
     service: str, config: Config, store_url: str, variant: str, replicas: int, console: Console
 ) -> str:
     """Trains one stage of one pipeline and returns the version it published. Raises like `run`."""
-    store = Store(store_url)
-    order = ["vae", "prior", "critic"]
-    for kind in order[: order.index(service)]:
+    needed = ANCESTORS[service]
+    store = _existing(store_url) if needed else Store(store_url)
+    for kind in needed:
         _require(store, config, variant, kind)
     with _running(store) as folder:
         planner = Planner(config, _save(config, folder), str(store.root), replicas)
         specs = planner.stages([service], [variant])
         goals = [spec.name for spec in specs if spec.reports]
-        with ProgressBars(console) as bars, Supervisor(specs, folder, bars.update) as supervisor:
+        with _supervised(specs, folder, console) as supervisor:
             supervisor.wait(goals)
     version = store.current(service, owning_variant(config, variant, service))
     if version is None:
@@ -96,7 +99,7 @@ def train(
 
 def evaluate(config: Config, store_url: str, replicas: int, console: Console) -> RunResult:
     """Rolls out the configured methods with the models of a trained store. Raises like `run`."""
-    store = Store(store_url)
+    store = _existing(store_url)
     variants = needed_variants(config)
     for method in config.evaluation.methods.values():
         if method.policy == "ranked":
@@ -106,7 +109,7 @@ def evaluate(config: Config, store_url: str, replicas: int, console: Console) ->
     with _running(store) as folder:
         planner = Planner(config, _save(config, folder), str(store.root), replicas)
         specs = planner.stages(["actor"], variants)
-        with ProgressBars(console) as bars, Supervisor(specs, folder, bars.update) as supervisor:
+        with _supervised(specs, folder, console) as supervisor:
             done = supervisor.wait(["actor"])
     return _result(store, done["actor"].artifact_version)
 
@@ -153,6 +156,15 @@ def last_configuration(store_url: str) -> str:
     return str(path)
 
 
+def _existing(store_url: str) -> Store:
+    """A store that is there already: looking for one must not make it."""
+    if "://" not in store_url and not Path(store_url).expanduser().is_dir():
+        raise MissingArtifactError(
+            f"{store_url}: no such store; `ldcq run CONFIG --store {store_url}` makes one"
+        )
+    return Store(store_url)
+
+
 def _published(store: Store) -> dict[str, list[str]]:
     return {kind: store.versions(kind) for kind in ("vae", "latents", "prior", "critic")}
 
@@ -165,20 +177,25 @@ def _result(store: Store, version: str, nothing_trained: bool = False) -> RunRes
     return RunResult(rows, version, report, store.root, nothing_trained)  # type: ignore[arg-type]
 
 
-def _require(store: Store, config: Config, variant: str, kind: str) -> None:
-    """Fails with the command that makes it when the store has no current `kind` for this
-    configuration.
+def _require(store: Store, config: Config, variant: str, kind: str) -> str:
+    """The version that a stage of `variant` would take; it is intact, and so are its ancestors.
+
+    Raises:
+        MissingArtifactError: There is none from this configuration; the message says what makes it.
     """
+    parents = {name: _require(store, config, variant, name) for name in ANCESTORS[kind]}
     owner = owning_variant(config, variant, kind)
     version = store.current(kind, owner)
     if version is not None:
-        meta: Meta = store.load(kind, version).meta
-        if meta.spec.get("config") == stage_sections(resolve_variant(config, variant), kind):
-            return
-    found = "one trained with other settings" if version else "none"
+        # Latents are a table too large to be read for this; whoever opens it checks it.
+        meta = store.meta(kind, version) if kind == "latents" else store.load(kind, version).meta
+        descends = all(meta.parents.get(name, known) == known for name, known in parents.items())
+        sections = stage_sections(resolve_variant(config, variant), kind)
+        if descends and meta.spec.get("config") == sections:
+            return version
+    found = "one made with other settings or from other parents" if version else "none"
     raise MissingArtifactError(
-        f"{store.root}: needs the {kind} of {owner!r} trained with this configuration, found "
-        f"{found}; "
+        f"{store.root}: needs the {kind} of {owner!r} made with this configuration, found {found}; "
         f"`ldcq run CONFIG --store {store.root}` makes it"
     )
 
@@ -209,7 +226,23 @@ def _running(store: Store) -> Iterator[Path]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        end_leftovers(folder)
         yield folder
+
+
+@contextmanager
+def _supervised(
+    specs: Sequence[ProcessSpec], folder: Path, console: Console
+) -> Iterator[Supervisor]:
+    """The processes, started, with their progress on the console; all stopped in the end."""
+
+    def notice(text: str) -> None:
+        console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+    with ProgressBars(console) as bars:
+        supervisor = Supervisor(specs, folder, bars.update, on_notice=notice)
+        with handled(supervisor.interrupt), supervisor:
+            yield supervisor
 
 
 def _announce(specs: Sequence[ProcessSpec], console: Console) -> None:

@@ -135,6 +135,7 @@ class Planner:
         command = (
             *(sys.executable, "-m", MODULES[service], verb, "--config", str(self.config_path)),
             *("--store", self.store, "--variant", variant, "--listen", address, *extra),
+            "--end-with-input",
         )
         return ProcessSpec(
             name=name if variant == "main" else f"{name}@{variant}",

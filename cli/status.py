@@ -34,13 +34,13 @@ def show(store_url: str, as_json: bool, console: Console) -> None:
     if as_json:
         print(json.dumps({"artifacts": artifacts, "processes": processes}, indent=2))
         return
-    table = Table(title=f"Artifacts in {store.root}", title_justify="left")
-    for column in ("kind", "variant", "version", "made from"):
-        table.add_column(column)
-    for item in artifacts:
-        parents = ", ".join(f"{kind} {version}" for kind, version in item["parents"].items())
-        table.add_row(item["kind"], item["variant"], item["version"], parents)
-    console.print(table)
+    if not artifacts:
+        console.print(
+            f"{store.root} holds nothing yet; `ldcq run CONFIG --store {store_url}` fills it.",
+            soft_wrap=True,
+        )
+    else:
+        console.print(_artifact_table(artifacts, store.root))
     if not processes:
         console.print("No run is active.")
         return
@@ -53,6 +53,16 @@ def show(store_url: str, as_json: bool, console: Console) -> None:
         rate = f"{progress['rate']:.1f}" if progress.get("rate") else ""
         table.add_row(item["name"], str(item["pid"]), item["address"], item["state"], step, rate)
     console.print(table)
+
+
+def _artifact_table(artifacts: list[dict[str, Any]], root: Path) -> Table:
+    table = Table(title=f"Artifacts in {root}", title_justify="left")
+    for column in ("kind", "variant", "version", "made from"):
+        table.add_column(column)
+    for item in artifacts:
+        parents = ", ".join(f"{kind} {version}" for kind, version in item["parents"].items())
+        table.add_row(item["kind"], item["variant"], item["version"], parents)
+    return table
 
 
 def current_artifacts(store: Store) -> list[dict[str, Any]]:

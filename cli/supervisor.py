@@ -12,9 +12,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
+from cli.interrupts import Interrupted
+from cli.logs import ProcessLog
 from cli.plan import ProcessSpec
 from common.rpc.channel import connect
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
@@ -27,6 +30,8 @@ GIVE_UP_AFTER = 5
 FAILURE_CODES = (1, 2)
 """Exit codes by which a service says that starting it again would fail in the same way."""
 STOP_GRACE = 15.0
+RECORD = "processes.json"
+"""File in the folder of a run: what runs where."""
 
 
 class RunError(RuntimeError):
@@ -36,7 +41,7 @@ class RunError(RuntimeError):
 @dataclass
 class _Child:
     spec: ProcessSpec
-    log: Path
+    log: ProcessLog
     process: subprocess.Popen[bytes]
     deaths: int = 0
     last: Update | None = None
@@ -47,14 +52,15 @@ class Supervisor:
     """A set of local service processes.
 
     A process that dies unexpectedly (a crash, `kill -9`) is started again: every stage resumes
-    from its checkpoint and
-    every server holds only what the store holds.
+    from its checkpoint and every server holds only what the store holds. The other way round, the
+    standard input of every process ends with this one, however that ends: by it they notice.
 
     Args:
         specs: The processes, in the order in which they are started.
         folder: Where `processes.json` and the processes' logs go.
         on_update: Called with a process name and the progress of its stage, from several threads.
         environment: Environment variables on top of this process's own.
+        on_notice: Told what the user should know: warnings of the processes, and their deaths.
     """
 
     def __init__(
@@ -63,16 +69,20 @@ class Supervisor:
         folder: Path,
         on_update: Callable[[str, Update], None],
         environment: dict[str, str] | None = None,
+        on_notice: Callable[[str], None] = logger.warning,
     ) -> None:
         self._specs = list(specs)
         self._folder = folder
-        self._on_update = on_update
+        self._on_update, self._on_notice = on_update, on_notice
         self._environment = {**os.environ, **(environment or {})}
         self._children: dict[str, _Child] = {}
         self._stopping = threading.Event()
+        self._interrupted: int | None = None
+        self._lifeline: tuple[int, ...] = ()
 
     def __enter__(self) -> Supervisor:
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._lifeline = os.pipe()
         try:
             for spec in self._specs:
                 self._children[spec.name] = self._start(spec)
@@ -96,11 +106,11 @@ class Supervisor:
 
         Raises:
             RunError: A stage failed, or a process keeps dying.
+            Interrupted: A signal asked for the end.
         """
         goals = list(goals)
         while True:
-            for child in self._children.values():
-                self._check(child)
+            self._check_all()
             finished = {
                 name: update
                 for name in goals
@@ -112,10 +122,16 @@ class Supervisor:
             time.sleep(0.1)
 
     def hold(self) -> None:
-        """Keeps the processes up until interrupted."""
+        """Keeps the processes up until interrupted. Raises like `wait`."""
         while not self._stopping.wait(0.2):
+            self._check_all()
+
+    def interrupt(self, number: int) -> None:
+        """Ends `wait` or `hold`; for a signal handler. The second time it kills what is left."""
+        if self._interrupted is not None:
             for child in self._children.values():
-                self._check(child)
+                child.process.kill()
+        self._interrupted = number
 
     def stop(self) -> None:
         """Asks every process to end (SIGTERM), the last started first, and kills what does not
@@ -133,23 +149,34 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
-        (self._folder / "processes.json").unlink(missing_ok=True)
+        (self._folder / RECORD).unlink(missing_ok=True)
+        while self._lifeline:
+            os.close(self._lifeline[0])
+            self._lifeline = self._lifeline[1:]
 
     def _start(self, spec: ProcessSpec) -> _Child:
-        log = self._folder / f"{spec.name}.log"
-        with log.open("ab") as stream:
+        log = ProcessLog(self._folder / f"{spec.name}.log")
+        with log.path.open("ab") as stream:
             process = subprocess.Popen(
                 spec.command,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+                stdin=self._lifeline[0],
                 env=self._environment,
                 start_new_session=True,  # an interrupt in the terminal reaches the launcher only
             )
         return _Child(spec, log, process)
 
+    def _check_all(self) -> None:
+        for child in self._children.values():
+            if self._interrupted is not None:
+                raise Interrupted(self._interrupted)
+            self._check(child)
+
     def _check(self, child: _Child) -> None:
         code = child.process.poll()
+        for warning in child.log.new_warnings():
+            self._on_notice(f"{child.spec.name}: {warning}")
         if code is None or child.done:
             return
         if code == 0 and child.spec.ends:
@@ -160,17 +187,18 @@ class Supervisor:
             return
         failed = child.last is not None and child.last.state == stage_pb2.STAGE_STATE_FAILED
         if failed or code in FAILURE_CODES:
-            reason = child.last.message if child.last is not None and failed else _tail(child.log)
-            raise RunError(f"{child.spec.name} failed: {reason}\nIts log is {child.log}")
+            reason = child.last.message if child.last is not None and failed else child.log.reason()
+            raise RunError(f"{child.spec.name} failed: {reason}\nIts log is {child.log.path}")
         child.deaths += 1
         if child.deaths >= GIVE_UP_AFTER:
             raise RunError(
                 f"{child.spec.name} died {child.deaths} times (last exit code {code}): "
-                f"{_tail(child.log)}\nIts log is {child.log}"
+                f"{child.log.reason()}\nIts log is {child.log.path}"
             )
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        logger.warning("%s died (%s); starting it again", child.spec.name, cause)
-        child.process = self._start(child.spec).process
+        self._on_notice(f"{child.spec.name} died ({cause}); starting it again")
+        again = self._start(child.spec)
+        child.process, child.log = again.process, again.log
         self._record()
 
     def _watch(self, spec: ProcessSpec) -> None:
@@ -199,13 +227,36 @@ class Supervisor:
             }
             for name, child in self._children.items()
         ]
-        path = self._folder / "processes.json"
+        path = self._folder / RECORD
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(table, indent=2))
         partial.replace(path)
 
 
-def _tail(log: Path, lines: int = 5) -> str:
-    """The end of a log: a failed service ends it with the one line that says why."""
-    text = log.read_text(errors="replace").strip().splitlines()
-    return "\n".join(text[-lines:]) if text else "it printed nothing"
+def end_leftovers(folder: Path) -> None:
+    """Waits for the processes of a run whose launcher was killed, and kills what stays.
+
+    They notice the launcher's end by themselves and save what they have; two writers of one stage
+    would be in each other's way.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return
+    left = [item for item in json.loads(path.read_text()) if _is_running(item)]
+    deadline = time.monotonic() + STOP_GRACE
+    while left and time.monotonic() < deadline:
+        time.sleep(0.1)
+        left = [item for item in left if _is_running(item)]
+    for item in left:
+        logger.warning("%s (process %d) did not end; killing it", item["name"], item["pid"])
+        os.kill(item["pid"], signal.SIGKILL)
+    path.unlink(missing_ok=True)
+
+
+def _is_running(item: dict[str, Any]) -> bool:
+    """Whether that very process runs: its number may be another's by now, the address is its."""
+    try:
+        command = Path(f"/proc/{item['pid']}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return str(item["address"]).encode() in command

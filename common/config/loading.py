@@ -37,7 +37,7 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
     tree = _read(str(source), Path.cwd())
     for text in overrides:
         key, separator, value = text.partition("=")
-        if not separator:
+        if not separator or not key.strip():
             raise ConfigError(f"--set {text}: expected KEY=VALUE, for example vae.epochs=3")
         _assign(tree, key.strip(), _parse_yaml(value, f"--set {text}"))
     return _validate(tree)
@@ -75,7 +75,7 @@ def dump(config: Config) -> str:
 def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     path = folder / source
     if path.is_file():
-        text, identity, parent = path.read_text(), str(path.resolve()), path.parent
+        text, identity, parent = _text(path), str(path.resolve()), path.parent
     else:
         preset = PRESETS / f"{source}.yaml"
         if not preset.is_file():
@@ -95,6 +95,15 @@ def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, An
         raise ConfigError(f"{source}: expected keys and values, got {type(tree).__name__}")
     base = tree.pop("base", None)
     return _merge(_read(str(base), parent, (*seen, identity)), tree) if base is not None else tree
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"configuration {str(path)!r} cannot be read ({error}); expected a YAML file in UTF-8"
+        ) from error
 
 
 def presets() -> list[str]:
@@ -172,6 +181,8 @@ def _explain(error: dict[str, Any]) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{key}: {message}" if key else message
+    if error["type"] in ("model_type", "dict_type"):
+        message = "expected a section of keys and values"
     return f"{key}: got {error['input']!r}; {message}"
 
 

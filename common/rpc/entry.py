@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
@@ -36,6 +39,8 @@ def main(
 ) -> NoReturn:
     """The command line of `python -m services.<name>`; ends the process with the exit code."""
     arguments = _parser(name, trains=train is not None).parse_args(argv)
+    if arguments.end_with_input:
+        threading.Thread(target=_end_with_input, name="input", daemon=True).start()
 
     def train_only(settings: ServiceSettings, on_start: Callable[[str], None]) -> int:
         del on_start  # whoever watches a trainer chose its address
@@ -139,6 +144,14 @@ def explains_itself(error: Exception) -> bool:
     return type(error).__module__.partition(".")[0] in _OWN_PACKAGES
 
 
+def _end_with_input() -> None:
+    """A launcher holds the other end of the pipe: it closes however the launcher ends."""
+    with open(0, "rb", buffering=0, closefd=False) as stream:
+        while stream.read(4096):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _announce(address: str) -> None:
     print(f"listening on {address}", flush=True)
 
@@ -177,5 +190,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[VARIANT=]TARGET",
         help="address of a prior service; repeatable",
+    )
+    add(
+        "--end-with-input",
+        action="store_true",
+        help="stop, as on SIGTERM, when standard input ends: with the launcher that holds it",
     )
     add("--log-format", choices=("text", "json"), default="text", help="how to log")

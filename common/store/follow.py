@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from common.store.artifacts import Store
-from common.store.errors import WaitInterrupted
+from common.store.errors import StoreError, WaitInterrupted
 from common.store.meta import Artifact
 
 _LOGGER = logging.getLogger(__name__)
@@ -99,10 +99,18 @@ class Follower(Generic[T]):
                 cause = (self._kind, f"{type(error).__name__}: {error}")
                 if cause != self._refused:
                     self._refused = cause
-                    _LOGGER.exception(
-                        "cannot load the current %s; keeping the one before", self._kind
-                    )
+                    self._report(error)
             self._stop.wait(self._poll)
+
+    def _report(self, error: Exception) -> None:
+        kept = "nothing is served yet" if self._current is None else "keeping the one before"
+        # The store's own errors say what to do; of anything else the traceback is needed.
+        traceback = None if isinstance(error, StoreError) else error
+        _LOGGER.error(
+            "cannot load the current %s of %s, %s: %s",
+            *(self._kind, self._variant, kept, error),
+            exc_info=traceback,
+        )
 
     def _look(self) -> None:
         version = self._store.current(self._kind, self._variant)
