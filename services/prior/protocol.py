@@ -7,10 +7,10 @@ server and the command line reach it through this protocol only and never ask wh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -117,6 +117,47 @@ class Sampler(Protocol):
 
         Raises:
             OptionError: An option is not accepted.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one call asks a sampler for: raw states (N, S), n candidates of each, and the seed."""
+
+    states: Tensor
+    candidates: int
+    seed: int
+
+    @property
+    def rows(self) -> int:
+        """N x n."""
+        return len(self.states) * self.candidates
+
+
+@runtime_checkable
+class JoiningSampler(Sampler, Protocol):
+    """A sampler that can compute several small calls as one block.
+
+    The server joins calls only where it has seen, on this machine and with this model, that their
+    bits stay the same (`services.prior.model`); a sampler without this method is a sampler too.
+    """
+
+    def join(self, draws: Sequence[Draw], options: SamplingConfig) -> Tensor:
+        """Several calls under the same options, computed together.
+
+        Each gets what `blocks` yields for it alone, to the last bit: its noise is drawn from its
+        own generator in its own shape, its states' part is computed in its own shape, and rows
+        share nothing but the matrix products over all of them. Rows of such a product do not
+        influence each other, and do not depend on their number from a few dozen on, which `blocks`
+        and `join` pad to.
+
+        Args:
+            draws: At most `randomness.BLOCK_ROWS` rows together.
+            options: Choices, as in `blocks`.
+
+        Returns:
+            The raw latents of all draws, one after the other, (rows, Z).
         """
         ...
 
