@@ -193,14 +193,18 @@ class CachedCandidates:
         self._replay = replay
 
     def take(self, step: int) -> tuple[Draw, Tensor]:
-        """Draws the batch and, for each of its windows, `candidates` of the cached latents."""
+        """Draws the batch and, for each of its windows, `candidates` of the cached latents.
+
+        Which ones is drawn once for the whole batch. Cached latents of a window are independent
+        draws, and independent of other windows': the j-th of two windows have nothing in common.
+        """
         draw = draw_batch(self._replay, self._config, step)
         rows = torch.from_numpy(draw.indices)
         kept, wanted = self._cached.shape[1], self._config.critic.candidates
         if wanted == kept:
             return draw, self._cached[rows].float()
         source = generator(self._config.seed, "critic", "subset", step)
-        subset = torch.rand(len(rows), kept, generator=source).argsort(dim=1)[:, :wanted]
+        subset = torch.randperm(kept, generator=source)[:wanted]
         return draw, self._cached[rows[:, None], subset].float()
 
     def updated(self, step: int) -> None:

@@ -57,8 +57,8 @@ def make_critic(transitions: Transitions, config: Config) -> Critic:
 @torch.no_grad()
 def polyak_update(target: nn.Module, online: nn.Module, rate: float) -> None:
     """For every parameter: target <- (1 - rate) target + rate online (Algorithm 1, line 12)."""
-    for old, new in zip(target.parameters(), online.parameters(), strict=True):
-        old.lerp_(new, rate)
+    # One call for all of them: they are many and small.
+    torch._foreach_lerp_(tuple(target.parameters()), tuple(online.parameters()), rate)
 
 
 class CriticLearner:
@@ -156,8 +156,8 @@ class CriticLearner:
     def _targets(self, batch: Transitions, candidates: Tensor) -> Tensor:
         """The targets y of a batch, in units of scaled rewards, (B,)."""
         with torch.inference_mode():
-            values = self.target.smaller_q(batch.next_state, candidates)
+            best = self.target.best_value(batch.next_state, candidates)
             reward = batch.reward * self._config.critic.reward_scale
-            targets = bellman_target(reward, batch.discount, values)
+            targets = bellman_target(reward, batch.discount, best)
         # A plain tensor again: autograd saves it for the backward pass of the loss.
         return targets.clone()

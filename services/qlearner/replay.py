@@ -57,7 +57,8 @@ class PrioritisedReplay:
     """Draws windows by P(i) = p_i^alpha / sum_k p_k^alpha with p_i = |TD error| + floor.
 
     A window that has not been used yet has the largest priority seen so far, so that every window
-    is used early.
+    is used early. Those are counted in a tree of their own: a new largest priority, which is
+    theirs from then on, then costs nothing.
     """
 
     def __init__(self, config: ReplayConfig, size: int) -> None:
@@ -73,12 +74,12 @@ class PrioritisedReplay:
         if size < 1:
             raise ValueError(f"the replay would hold {size} windows, expected at least 1")
         self._config = config
-        self._tree = SumTree(np.ones(size))
+        self._seen = SumTree(np.zeros(size))
+        self._unseen = SumTree(np.ones(size))
         self._largest = 0.0
-        self._unseen = np.ones(size, dtype=np.bool_)
 
     def __len__(self) -> int:
-        return self._tree.size
+        return self._seen.size
 
     def draw(self, step: int, batch_size: int, generator: torch.Generator) -> Draw:
         """Draws a mini-batch, one window from each of B equal shares of the total priority.
@@ -91,11 +92,15 @@ class PrioritisedReplay:
         Returns:
             Indices and importance weights.
         """
-        tree = self._tree
+        seen, unseen, priority = self._seen, self._unseen, self._unseen_priority
         offsets = torch.rand(batch_size, generator=generator, dtype=torch.float64).numpy()
-        masses = (np.arange(batch_size) + offsets) * (tree.total / batch_size)
-        indices = tree.find(masses)
-        probabilities = tree.get(indices) / tree.total
+        total = seen.total + priority * unseen.total
+        masses = (np.arange(batch_size) + offsets) * (total / batch_size)
+        # Windows that were used come first, by their priorities, then the others.
+        used = int(np.searchsorted(masses, seen.total)) if unseen.total else batch_size
+        rest = (masses[used:] - seen.total) / priority
+        indices = np.concatenate([seen.find(masses[:used]), unseen.find(rest)])
+        probabilities = (seen.get(indices) + priority * unseen.get(indices)) / total
         return Draw(
             indices, importance_weights(probabilities, len(self), beta_at(self._config, step))
         )
@@ -110,19 +115,16 @@ class PrioritisedReplay:
         if self._config.alpha == 0:
             return
         priorities = (np.abs(td_errors.astype(np.float64)) + PRIORITY_FLOOR) ** self._config.alpha
-        self._tree.set(indices, priorities)
-        self._unseen[indices] = False
-        largest = max(self._largest, float(priorities.max()))
-        if largest > self._largest:
-            self._largest = largest
-            waiting = np.flatnonzero(self._unseen)
-            self._tree.set(waiting, np.full(len(waiting), largest))
+        self._seen.set(indices, priorities)
+        self._unseen.set(indices, np.zeros(len(indices)))
+        self._largest = max(self._largest, float(priorities.max()))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides later draws, beside their generators."""
+        unseen = self._unseen.priorities
         return {
-            "priorities": self._tree.priorities,
-            "unseen": self._unseen.copy(),
+            "priorities": self._seen.priorities + self._unseen_priority * unseen,
+            "unseen": unseen > 0,
             "largest": self._largest,
         }
 
@@ -137,6 +139,11 @@ class PrioritisedReplay:
             raise ValueError(
                 f"the saved replay holds {len(priorities)} windows, expected {len(self)}"
             )
-        self._tree = SumTree(priorities)
-        self._unseen = np.array(state["unseen"], dtype=np.bool_)
+        unseen = np.asarray(state["unseen"], dtype=np.bool_)
+        self._seen = SumTree(np.where(unseen, 0.0, priorities))
+        self._unseen = SumTree(unseen.astype(np.float64))
         self._largest = float(state["largest"])
+
+    @property
+    def _unseen_priority(self) -> float:
+        return self._largest or 1.0

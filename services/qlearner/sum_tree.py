@@ -86,7 +86,7 @@ class SumTree:
         Raises:
             ValueError: All priorities are 0.
         """
-        if self.total <= 0:
+        if len(masses) and self.total <= 0:
             raise ValueError("all priorities are 0, expected a positive one to draw from")
         rest = masses.astype(np.float64)
         nodes = np.ones(len(masses), dtype=np.int64)

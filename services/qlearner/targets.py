@@ -5,15 +5,15 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def bellman_target(reward: Tensor, discount: Tensor, candidate_values: Tensor) -> Tensor:
+def bellman_target(reward: Tensor, discount: Tensor, best_value: Tensor) -> Tensor:
     """Batch-constrained temporal-difference target (Eq. 8, Algorithm 1 line 10).
 
     Args:
         reward: r_{t:t+H}, discounted sum over the window, shape (B,).
         discount: gamma^H, or 0 where the episode ended inside the window, shape (B,).
-        candidate_values: min over the two target critics at s_{t+H}, shape (B, n).
+        best_value: max_z min_j Q_j(s_{t+H}, z) by the target critics, shape (B,).
 
     Returns:
         y, shape (B,).
     """
-    return reward + discount * candidate_values.amax(dim=1)
+    return reward + discount * best_value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,37 @@ def test_score_is_the_smaller_value_of_each_candidate_in_units_of_return(
     torch.testing.assert_close(whole, expected, rtol=1e-4, atol=1e-5)
     monkeypatch.setitem(ROWS_AT_ONCE, "cpu", 2 * CANDIDATES)
     torch.testing.assert_close(critic.score(states, latents), whole)
+
+
+@pytest.mark.parametrize("agreement", [1.0, 0.9, 0.0, -1.0])
+@pytest.mark.parametrize("candidates", [1, 2, 30])
+def test_the_best_value_is_found_however_much_the_networks_disagree(
+    critic: Critic, agreement: float, candidates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """max_z min_j, which is neither min_j max_z nor the min at one network's argmax."""
+    with torch.no_grad():
+        for one, other in zip(*(net.parameters() for net in critic.networks), strict=True):
+            other.copy_(abs(agreement) * one + (1 - abs(agreement)) * other)
+        if agreement < 0:  # What is best for one is worst for the other.
+            last = cast(QNetwork, critic.networks[1]).layers[-1]
+            for parameter in last.parameters():
+                parameter.neg_()
+        states, latents = torch.randn(50, S), torch.randn(50, candidates, Z)
+        pairs = critic.q_values(states, latents)
+        expected = pairs.amin(0).amax(1)
+        torch.testing.assert_close(critic.best_value(states, latents), expected)
+        monkeypatch.setitem(ROWS_AT_ONCE, "cpu", 64)
+        torch.testing.assert_close(critic.best_value(states, latents), expected)
+    if candidates == 30 and agreement == 0:
+        at_argmax = pairs.amin(0).gather(1, pairs[0].argmax(1, keepdim=True))[:, 0]
+        assert (expected > at_argmax + 1e-3).any()
+        assert (expected < pairs.amax(2).amin(0) - 1e-3).any()
+
+
+def test_a_diverged_network_is_not_hidden(critic: Critic) -> None:
+    with torch.no_grad():
+        cast(QNetwork, critic.networks[1]).first.bias[0] = torch.nan
+        assert critic.best_value(torch.randn(4, S), torch.randn(4, 9, Z)).isnan().all()
 
 
 def test_gradients_reach_every_parameter(critic: Critic) -> None:

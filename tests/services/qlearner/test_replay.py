@@ -63,6 +63,17 @@ def test_windows_not_used_yet_have_the_largest_priority_seen() -> None:
     assert priorities[1] < priorities[0]
 
 
+def test_windows_not_used_yet_are_drawn_by_that_priority() -> None:
+    replay = PrioritisedReplay(CONFIG, 5)
+    replay.update(np.array([0, 3]), np.array([0.5, 2.0]))
+    expected = np.array([0.5, 2, 2, 2, 2]) ** 0.7
+    expected /= expected.sum()
+    draw = replay.draw(6000, 50_000, seeded())
+    np.testing.assert_allclose(np.bincount(draw.indices) / 50_000, expected, atol=2e-3)
+    weights = (5 * expected) ** -0.36
+    np.testing.assert_allclose(draw.weights, (weights / weights.max())[draw.indices], rtol=1e-4)
+
+
 def test_a_restored_replay_draws_the_same() -> None:
     replay = PrioritisedReplay(CONFIG, 100)
     rng = np.random.default_rng(0)
