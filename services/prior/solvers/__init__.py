@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from services.prior.solvers import ddpm
+from services.prior.solvers import ddim, ddpm, dpmpp_2m
 from services.prior.solvers.base import Solver, Step, trailing_timesteps
 
-SOLVERS: Mapping[str, Solver] = MappingProxyType({"ddpm": ddpm.plan})
+SOLVERS: Mapping[str, Solver] = MappingProxyType(
+    {"ddpm": ddpm.plan, "ddim": ddim.plan, "dpmpp_2m": dpmpp_2m.plan}
+)
 """Every solver by the name requests use."""
 
 __all__ = ["SOLVERS", "Solver", "Step", "trailing_timesteps"]

@@ -141,7 +141,7 @@ def test_long_calls_do_not_change_their_first_rows() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"solver": "euler"}, "solver is 'euler', expected one of ddpm"),
+        ({"solver": "euler"}, "solver is 'euler', expected one of ddpm, ddim, dpmpp_2m"),
         ({"steps": 21}, "steps is 21, expected 1 to 20"),
         ({"steps": 0}, "steps is 0, expected 1 to 20"),
         ({"extra_steps": -1}, "extra_steps is -1, expected 0 to 1000"),
