@@ -15,8 +15,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from cli import bench, data, pipeline, status
+from cli import bench, data, pipeline, scale, status
 from cli.interrupts import Interrupted
+from cli.plan import MOST_REPLICAS
 from cli.scores import score_json, score_table
 from cli.supervisor import RunError
 from common.config import dump, load
@@ -40,6 +41,12 @@ class TrainedService(StrEnum):
     VAE = "vae"
     PRIOR = "prior"
     CRITIC = "critic"
+
+
+class ScaledService(StrEnum):
+    """What `ldcq scale` scales."""
+
+    PRIOR = "prior"
 
 
 class Service(StrEnum):
@@ -68,7 +75,9 @@ DEFAULT_STORE = "runs/default"
 def run(
     config: ConfigArgument,
     store: StoreOption = DEFAULT_STORE,
-    replicas: Annotated[int, typer.Option(min=1, help="Prior servers per pipeline.")] = 1,
+    replicas: Annotated[
+        int, typer.Option(min=1, max=MOST_REPLICAS, help="Prior servers per pipeline.")
+    ] = 1,
     set_: SetOption = [],  # noqa: B006 - typer reads the default, nobody changes it
     keep_serving: Annotated[
         bool, typer.Option(help="Leave the services up at the end, until interrupted.")
@@ -95,7 +104,7 @@ def train(
     store: StoreOption = DEFAULT_STORE,
     variant: VariantOption = "main",
     replicas: Annotated[
-        int, typer.Option(min=1, help="Prior servers to start for the critic.")
+        int, typer.Option(min=1, max=MOST_REPLICAS, help="Prior servers to start for the critic.")
     ] = 1,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
@@ -157,7 +166,9 @@ def evaluate(
     config: ConfigArgument,
     store: StoreOption = DEFAULT_STORE,
     episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per method.")] = None,
-    replicas: Annotated[int, typer.Option(min=1, help="Prior servers per pipeline.")] = 1,
+    replicas: Annotated[
+        int, typer.Option(min=1, max=MOST_REPLICAS, help="Prior servers per pipeline.")
+    ] = 1,
     set_: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
@@ -169,6 +180,24 @@ def evaluate(
         print(score_json(result.rows, **result.context()))
         return
     print_scores(result)
+
+
+@app.command(name="scale", epilog="Example: ldcq scale prior 3 --store runs/demo")
+def scale_service(
+    service: ScaledService,
+    count: Annotated[
+        int, typer.Argument(metavar="N", min=1, max=MOST_REPLICAS, help="How many there shall be.")
+    ],
+    store: StoreOption = DEFAULT_STORE,
+    variant: VariantOption = "main",
+) -> None:
+    """Change the number of prior servers of an active run, while it trains.
+
+    Servers that are added are called as soon as they answer; those that are removed first finish
+    the calls they have. Neither changes what is trained.
+    """
+    before = scale.scale_prior(store, variant, count)
+    print(f"{service.value}, variant {variant}: {before} -> {count} servers")
 
 
 @app.command(name="status", epilog="Example: ldcq status --store runs/demo")

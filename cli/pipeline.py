@@ -9,14 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
+from cli import record
 from cli.interrupts import handled
-from cli.plan import MODULES, Planner, ProcessSpec, needed_variants
-from cli.supervisor import RunError, Supervisor, end_leftovers
+from cli.plan import MODULES, Plan, Planner, needed_variants
+from cli.supervisor import RunError, Supervisor
 from cli.terminal import ProgressBars
 from common.config import Config, dump, resolve_variant
 from common.rpc.entry import run_service
@@ -65,13 +67,12 @@ def run(
     """
     store = Store(store_url)
     before = _published(store)
-    with _running(store) as folder:
-        planner = Planner(config, _save(config, folder), str(store.root), replicas)
-        specs = planner.whole_run()
-        with _supervised(specs, folder, console) as supervisor:
-            done = supervisor.wait([spec.name for spec in specs if spec.reports])
+    with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
+        plan = planner.whole_run()
+        with _supervised(plan, folder, console) as supervisor:
+            done = supervisor.wait(plan.goals())
             if keep_serving:
-                _announce(specs, console)
+                _announce(folder, console)
                 supervisor.hold()
     nothing_trained = _published(store) == before
     return _result(store, done["actor"].artifact_version, nothing_trained)
@@ -85,12 +86,10 @@ def train(
     store = _existing(store_url) if needed else Store(store_url)
     for kind in needed:
         _require(store, config, variant, kind)
-    with _running(store) as folder:
-        planner = Planner(config, _save(config, folder), str(store.root), replicas)
-        specs = planner.stages([service], [variant])
-        goals = [spec.name for spec in specs if spec.reports]
-        with _supervised(specs, folder, console) as supervisor:
-            supervisor.wait(goals)
+    with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
+        plan = planner.stages([service], [variant])
+        with _supervised(plan, folder, console) as supervisor:
+            supervisor.wait(plan.goals())
     version = store.current(service, owning_variant(config, variant, service))
     if version is None:
         raise RunError(f"{service} ended without publishing; its log is in {folder}")
@@ -106,10 +105,9 @@ def evaluate(config: Config, store_url: str, replicas: int, console: Console) ->
             _require(store, config, method.variant, "critic")
         elif method.policy == "unranked":
             _require(store, config, method.variant, "prior")
-    with _running(store) as folder:
-        planner = Planner(config, _save(config, folder), str(store.root), replicas)
-        specs = planner.stages(["actor"], variants)
-        with _supervised(specs, folder, console) as supervisor:
+    with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
+        plan = planner.stages(["actor"], variants)
+        with _supervised(plan, folder, console) as supervisor:
             done = supervisor.wait(["actor"])
     return _result(store, done["actor"].artifact_version)
 
@@ -226,27 +224,31 @@ def _running(store: Store) -> Iterator[Path]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        end_leftovers(folder)
+        record.end_leftovers(folder)
         yield folder
 
 
 @contextmanager
-def _supervised(
-    specs: Sequence[ProcessSpec], folder: Path, console: Console
-) -> Iterator[Supervisor]:
+def _planner(config: Config, store: Store, folder: Path, replicas: int) -> Iterator[Planner]:
+    # Not in the store: the path of a socket may have 107 bytes only.
+    with TemporaryDirectory(prefix="ldcq-") as sockets:
+        yield Planner(config, _save(config, folder), str(store.root), Path(sockets), replicas)
+
+
+@contextmanager
+def _supervised(plan: Plan, folder: Path, console: Console) -> Iterator[Supervisor]:
     """The processes, started, with their progress on the console; all stopped in the end."""
 
     def notice(text: str) -> None:
         console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
     with ProgressBars(console) as bars:
-        supervisor = Supervisor(specs, folder, bars.update, on_notice=notice)
+        supervisor = Supervisor(plan, folder, bars.update, on_notice=notice)
         with handled(supervisor.interrupt), supervisor:
             yield supervisor
 
 
-def _announce(specs: Sequence[ProcessSpec], console: Console) -> None:
+def _announce(folder: Path, console: Console) -> None:
     console.print("Serving until interrupted (Ctrl-C):")
-    for spec in specs:
-        if not spec.ends:
-            console.print(f"  {spec.name:<20} {spec.address}", highlight=False)
+    for process in filter(record.is_running, record.read(folder)):
+        console.print(f"  {process['name']:<20} {process['address']}", highlight=False)

@@ -22,6 +22,9 @@ MODULES = {
 TRAINERS = ("vae", "prior", "critic", "actor")
 """What a whole run trains or evaluates, in order."""
 
+MOST_REPLICAS = 16
+"""Prior servers that a variant has addresses for."""
+
 
 @dataclass(frozen=True)
 class ProcessSpec:
@@ -40,6 +43,47 @@ class ProcessSpec:
     address: str
     reports: bool
     ends: bool = False
+
+
+@dataclass(frozen=True)
+class ReplicaGroup:
+    """The prior servers of one variant, whose number may change while a run goes on.
+
+    Who calls them is told every place once, taken or not, and finds out by itself which of them
+    answer. So that no other program can take a place meanwhile, and answer in a replica's stead,
+    places are socket files in a folder of the run's own.
+
+    Attributes:
+        variant: Whose prior they serve.
+        places: The processes there may be, each with an address of its own.
+        count: How many are started at first.
+    """
+
+    variant: str
+    places: tuple[ProcessSpec, ...]
+    count: int
+
+    @property
+    def target(self) -> str:
+        """All places, as `common.rpc.channel.connect` takes them."""
+        return ",".join(place.address for place in self.places)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The processes of a run.
+
+    Attributes:
+        processes: Those that are started once, in order.
+        replicas: The prior servers they call, started before them.
+    """
+
+    processes: tuple[ProcessSpec, ...]
+    replicas: tuple[ReplicaGroup, ...] = ()
+
+    def goals(self) -> list[str]:
+        """The processes that run a stage."""
+        return [spec.name for spec in self.processes if spec.reports]
 
 
 class _Ports:
@@ -68,37 +112,36 @@ class Planner:
         config: The configuration, as loaded.
         config_path: A file that holds it, which the processes read.
         store: URL of the store.
-        replicas: Prior servers per variant.
+        sockets: An empty folder with a short path, where the prior servers listen.
+        replicas: Prior servers per variant at first, at most `MOST_REPLICAS`.
     """
 
     config: Config
     config_path: Path
     store: str
+    sockets: Path
     replicas: int = 1
     _ports: _Ports = field(default_factory=_Ports, init=False, repr=False)
 
-    def whole_run(self) -> list[ProcessSpec]:
+    def whole_run(self) -> Plan:
         """Every stage of every pipeline that the configured methods need, and the servers they
         use.
         """
         return self.stages(TRAINERS, needed_variants(self.config))
 
-    def stages(self, services: Iterable[str], variants: list[str]) -> list[ProcessSpec]:
+    def stages(self, services: Iterable[str], variants: list[str]) -> Plan:
         """The processes that train (or evaluate with) `services` for `variants`, with the prior
         servers they call.
         """
         wanted = set(services)
-        servers: list[ProcessSpec] = []
-        targets: dict[str, str] = {}
+        groups: dict[str, ReplicaGroup] = {}
         if wanted & {"critic", "actor"}:
-            by_owner = {
-                owner: self._prior_servers(owner) for owner in self._owners("prior", variants)
-            }
-            servers = [server for group in by_owner.values() for server in group]
-            for variant in variants:
-                group = by_owner[owning_variant(self.config, variant, "prior")]
-                targets[variant] = ",".join(server.address for server in group)
-        prior_options = [part for item in targets.items() for part in ("--prior", "=".join(item))]
+            owners = self._owners("prior", variants)
+            groups = {owner: self._replicas(number, owner) for number, owner in enumerate(owners)}
+        prior_options: list[str] = []
+        for variant in variants if groups else ():
+            group = groups[owning_variant(self.config, variant, "prior")]
+            prior_options += ["--prior", f"{variant}={group.target}"]
 
         processes: list[ProcessSpec] = []
         if "vae" in wanted:
@@ -107,43 +150,49 @@ class Planner:
         if "prior" in wanted:
             owners = self._owners("prior", variants)
             processes += [self._process("prior", owner, "train") for owner in owners]
-        processes += servers
         if "critic" in wanted:
             extra = ("--train", *prior_options)
             owners = self._owners("critic", variants)
             processes += [self._process("critic", owner, "serve", *extra) for owner in owners]
         if "actor" in wanted:
             processes.append(self._process("actor", "main", "serve", "--train", *prior_options))
-        return processes
+        return Plan(tuple(processes), tuple(groups.values()))
 
     def _owners(self, kind: str, variants: Iterable[str]) -> list[str]:
         owners = (owning_variant(self.config, variant, kind) for variant in variants)
         return list(dict.fromkeys(owners))
 
-    def _prior_servers(self, variant: str) -> list[ProcessSpec]:
-        return [
-            self._process("prior", variant, "serve", replica=index)
-            for index in range(self.replicas)
-        ]
+    def _replicas(self, number: int, variant: str) -> ReplicaGroup:
+        places = []
+        for replica in range(MOST_REPLICAS):
+            address = f"unix:{self.sockets}/{number}-{replica}"
+            name = f"prior-{replica}"
+            command = self._command("prior", variant, "serve", address)
+            places.append(ProcessSpec(_full_name(name, variant), command, address, reports=False))
+        return ReplicaGroup(variant, tuple(places), self.replicas)
 
-    def _process(
-        self, service: str, variant: str, verb: str, *extra: str, replica: int | None = None
-    ) -> ProcessSpec:
-        role = "prior-trainer" if verb == "train" else service
-        name = role if replica is None else f"{role}-{replica}"
+    def _process(self, service: str, variant: str, verb: str, *extra: str) -> ProcessSpec:
         address = f"127.0.0.1:{self._ports.take()}"
-        command = (
+        return ProcessSpec(
+            name=_full_name("prior-trainer" if service == "prior" else service, variant),
+            command=self._command(service, variant, verb, address, *extra),
+            address=address,
+            reports=True,
+            ends=verb == "train",
+        )
+
+    def _command(
+        self, service: str, variant: str, verb: str, address: str, *extra: str
+    ) -> tuple[str, ...]:
+        return (
             *(sys.executable, "-m", MODULES[service], verb, "--config", str(self.config_path)),
             *("--store", self.store, "--variant", variant, "--listen", address, *extra),
             "--end-with-input",
         )
-        return ProcessSpec(
-            name=name if variant == "main" else f"{name}@{variant}",
-            command=command,
-            address=address,
-            reports=replica is None,
-            ends=verb == "train",
-        )
+
+
+def _full_name(name: str, variant: str) -> str:
+    return name if variant == "main" else f"{name}@{variant}"
 
 
 def needed_variants(config: Config) -> list[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf.json_format import MessageToDict
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 from rich.table import Table
 
+from cli import record
 from common.rpc.channel import connect
 from common.store import MissingArtifactError, Store
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
@@ -88,28 +89,26 @@ def running_processes(store: Store) -> list[dict[str, Any]]:
     """The processes of the run that is active on `store`, each with its state and its stage's
     progress.
     """
-    record = store.root / "run" / "processes.json"
-    if not record.is_file():
-        return []
-    found: list[dict[str, Any]] = json.loads(record.read_text())
+    found = record.read(store.root / "run")
     for item in found:
-        if not Path(f"/proc/{item['pid']}").exists() and not _alive(item["pid"]):
+        if not record.is_running(item):
             item["state"] = "ended"
         elif item["reports"]:
             item.update(_progress(item["address"]))
         else:
-            item["state"] = "serving"
+            item["state"] = "draining" if item["draining"] else _health(item["address"])
     return found
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _health(address: str) -> str:
+    with connect(address, health_service=None) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+        except grpc.RpcError:
+            return "starting"
+    loaded = answer.status == health_pb2.HealthCheckResponse.SERVING
+    return "serving" if loaded else "waiting"
 
 
 def _progress(address: str) -> dict[str, Any]:

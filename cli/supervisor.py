@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -12,13 +11,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 
+from cli import record
 from cli.interrupts import Interrupted
 from cli.logs import ProcessLog
-from cli.plan import ProcessSpec
+from cli.plan import Plan, ProcessSpec, ReplicaGroup
+from cli.replicas import WantedReplicas
 from common.rpc.channel import connect
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
@@ -30,8 +30,8 @@ GIVE_UP_AFTER = 5
 FAILURE_CODES = (1, 2)
 """Exit codes by which a service says that starting it again would fail in the same way."""
 STOP_GRACE = 15.0
-RECORD = "processes.json"
-"""File in the folder of a run: what runs where."""
+DRAIN_GRACE = 90.0
+"""Seconds a prior server that is no longer wanted has for the calls it is computing."""
 
 
 class RunError(RuntimeError):
@@ -46,6 +46,8 @@ class _Child:
     deaths: int = 0
     last: Update | None = None
     done: bool = False
+    replica_of: str | None = None
+    drain_until: float | None = None
 
 
 class Supervisor:
@@ -55,8 +57,11 @@ class Supervisor:
     from its checkpoint and every server holds only what the store holds. The other way round, the
     standard input of every process ends with this one, however that ends: by it they notice.
 
+    The number of prior servers follows what `ldcq scale` asks for; one that is no longer wanted
+    drains, so that no call fails.
+
     Args:
-        specs: The processes, in the order in which they are started.
+        plan: The processes; prior servers are started first.
         folder: Where `processes.json` and the processes' logs go.
         on_update: Called with a process name and the progress of its stage, from several threads.
         environment: Environment variables on top of this process's own.
@@ -65,14 +70,15 @@ class Supervisor:
 
     def __init__(
         self,
-        specs: Iterable[ProcessSpec],
+        plan: Plan,
         folder: Path,
         on_update: Callable[[str, Update], None],
         environment: dict[str, str] | None = None,
         on_notice: Callable[[str], None] = logger.warning,
     ) -> None:
-        self._specs = list(specs)
+        self._plan = plan
         self._folder = folder
+        self._wanted = WantedReplicas(folder)
         self._on_update, self._on_notice = on_update, on_notice
         self._environment = {**os.environ, **(environment or {})}
         self._children: dict[str, _Child] = {}
@@ -84,7 +90,11 @@ class Supervisor:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lifeline = os.pipe()
         try:
-            for spec in self._specs:
+            self._wanted.clear()
+            for group in self._plan.replicas:
+                self._wanted.set(group.variant, group.count)
+                self._scale(group)
+            for spec in self._plan.processes:
                 self._children[spec.name] = self._start(spec)
                 if spec.reports:
                     watcher = threading.Thread(target=self._watch, args=(spec,), daemon=True)
@@ -149,7 +159,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
-        (self._folder / RECORD).unlink(missing_ok=True)
+        record.forget(self._folder)
+        self._wanted.clear()
         while self._lifeline:
             os.close(self._lifeline[0])
             self._lifeline = self._lifeline[1:]
@@ -168,15 +179,54 @@ class Supervisor:
         return _Child(spec, log, process)
 
     def _check_all(self) -> None:
-        for child in self._children.values():
+        for child in list(self._children.values()):
             if self._interrupted is not None:
                 raise Interrupted(self._interrupted)
             self._check(child)
+        for group in self._plan.replicas:
+            self._scale(group)
+
+    def _scale(self, group: ReplicaGroup) -> None:
+        """Starts or drains prior servers until there are as many as are wanted."""
+        wanted = self._wanted.get(group.variant)
+        serving = self._serving(group)
+        if wanted is None or wanted == len(serving):
+            return
+        surplus = serving[max(wanted, 1) :]
+        for child in surplus:
+            child.process.terminate()
+            child.drain_until = time.monotonic() + DRAIN_GRACE
+        # A place is free again when the server that drains there has ended.
+        free = [spec for spec in group.places if spec.name not in self._children]
+        missing = free[: max(0, wanted - len(serving))]
+        for spec in missing:
+            child = self._start(spec)
+            child.replica_of = group.variant
+            self._children[spec.name] = child
+        if surplus or missing:
+            self._record()
+
+    def _serving(self, group: ReplicaGroup) -> list[_Child]:
+        children = self._children.values()
+        return [c for c in children if c.replica_of == group.variant and c.drain_until is None]
+
+    def _remove(self, child: _Child) -> None:
+        del self._children[child.spec.name]
+        self._record()
+
+    def _check_draining(self, child: _Child, until: float) -> None:
+        if child.process.poll() is not None:
+            self._remove(child)
+        elif time.monotonic() > until:
+            child.process.kill()
 
     def _check(self, child: _Child) -> None:
         code = child.process.poll()
         for warning in child.log.new_warnings():
             self._on_notice(f"{child.spec.name}: {warning}")
+        if child.drain_until is not None:
+            self._check_draining(child, child.drain_until)
+            return
         if code is None or child.done:
             return
         if code == 0 and child.spec.ends:
@@ -188,18 +238,34 @@ class Supervisor:
         failed = child.last is not None and child.last.state == stage_pb2.STAGE_STATE_FAILED
         if failed or code in FAILURE_CODES:
             reason = child.last.message if child.last is not None and failed else child.log.reason()
-            raise RunError(f"{child.spec.name} failed: {reason}\nIts log is {child.log.path}")
+            self._give_up(child, f"failed: {reason}")
+            return
         child.deaths += 1
         if child.deaths >= GIVE_UP_AFTER:
-            raise RunError(
-                f"{child.spec.name} died {child.deaths} times (last exit code {code}): "
-                f"{child.log.reason()}\nIts log is {child.log.path}"
-            )
+            times = f"{child.deaths} times (last exit code {code})"
+            self._give_up(child, f"died {times}: {child.log.reason()}")
+            return
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         self._on_notice(f"{child.spec.name} died ({cause}); starting it again")
         again = self._start(child.spec)
         child.process, child.log = again.process, again.log
         self._record()
+
+    def _give_up(self, child: _Child, why: str) -> None:
+        """Ends the run, unless it can go on with one prior server less.
+
+        Raises:
+            RunError: It cannot.
+        """
+        message = f"{child.spec.name} {why}\nIts log is {child.log.path}"
+        for group in self._plan.replicas:
+            others = [other for other in self._serving(group) if other is not child]
+            if others and group.variant == child.replica_of:
+                self._wanted.set(group.variant, len(others))
+                self._remove(child)
+                self._on_notice(f"{message}\nThe run goes on without it")
+                return
+        raise RunError(message)
 
     def _watch(self, spec: ProcessSpec) -> None:
         """Follows one stage's progress, across restarts of its process, until it has ended."""
@@ -217,46 +283,18 @@ class Supervisor:
                     self._stopping.wait(0.2)
 
     def _record(self) -> None:
-        """Writes what runs where, for `ldcq status`."""
-        table = [
-            {
-                "name": name,
-                "pid": child.process.pid,
-                "address": child.spec.address,
-                "reports": child.spec.reports,
-            }
-            for name, child in self._children.items()
-        ]
-        path = self._folder / RECORD
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(table, indent=2))
-        partial.replace(path)
-
-
-def end_leftovers(folder: Path) -> None:
-    """Waits for the processes of a run whose launcher was killed, and kills what stays.
-
-    They notice the launcher's end by themselves and save what they have; two writers of one stage
-    would be in each other's way.
-    """
-    path = folder / RECORD
-    if not path.is_file():
-        return
-    left = [item for item in json.loads(path.read_text()) if _is_running(item)]
-    deadline = time.monotonic() + STOP_GRACE
-    while left and time.monotonic() < deadline:
-        time.sleep(0.1)
-        left = [item for item in left if _is_running(item)]
-    for item in left:
-        logger.warning("%s (process %d) did not end; killing it", item["name"], item["pid"])
-        os.kill(item["pid"], signal.SIGKILL)
-    path.unlink(missing_ok=True)
-
-
-def _is_running(item: dict[str, Any]) -> bool:
-    """Whether that very process runs: its number may be another's by now, the address is its."""
-    try:
-        command = Path(f"/proc/{item['pid']}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return str(item["address"]).encode() in command
+        """Writes what runs where."""
+        record.write(
+            self._folder,
+            [
+                {
+                    "name": name,
+                    "pid": child.process.pid,
+                    "address": child.spec.address,
+                    "reports": child.spec.reports,
+                    "replica_of": child.replica_of,
+                    "draining": child.drain_until is not None,
+                }
+                for name, child in self._children.items()
+            ],
+        )

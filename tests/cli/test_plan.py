@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cli.plan import Planner, ProcessSpec, needed_variants
+from cli.plan import MOST_REPLICAS, Plan, Planner, ProcessSpec, needed_variants
 from common.config import Config, load
 
 
 def _planner(config: Config, replicas: int = 1) -> Planner:
-    return Planner(config, Path("config.yaml"), "/store", replicas)
+    return Planner(config, Path("config.yaml"), "/store", Path("/s"), replicas)
 
 
-def _names(specs: list[ProcessSpec]) -> list[str]:
-    return [spec.name for spec in specs]
+def _names(plan: Plan) -> list[str]:
+    """The processes that a run starts with, its prior servers first."""
+    servers = [spec for group in plan.replicas for spec in group.places[: group.count]]
+    return [spec.name for spec in (*servers, *plan.processes)]
 
 
 def _option(spec: ProcessSpec, name: str) -> list[str]:
@@ -22,24 +24,35 @@ def _option(spec: ProcessSpec, name: str) -> list[str]:
 
 
 def test_a_whole_run_shares_the_vae_between_variants_and_doubles_what_differs() -> None:
-    specs = _planner(load("demo")).whole_run()
-    assert _names(specs) == [
-        *("vae", "prior-trainer", "prior-trainer@bcq_h"),
-        *("prior-0", "prior-0@bcq_h", "critic", "critic@bcq_h", "actor"),
+    plan = _planner(load("demo")).whole_run()
+    trainers = ["prior-trainer", "prior-trainer@bcq_h"]
+    assert _names(plan) == [
+        *("prior-0", "prior-0@bcq_h"),
+        *("vae", *trainers, "critic", "critic@bcq_h", "actor"),
     ]
-    assert [spec.name for spec in specs if spec.ends] == ["prior-trainer", "prior-trainer@bcq_h"]
-    assert not any(spec.reports for spec in specs if spec.name.startswith("prior-0"))
+    assert [spec.name for spec in plan.processes if spec.ends] == trainers
+    assert plan.goals() == [spec.name for spec in plan.processes]
 
 
-def test_addresses_are_distinct_and_callers_know_all_replicas_of_each_variant() -> None:
-    specs = {spec.name: spec for spec in _planner(load("demo"), replicas=3).whole_run()}
-    assert len({spec.address for spec in specs.values()}) == len(specs)
+def test_addresses_are_distinct_and_callers_know_all_places_of_each_variant() -> None:
+    plan = _planner(load("demo"), replicas=3).whole_run()
+    places = [place for group in plan.replicas for place in group.places]
+    everything = (*plan.processes, *places)
+    assert len({spec.address for spec in everything}) == len(everything)
+    assert len({spec.name for spec in everything}) == len(everything)
+    assert [(group.variant, group.count) for group in plan.replicas] == [("main", 3), ("bcq_h", 3)]
+    assert all(_option(place, "--listen") == [place.address] for place in places)
+    assert all(place.address.startswith("unix:/s/") for place in places)
+
+    main, other = plan.replicas
     expected = [
-        "main=" + ",".join(specs[f"prior-{i}"].address for i in range(3)),
-        "bcq_h=" + ",".join(specs[f"prior-{i}@bcq_h"].address for i in range(3)),
+        "main=" + ",".join(place.address for place in main.places),
+        "bcq_h=" + ",".join(place.address for place in other.places),
     ]
+    assert expected[0].count("unix:") == MOST_REPLICAS
+    processes = {spec.name: spec for spec in plan.processes}
     for caller in ("critic", "critic@bcq_h", "actor"):
-        assert _option(specs[caller], "--prior") == expected
+        assert _option(processes[caller], "--prior") == expected
 
 
 def test_variants_that_no_method_uses_are_not_run() -> None:
@@ -48,7 +61,7 @@ def test_variants_that_no_method_uses_are_not_run() -> None:
         ["variants.unused={horizon: 10}", "evaluation.methods.bcq_h.policy=behaviour"],
     )
     assert needed_variants(config) == ["main"]
-    assert not any("@" in spec.name for spec in _planner(config).whole_run())
+    assert not any("@" in name for name in _names(_planner(config).whole_run()))
 
 
 def test_a_variant_with_another_horizon_has_a_vae_of_its_own() -> None:
@@ -64,5 +77,5 @@ def test_a_variant_with_another_horizon_has_a_vae_of_its_own() -> None:
 
 
 def test_a_critic_alone_brings_the_prior_servers_it_calls() -> None:
-    specs = _planner(load("demo"), replicas=2).stages(["critic"], ["bcq_h"])
-    assert _names(specs) == ["prior-0@bcq_h", "prior-1@bcq_h", "critic@bcq_h"]
+    plan = _planner(load("demo"), replicas=2).stages(["critic"], ["bcq_h"])
+    assert _names(plan) == ["prior-0@bcq_h", "prior-1@bcq_h", "critic@bcq_h"]

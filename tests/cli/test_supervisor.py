@@ -9,11 +9,17 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from cli.plan import ProcessSpec
+from cli import record
+from cli.interrupts import Interrupted
+from cli.plan import Plan, ProcessSpec, ReplicaGroup
+from cli.replicas import WantedReplicas
+from cli.scale import scale_prior
 from cli.supervisor import RunError, Supervisor, Update
 from ldcq.v1 import stage_pb2
 
@@ -67,7 +73,7 @@ def port() -> int:
 def test_progress_is_passed_on_until_the_goal_has_published(tmp_path: Path, port: int) -> None:
     seen: list[tuple[str, int]] = []
     spec = _spec(tmp_path, port, "publish")
-    with Supervisor([spec], tmp_path, lambda name, up: seen.append((name, up.state))) as run:
+    with Supervisor(Plan((spec,)), tmp_path, lambda name, up: seen.append((name, up.state))) as run:
         done = run.wait(["toy"])
         table = json.loads((tmp_path / "processes.json").read_text())
         assert table[0]["name"] == "toy"
@@ -92,7 +98,7 @@ def test_a_killed_process_is_started_again_and_watched_again(
 
     with (
         caplog.at_level(logging.WARNING),
-        Supervisor([_spec(tmp_path, port, "publish-second")], tmp_path, on_update) as run,
+        Supervisor(Plan((_spec(tmp_path, port, "publish-second"),)), tmp_path, on_update) as run,
     ):
         assert working.wait(30)
         pid = json.loads((tmp_path / "processes.json").read_text())[0]["pid"]
@@ -106,7 +112,7 @@ def test_a_killed_process_is_started_again_and_watched_again(
 def test_a_stage_that_fails_ends_the_run_with_its_reason(tmp_path: Path, port: int) -> None:
     with (
         pytest.raises(RunError, match=r"toy failed: .*the data is not there") as caught,
-        Supervisor([_spec(tmp_path, port, "fail")], tmp_path, _ignore) as run,
+        Supervisor(Plan((_spec(tmp_path, port, "fail"),)), tmp_path, _ignore) as run,
     ):
         run.wait(["toy"])
     assert str(tmp_path / "toy.log") in str(caught.value)
@@ -117,7 +123,7 @@ def test_a_process_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
     spec = ProcessSpec("unlucky", command, "127.0.0.1:9", reports=False)
     with (
         pytest.raises(RunError, match=r"unlucky died 5 times \(last exit code 7\): (no luck\s*)+"),
-        Supervisor([spec], tmp_path, _ignore) as run,
+        Supervisor(Plan((spec,)), tmp_path, _ignore) as run,
     ):
         run.wait(["unlucky"])
 
@@ -129,9 +135,115 @@ def test_what_does_not_end_when_asked_is_killed(
     script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     command = (sys.executable, "-u", "-c", script + "print('up'); time.sleep(600)")
     spec = ProcessSpec("stubborn", command, "127.0.0.1:9", reports=False)
-    with Supervisor([spec], tmp_path, _ignore):
+    with Supervisor(Plan((spec,)), tmp_path, _ignore):
         while "up" not in (tmp_path / "stubborn.log").read_text():
             time.sleep(0.01)
         pid = json.loads((tmp_path / "processes.json").read_text())[0]["pid"]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+SERVER = """
+import signal, sys, time
+from pathlib import Path
+calls = Path(sys.argv[1])
+def drain(*_):
+    while calls.exists():  # a call under way
+        time.sleep(0.01)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, drain)
+print("up", flush=True)
+if "bad" in sys.argv:
+    sys.exit(2)
+while True:
+    time.sleep(0.05)
+"""
+
+
+def _group(tmp_path: Path, count: int, bad: int | None = None) -> ReplicaGroup:
+    places = []
+    for index in range(4):
+        extra = ("bad",) if index == bad else ()
+        command = (sys.executable, "-c", SERVER, str(tmp_path / f"call-{index}"), *extra)
+        # The address is how a process is recognised as the one that was started.
+        address = str(tmp_path / f"address-{index}")
+        places.append(ProcessSpec(f"p-{index}", (*command, address), address, reports=False))
+    return ReplicaGroup("main", tuple(places), count)
+
+
+@contextmanager
+def _held(plan: Plan, folder: Path, notices: list[str]) -> Iterator[None]:
+    """A run that goes on in a thread of its own."""
+    with Supervisor(plan, folder, _ignore, on_notice=notices.append) as run:
+
+        def hold() -> None:
+            with suppress(Interrupted):
+                run.hold()
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        try:
+            yield
+        finally:
+            run.interrupt(signal.SIGTERM)
+            thread.join(30)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _states(folder: Path) -> dict[str, bool]:
+    """Name of every process, and whether it drains."""
+    return {process["name"]: process["draining"] for process in record.read(folder)}
+
+
+def _up(folder: Path, name: str) -> bool:
+    """It has set its signal handler."""
+    return "up" in (folder / f"{name}.log").read_text()
+
+
+def test_prior_servers_are_added_and_drained_while_the_run_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with _held(Plan((), (_group(tmp_path, 1),)), folder, []):
+        assert _states(folder) == {"p-0": False}
+        first = record.read(folder)[0]["pid"]
+        assert scale_prior(str(tmp_path), "main", 3) == 1
+        assert _states(folder) == dict.fromkeys(["p-0", "p-1", "p-2"], False)
+        _until(lambda: _up(folder, "p-1") and _up(folder, "p-2"))
+
+        (tmp_path / "call-2").touch()
+        WantedReplicas(folder).set("main", 1)
+        _until(lambda: _states(folder) == {"p-0": False, "p-2": True})
+        # The place is taken until its call is answered: another one is used.
+        WantedReplicas(folder).set("main", 2)
+        _until(lambda: _states(folder) == {"p-0": False, "p-2": True, "p-1": False})
+        (tmp_path / "call-2").unlink()
+        _until(lambda: _states(folder) == {"p-0": False, "p-1": False})
+        assert record.read(folder)[0]["pid"] == first
+    assert not WantedReplicas(folder).variants()
+    with pytest.raises(RunError, match="no run is active"):
+        scale_prior(str(tmp_path), "main", 2)
+
+
+def test_a_prior_server_that_cannot_start_is_left_out_while_others_serve(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    notices: list[str] = []
+    with _held(Plan((), (_group(tmp_path, 1, bad=1),)), folder, notices):
+        WantedReplicas(folder).set("main", 2)
+        _until(lambda: bool(notices))
+        assert "p-1 failed" in notices[0]
+        assert "goes on without it" in notices[0]
+        assert _states(folder) == {"p-0": False}
+        assert WantedReplicas(folder).get("main") == 1
+
+
+def test_what_cannot_be_scaled_is_refused(tmp_path: Path) -> None:
+    with (
+        _held(Plan((), (_group(tmp_path, 1),)), tmp_path / "run", []),
+        pytest.raises(RunError, match="no prior servers for it, expected one of: main"),
+    ):
+        scale_prior(str(tmp_path), "bcq_h", 2)
