@@ -65,6 +65,14 @@ def resolve(target: str | Sequence[str]) -> str:
     return _address_list([_checked(part) for part in parts])
 
 
+def label(target: str | Sequence[str]) -> str:
+    """A target for people: of many addresses the first, and how many more there are."""
+    first, *more = target.split(",") if isinstance(target, str) else target
+    return (
+        f"{first} (or {len(more)} other addresses)" if len(more) > 2 else ",".join([first, *more])
+    )
+
+
 def _checked(part: str) -> str:
     host, _, port = part.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536 or "/" in part:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any, Unpack
 
 import grpc
 
 from common.config import SamplingConfig
-from common.rpc.channel import connect
+from common.rpc.channel import connect, label
 from common.rpc.errors import (
     CallError,
     CallInterruptedError,
@@ -49,7 +49,7 @@ class PriorClient:
 
     def __init__(
         self,
-        target: str,
+        target: str | Sequence[str],
         timeout: float = 60.0,
         *,
         patience: float = 60.0,
@@ -70,7 +70,7 @@ class PriorClient:
         Raises:
             TargetError: The target is not an address.
         """
-        self.target = target
+        self.target = label(target)
         self._timeout, self._patience = timeout, patience
         self._version_patience = version_patience
         self._closed = threading.Event()

@@ -59,7 +59,8 @@ def channel_options(
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.dns_min_time_between_resolutions_ms", 5000),
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 3000),
+        # Short: it is how long a replica that has just been started waits for its first call.
+        ("grpc.max_reconnect_backoff_ms", 1000),
         # Services of one installation speak directly; a proxy is for the outside world.
         ("grpc.enable_http_proxy", 0),
     ]

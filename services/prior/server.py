@@ -24,6 +24,10 @@ from services.prior.train import run_stage
 QUEUE_ROWS = 4 * MAX_ROWS
 """Latents accepted and not yet answered, above which calls are refused."""
 
+DRAIN_SECONDS = 55.0
+"""What calls under way have to end in a server that is asked to stop, within the minute a container
+has; cut off, they would begin anew on another replica."""
+
 MAX_CALLS = 128
 """Calls in the server at once: an actor's must not wait for a thread behind many learners'."""
 
@@ -45,7 +49,12 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
         ServerError: The address cannot be bound.
         Exception: Training was asked for and failed; see `services.prior.train.run`.
     """
-    server = Server(settings.listen, metrics_port=settings.metrics_port, max_workers=MAX_CALLS)
+    server = Server(
+        settings.listen,
+        metrics_port=settings.metrics_port,
+        max_workers=MAX_CALLS,
+        grace=DRAIN_SECONDS,
+    )
     progress = stage.Progress("prior")
     if settings.train_first:
         add = stage_pb2_grpc.add_StageServiceServicer_to_server

@@ -25,6 +25,9 @@ CALL_TIMEOUT_SECONDS = 3600.0
 """Deadline of one call: the paper's 128 x 500 latents in 200 steps take minutes on a CPU, and calls
 in flight queue behind each other. A replica that is gone is noticed by keepalive, not by this."""
 
+SWAP_PATIENCE_SECONDS = 30.0
+"""How long replicas may serve another prior in the middle of training before that ends it."""
+
 
 def connect_prior(context: StageContext, prior_version: str) -> PriorClient:
     """A client of this variant's prior, once that serves the version resolved from the store.
@@ -49,6 +52,7 @@ def connect_prior(context: StageContext, prior_version: str) -> PriorClient:
     client = PriorClient(
         target,
         timeout=CALL_TIMEOUT_SECONDS,
+        version_patience=SWAP_PATIENCE_SECONDS,
         max_in_flight=context.config.critic.calls_in_flight,
     )
     try:
