@@ -18,24 +18,16 @@ from typing import Any
 import pytest
 
 from common.store import Store
+from tests.command import PATIENCE, TINY, ldcq, run_json
 
-TINY = Path(__file__).parent / "tiny.yaml"
 METHODS = ["ldcq", "bcq_h", "prior", "behaviour"]
-PATIENCE = 300.0
-
-
-def ldcq(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A store after `ldcq run --json`, and what that printed."""
     store = tmp_path_factory.mktemp("pipeline") / "store"
-    return store, json.loads(ldcq("run", TINY, "--store", store, "--json").stdout)
+    return store, run_json(TINY, store)
 
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("pipeline")]

@@ -1,0 +1,36 @@
+"""Runs the `ldcq` command as its users do: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TINY = Path(__file__).parent / "tiny.yaml"
+PATIENCE = 300.0
+
+
+def ldcq(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """One command, which must succeed."""
+    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def tiny_configuration(folder: Path, changes: dict[str, Any]) -> Path:
+    """A file with the tiny configuration, changed, for data that is there already."""
+    data = {"generate": None, "observation_keys": None, **changes.pop("data")}
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({"base": str(TINY), "data": data, **changes}))
+    return path
+
+
+def run_json(config: Path, store: Path) -> dict[str, Any]:
+    """What `ldcq run --json` prints."""
+    printed: dict[str, Any] = json.loads(ldcq("run", config, "--store", store, "--json").stdout)
+    return printed
