@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.common.rpc.numpy_prior import NumpyPrior, serve
+from tests.numpy_prior import NumpyPrior, serve
 
 Start = Callable[..., str]
 Spawn = Callable[..., tuple["subprocess.Popen[str]", str]]
@@ -35,7 +35,7 @@ def spawn() -> Iterator[Spawn]:
     processes: list[subprocess.Popen[str]] = []
 
     def spawn_prior(*arguments: str) -> tuple[subprocess.Popen[str], str]:
-        command = [sys.executable, "-m", "tests.common.rpc.numpy_prior", *arguments]
+        command = [sys.executable, "-m", "tests.numpy_prior", *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         processes.append(process)
         assert process.stdout is not None

@@ -14,7 +14,7 @@ from common.rpc.prior import FULL_NAME, sample_request
 from common.rpc.server import Server
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
 from tests.common.rpc.conftest import Start
-from tests.common.rpc.numpy_prior import NumpyPrior
+from tests.numpy_prior import NumpyPrior
 
 
 def _call(channel: grpc.Channel, count: int) -> None:

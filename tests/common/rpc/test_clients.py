@@ -21,7 +21,7 @@ from common.rpc.errors import (
 )
 from common.store import Stopped
 from tests.common.rpc.conftest import Spawn, Start
-from tests.common.rpc.numpy_prior import VERSION, NumpyPrior, serve
+from tests.numpy_prior import VERSION, NumpyPrior, serve
 
 STATES = np.arange(6, dtype=np.float64).reshape(2, 3)
 

@@ -9,7 +9,7 @@ from common.rpc.prior import FULL_NAME
 from common.rpc.server import Server
 from ldcq.v1 import prior_pb2_grpc
 from tests.common.rpc.conftest import Start
-from tests.common.rpc.numpy_prior import NumpyPrior
+from tests.numpy_prior import NumpyPrior
 
 FAULTS = {
     "shape": "shape",

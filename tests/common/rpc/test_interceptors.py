@@ -23,7 +23,7 @@ from common.rpc.errors import (
 from common.rpc.prior import sample_request
 from ldcq.v1 import prior_pb2_grpc
 from tests.common.rpc.conftest import Start
-from tests.common.rpc.numpy_prior import NumpyPrior, serve
+from tests.numpy_prior import NumpyPrior, serve
 
 METHOD = "/ldcq.v1.PriorService/Sample"
 

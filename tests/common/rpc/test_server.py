@@ -28,7 +28,7 @@ from common.rpc.signals import StopSignals
 from common.rpc.stage import Progress, StageServicer
 from ldcq.v1 import prior_pb2_grpc, stage_pb2, stage_pb2_grpc
 from tests.common.rpc.conftest import Spawn, Start
-from tests.common.rpc.numpy_prior import NumpyPrior
+from tests.numpy_prior import NumpyPrior
 
 
 def _health(address: str, service: str = "") -> str:

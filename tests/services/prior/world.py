@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 import torch
 from torch import nn
@@ -11,9 +9,10 @@ from torch import nn
 from common.config import Config
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.store import Artifact, LatentTable, LatentWriter, Meta, Store, stage_spec
+from common.store import Artifact, LatentTable, Meta, Store, stage_spec
 from services.prior.protocol import Prior, Statistics, find_prior
 from services.prior.server import PriorProcess
+from tests.latent_tables import publish_table
 
 STATE, LATENT = 3, 2
 
@@ -116,16 +115,7 @@ def publish_latents(store: Store, config: Config, vae: str, rows: int = 600) -> 
     spec = stage_spec(config, "latents", parents)
     dimensions = {"state": STATE, "action": 1, "latent": LATENT, "horizon": 4}
     meta = Meta(kind="latents", spec=spec, parents=parents, dimensions=dimensions)
-    table = two_modes(rows)
-    columns: dict[str, np.ndarray] = {
-        field.name: getattr(table, field.name)
-        for field in fields(LatentTable)
-        if field.name not in ("version", "meta")
-    }
-    shapes = {name: (array.dtype, array.shape[1:]) for name, array in columns.items()}
-    with LatentWriter(store, meta, rows, shapes) as writer:
-        writer.write(0, **columns)
-        return writer.publish()
+    return publish_table(store, meta, two_modes(rows))
 
 
 class Replica:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,20 +12,18 @@ import torch
 
 from common.config import Config
 from common.store import LatentTable, Meta
-
-PRIOR = Path(__file__).with_name("numpy_prior.py")
-STATE, LATENT = 3, 2
+from tests.numpy_prior import LATENT_DIM, STATE_DIM
 
 
 class PriorProcess:
     """A replica of the NumPy prior."""
 
     def __init__(self, version: str = "p1", address: str = "127.0.0.1:0", delay: float = 0) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, PRIOR, version, address, str(delay)], stdout=subprocess.PIPE, text=True
-        )
+        options = ("--version", version, "--listen", address, "--delay", str(delay))
+        command = [sys.executable, "-m", "tests.numpy_prior", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().split()[-1]
+        self.address = self.process.stdout.readline().strip()
 
     def kill(self) -> None:
         """As `kill -9`."""
@@ -101,12 +98,12 @@ def table() -> LatentTable:
     return LatentTable(
         version="latents",
         meta=Meta(kind="latents", parents={"vae": "v1"}),
-        state=normal(rows, STATE),
-        latent_mean=normal(rows, LATENT),
-        latent_std=np.abs(normal(rows, LATENT)),
+        state=normal(rows, STATE_DIM),
+        latent_mean=normal(rows, LATENT_DIM),
+        latent_std=np.abs(normal(rows, LATENT_DIM)),
         reward=normal(rows),
         discount=np.where(np.arange(rows) % 7 == 6, 0, 0.9).astype(np.float32),
-        next_state=normal(rows, STATE),
+        next_state=normal(rows, STATE_DIM),
         episode=np.arange(rows) // 5,
         step=np.arange(rows) % 5,
         validation=np.arange(rows) % 5 == 0,

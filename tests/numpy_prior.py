@@ -162,10 +162,12 @@ def serve(prior: NumpyPrior, address: str = "127.0.0.1:0", **options: Any) -> tu
 
 def _main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--version", default=VERSION)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--listen", default="127.0.0.1:0")
     arguments = parser.parse_args()
-    server, address = serve(NumpyPrior(delay=arguments.delay), arguments.listen, linger=0.2)
+    prior = NumpyPrior(version=arguments.version, delay=arguments.delay)
+    server, address = serve(prior, arguments.listen, linger=0.2)
     print(address, flush=True)
     server.wait()
     print("drained", flush=True)
