@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.nn.normaliser import Normaliser
+from common.nn.weights import load_weights
 
 if TYPE_CHECKING:
     from common.store import Artifact
@@ -136,7 +137,7 @@ class Critic(nn.Module):
             device: Where it is to run.
 
         Raises:
-            ValueError: The artifact is of another kind.
+            ValueError: The artifact is of another kind, or its weights do not fit.
         """
         meta = artifact.meta
         if meta.kind != "critic":
@@ -149,8 +150,7 @@ class Critic(nn.Module):
             cast("Sequence[int]", meta.details["hidden"]),
             float(cast("float", meta.details["reward_scale"])),
         )
-        # Copied: the store hands out arrays that may not be writable.
-        critic.load_state_dict({k: torch.tensor(v) for k, v in artifact.tensors.items()})
+        load_weights(critic, artifact.tensors)
         return critic.to(device).eval()
 
     def details(self) -> dict[str, JsonValue]:

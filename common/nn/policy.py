@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from common.nn.decoder import Decoder, make_decoder
 from common.nn.normaliser import Normaliser
+from common.nn.weights import load_weights
 from common.store import Artifact
 
 
@@ -43,7 +44,11 @@ class LatentPolicy(nn.Module):
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, device: torch.device | str = "cpu") -> LatentPolicy:
-        """Rebuilds the policy from a VAE artifact, leaving the encoder aside.
+        """Rebuilds the policy from a VAE artifact, leaving the encoder aside, frozen.
+
+        Args:
+            artifact: Of kind "vae".
+            device: Where it is to run.
 
         Raises:
             ValueError: The artifact is of another kind or lacks one of the policy's weights.
@@ -64,11 +69,8 @@ class LatentPolicy(nn.Module):
         policy = cls(
             artifact.version, dimensions, Normaliser.identity(dimensions["state"]), decoder
         )
-        expected = policy.state_dict().keys()
-        missing = expected - artifact.tensors.keys()
-        if missing:
-            raise ValueError(f"VAE {artifact.version}: weights {sorted(missing)} are missing")
-        policy.load_state_dict({name: torch.tensor(artifact.tensors[name]) for name in expected})
+        names = policy.state_dict().keys() & artifact.tensors.keys()
+        load_weights(policy, {name: artifact.tensors[name] for name in names})
         return policy.to(device).eval().requires_grad_(False)
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from common.config import DiffusionConfig, PriorConfig, SamplingConfig
 from common.nn.normaliser import Normaliser
+from common.nn.weights import load_weights
 from services.prior.denoiser import Denoiser
 from services.prior.protocol import Batch, Description, Prior, Statistics
 from services.prior.sampling import DiffusionSampler, resolve_options
@@ -79,8 +80,7 @@ class DiffusionPrior(Prior):
         return cls(
             config.diffusion,
             config.sampling,
-            Normaliser(*map(torch.from_numpy, (statistics.state_mean, statistics.state_std))),
-            Normaliser(*map(torch.from_numpy, (statistics.latent_mean, statistics.latent_std))),
+            *statistics.normalisers(),
         )
 
     @classmethod
@@ -93,9 +93,7 @@ class DiffusionPrior(Prior):
             Normaliser.identity(meta.dimensions["state"]),
             Normaliser.identity(meta.dimensions["latent"]),
         )
-        prior.load_state_dict(
-            {name: torch.from_numpy(array.copy()) for name, array in artifact.tensors.items()}
-        )
+        load_weights(prior, artifact.tensors)
         return prior
 
     def details(self) -> dict[str, JsonValue]:

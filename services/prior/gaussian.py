@@ -17,6 +17,7 @@ from torch.nn import functional
 from common.config import GaussianConfig, PriorConfig, SamplingConfig
 from common.nn.mlp import mlp
 from common.nn.normaliser import Normaliser
+from common.nn.weights import load_weights
 from services.prior.protocol import Batch, Description, OptionError, Prior, Statistics
 from services.prior.randomness import block_generator, block_ranges
 
@@ -51,8 +52,7 @@ class GaussianPrior(Prior):
         """A new model. `prior.sampling` is about diffusion models and not looked at."""
         return cls(
             config.gaussian,
-            Normaliser(*map(torch.from_numpy, (statistics.state_mean, statistics.state_std))),
-            Normaliser(*map(torch.from_numpy, (statistics.latent_mean, statistics.latent_std))),
+            *statistics.normalisers(),
         )
 
     @classmethod
@@ -64,9 +64,7 @@ class GaussianPrior(Prior):
             Normaliser.identity(meta.dimensions["state"]),
             Normaliser.identity(meta.dimensions["latent"]),
         )
-        prior.load_state_dict(
-            {name: torch.from_numpy(array.copy()) for name, array in artifact.tensors.items()}
-        )
+        load_weights(prior, artifact.tensors)
         return prior
 
     def details(self) -> dict[str, JsonValue]:

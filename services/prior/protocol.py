@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from common.config import PriorConfig, SamplingConfig
+from common.nn.normaliser import Normaliser
 
 if TYPE_CHECKING:
     from common.store import Artifact
@@ -54,6 +55,12 @@ class Statistics:
     state_std: NDArray[np.float32]
     latent_mean: NDArray[np.float32]
     latent_std: NDArray[np.float32]
+
+    def normalisers(self) -> tuple[Normaliser, Normaliser]:
+        """Of raw states and of raw latents."""
+        pairs = ((self.state_mean, self.state_std), (self.latent_mean, self.latent_std))
+        states, latents = (Normaliser(*map(torch.from_numpy, pair)) for pair in pairs)
+        return states, latents
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
@@ -18,6 +16,7 @@ from common.nn.decoder import make_decoder
 from common.nn.gaussian import Gaussian
 from common.nn.normaliser import Normaliser
 from common.nn.policy import bounds_from_json, bounds_to_json
+from common.nn.weights import load_weights
 from common.store import Artifact
 from services.vae.conditional_prior import ConditionalPrior
 from services.vae.encoder import make_encoder
@@ -160,19 +159,16 @@ class Vae(nn.Module):
     def from_artifact(cls, artifact: Artifact, device: torch.device | str = "cpu") -> Vae:
         """Rebuilds a published VAE, frozen.
 
+        Args:
+            artifact: Of kind "vae".
+            device: Where it is to run.
+
         Raises:
             ValueError: The artifact is of another kind or not complete.
         """
         model = cls(Architecture.from_artifact(artifact))
-        missing = model.state_dict().keys() ^ artifact.tensors.keys()
-        if missing:
-            raise ValueError(f"VAE {artifact.version}: weights {sorted(missing)} do not fit")
-        model.load_state_dict({name: torch.tensor(v) for name, v in artifact.tensors.items()})
+        load_weights(model, artifact.tensors)
         return model.to(device).eval().requires_grad_(False)
-
-    def tensors(self) -> Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
-        """Everything an artifact stores of it."""
-        return {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}
 
     def encode(self, states: Tensor, actions: Tensor) -> Gaussian:
         """q(z | tau).

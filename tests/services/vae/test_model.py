@@ -20,7 +20,8 @@ def publish(store: Store, vae: Vae) -> Artifact:
     meta = Meta(
         kind="vae", dimensions=vae.architecture.dimensions(), details=vae.architecture.details()
     )
-    return store.load("vae", store.publish(meta, vae.tensors(), ""))
+    tensors = {name: value.numpy() for name, value in vae.state_dict().items()}
+    return store.load("vae", store.publish(meta, tensors, ""))
 
 
 def build(config: Config, spaces: Spaces) -> Vae:

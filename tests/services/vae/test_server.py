@@ -42,7 +42,8 @@ class Served:
     def publish(self) -> None:
         size = self.vae.architecture
         meta = Meta(kind="vae", dimensions=size.dimensions(), details=size.details())
-        self.version = self.store.publish(meta, self.vae.tensors(), "")
+        tensors = {name: value.numpy() for name, value in self.vae.state_dict().items()}
+        self.version = self.store.publish(meta, tensors, "")
         self.follower.start()
         self.follower.wait_ready(20)
 
