@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import grpc
 
+from common.store import Stopped
+
 
 class RpcError(Exception):
     """An error with a status code; a servicer raises one and the server's interceptor sends it.
@@ -87,8 +89,8 @@ class ModelVersionError(CallError):
         super().__init__(message, grpc.StatusCode.FAILED_PRECONDITION)
 
 
-class CallInterruptedError(CallError):
-    """The client was closed while a call was under way."""
+class CallInterruptedError(CallError, Stopped):
+    """The client was closed while a call was under way; for a stage a reason to end in order."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, grpc.StatusCode.CANCELLED)

@@ -14,7 +14,7 @@ from common.store.errors import (
     WaitInterrupted,
 )
 from common.store.follow import Follower
-from common.store.latents import LatentTable, LatentWriter, find_latents, open_latents
+from common.store.latents import LatentTable, LatentWriter, open_latents
 from common.store.lineage import digest, owning_variant, stage_sections, stage_spec
 from common.store.meta import Artifact, Meta
 
@@ -33,7 +33,6 @@ __all__ = [
     "StoreError",
     "WaitInterrupted",
     "digest",
-    "find_latents",
     "open_latents",
     "owning_variant",
     "stage_sections",

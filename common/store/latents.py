@@ -244,11 +244,6 @@ def open_latents(
     return LatentTable(version=version, meta=meta, **_read_columns(folder, names))
 
 
-def find_latents(store: Store, spec: Mapping[str, JsonValue]) -> str | None:
-    """A published latent table with exactly this spec, or None."""
-    return store.find("latents", spec)
-
-
 def _read_columns(folder: Path, names: list[str] | None = None) -> dict[str, np.ndarray]:
     advice = f"delete the folder {folder} and start the vae stage again"
     columns: dict[str, np.ndarray] = {}

@@ -86,14 +86,6 @@ class Checkpoints:
                 path.replace(aside)
         return None
 
-    def clear(self) -> None:
-        """Removes all checkpoints of this spec, once its artifact is published."""
-        if not self.folder.is_dir():
-            return
-        for path in self.folder.iterdir():
-            path.unlink(missing_ok=True)
-        self.folder.rmdir()
-
     def _files(self) -> list[tuple[int, Path]]:
         """Steps and files, the last first."""
         if not self.folder.is_dir():

@@ -40,6 +40,17 @@ class StageContext:
         """The variant's own configuration."""
         return resolve_variant(self.base, self.variant)
 
+    def wait_for_parents(self, kind: str) -> dict[str, str]:
+        """Waits for all artifacts that one of `kind` is made from; see `wait_for`.
+
+        Returns:
+            Their versions by kind.
+
+        Raises:
+            Stopped: `stop` was set meanwhile.
+        """
+        return {ancestor: self.wait_for(ancestor) for ancestor in ANCESTORS[kind]}
+
     def wait_for(self, kind: str) -> str:
         """Waits for the artifact of `kind` made with this configuration, from parents that were.
 
@@ -52,7 +63,7 @@ class StageContext:
         Raises:
             Stopped: `stop` was set meanwhile.
         """
-        parents = {ancestor: self.wait_for(ancestor) for ancestor in ANCESTORS[kind]}
+        parents = self.wait_for_parents(kind)
         sections = stage_sections(self.config, kind)
 
         def made_with_this_configuration(meta: Meta) -> bool:

@@ -69,12 +69,12 @@ def train(
 
     Args:
         learner: What is trained.
-        stage: Its name, in reports and as the folder of its logs.
+        stage: Its name, as its section of the configuration is called.
         total: Updates in all.
         checkpoints: Where to resume from and save to.
         progress: Told where the loop stands, a few times a second.
         config: How often to log, validate and save.
-        logs: Folder of logs; `logs/<stage>/metrics.csv` and TensorBoard events are written.
+        logs: Folder of its logs; `metrics.csv` and TensorBoard events are written there.
         stop: Set to ask for an orderly end.
 
     Raises:
@@ -85,7 +85,7 @@ def train(
     done = _resume(learner, checkpoints, stage)
     reported = -math.inf
     progress.running(done, total, {})
-    with MetricLog(logs / stage, after=done) as log:
+    with MetricLog(logs, after=done) as log:
         while done < total:
             if stop is not None and stop.is_set():
                 _save(learner, checkpoints, log, done)

@@ -69,6 +69,7 @@ def serve_process(
     add: Callable[[Server], Models],
     settings: ServiceSettings,
     on_start: Callable[[str], None] = lambda _: None,
+    server: Server | None = None,
 ) -> int:
     """Serves until SIGTERM or SIGINT, then drains; with `train_first` runs the stage before.
 
@@ -78,6 +79,7 @@ def serve_process(
         add: Adds the service to the server and returns what follows its models, not yet started.
         settings: Where to listen and what to work on.
         on_start: Told the address bound.
+        server: One with options of its own, for that address; None: one with the usual ones.
 
     Returns:
         The process's exit code: 0; 1 where the stage failed; 143 or 130 where it was stopped.
@@ -85,7 +87,8 @@ def serve_process(
     Raises:
         ServerError: The address cannot be bound.
     """
-    server = Server(settings.listen, metrics_port=settings.metrics_port)
+    if server is None:
+        server = Server(settings.listen, metrics_port=settings.metrics_port)
     progress = _add_stage(server, name) if settings.train_first else None
     models = add(server)
     with StopSignals() as signals:

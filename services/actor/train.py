@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from common.rpc.errors import CallInterruptedError
 from common.rpc.settings import ServiceSettings
 from common.store import Stopped, stage_spec
 from common.training import configure_torch
@@ -53,10 +52,7 @@ def run(context: StageContext) -> str:
         Stopped: The process was asked to end.
     """
     with Priors(context.base, context.prior_targets) as priors:
-        try:
-            version = _run(context, priors)
-        except CallInterruptedError as error:
-            raise Stopped(str(error)) from error
+        version = _run(context, priors)
     _log_scores(context, version)
     return version
 

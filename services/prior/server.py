@@ -6,20 +6,19 @@ from collections.abc import Callable
 
 import torch
 
-from common.rpc import stage
 from common.rpc.prior import FULL_NAME
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.rpc.signals import StopSignals
-from common.store import Artifact, Follower, Stopped, owning_variant
+from common.store import Artifact, Follower, owning_variant
 from common.training import resolve_device
-from ldcq.v1 import prior_pb2_grpc, stage_pb2_grpc
+from common.training.process import serve_process
+from ldcq.v1 import prior_pb2_grpc
 from services.prior import metrics
 from services.prior.model import ServedPrior, load_prior
 from services.prior.queueing import ComputeQueue
 from services.prior.requests import MAX_ROWS
 from services.prior.servicer import PriorServicer
-from services.prior.train import run_stage
+from services.prior.train import STAGE, run
 
 QUEUE_ROWS = 4 * MAX_ROWS
 """Latents accepted and not yet answered, above which calls are refused."""
@@ -33,7 +32,7 @@ MAX_CALLS = 128
 
 
 def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
-    """Serves the prior of a variant until SIGTERM or SIGINT, then drains.
+    """Serves a variant's prior until SIGTERM or SIGINT; with `train_first` trains it before.
 
     The process answers from the start: UNAVAILABLE, and health NOT_SERVING, until a model has been
     published, loaded and warmed up; from then on it follows the store.
@@ -43,11 +42,10 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
         on_start: Told the address bound.
 
     Returns:
-        The exit code: 0, or 143 or 130 where training was interrupted.
+        The process's exit code: 0; 1 where training failed; 143 or 130 where it was stopped.
 
     Raises:
         ServerError: The address cannot be bound.
-        Exception: Training was asked for and failed; see `services.prior.train.run`.
     """
     server = Server(
         settings.listen,
@@ -55,24 +53,9 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
         max_workers=MAX_CALLS,
         grace=DRAIN_SECONDS,
     )
-    progress = stage.Progress("prior")
-    if settings.train_first:
-        add = stage_pb2_grpc.add_StageServiceServicer_to_server
-        server.add(add, stage.StageServicer(progress), stage.FULL_NAME)
-    service = PriorProcess(server, settings)
-    with StopSignals() as signals:
-        on_start(server.start())
-        service.start()
-        try:
-            if settings.train_first:
-                run_stage(settings, progress, signals.event)
-            signals.event.wait()
-            return 0
-        except Stopped:
-            return signals.exit_code
-        finally:
-            server.drain()
-            service.stop()
+    return serve_process(
+        STAGE, run, lambda server: PriorProcess(server, settings), settings, on_start, server
+    )
 
 
 class PriorProcess:

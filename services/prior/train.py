@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import threading
+from collections.abc import Callable
 
-from common.config import dump
-from common.rpc import stage
-from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.rpc.signals import StopSignals
-from common.store import (
-    Meta,
-    Stopped,
-    open_latents,
-    owning_variant,
-    stage_spec,
-)
-from common.training import Checkpoints, configure_torch, train
+from common.store import open_latents
+from common.training import configure_torch
 from common.training.context import StageContext
-from ldcq.v1 import stage_pb2_grpc
+from common.training.making import Making, make_once
+from common.training.process import train_process
 from services.prior.learner import PriorLearner
 from services.prior.protocol import find_prior
 
-_LOGGER = logging.getLogger(__name__)
+STAGE = "prior"
 
 
 def run(context: StageContext) -> str:
@@ -42,36 +32,38 @@ def run(context: StageContext) -> str:
         Stopped: Asked to stop; a checkpoint was saved.
         DivergedError: The loss became NaN or infinite.
     """
-    config, store = context.config, context.store
-    find_prior(config.prior.implementation)
-    parents = {kind: context.wait_for(kind) for kind in ("vae", "latents")}
-    spec = stage_spec(config, "prior", parents)
-    owner = owning_variant(context.base, context.variant, "prior")
-    found = store.find("prior", spec)
-    if found is not None:
-        store.point("prior", found, owner)
-        _LOGGER.info("prior %s is there already", found)
-        context.progress.published(found, reused=True)
-        return found
-    table = open_latents(store, parents["latents"], vae_version=parents["vae"])
+    # Before anything is waited for: an unknown name would not become known meanwhile.
+    find_prior(context.config.prior.implementation)
+    parents = context.wait_for_parents(STAGE)
+    version, reused = make_once(context, STAGE, parents, _train)
+    context.progress.published(version, reused)
+    return version
+
+
+def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
+    """Trains, with `StageService` answering meanwhile, and ends.
+
+    Args:
+        settings: Where to listen and the store.
+        on_start: Told the address bound.
+
+    Returns:
+        The process's exit code: 0 published, 1 failed, 143 or 130 stopped by a signal.
+
+    Raises:
+        ServerError: The address cannot be bound.
+    """
+    return train_process(STAGE, run, settings, on_start)
+
+
+def _train(making: Making) -> str:
+    config, parents = making.context.config, making.parents
+    table = open_latents(making.context.store, parents["latents"], vae_version=parents["vae"])
     learner = PriorLearner(config, table, configure_torch(config))
-    # Variants train side by side, each with logs of its own.
-    logs = "prior" if owner == context.base.variant else f"prior-{owner}"
-    train(
-        learner,
-        stage=logs,
-        total=learner.total,
-        checkpoints=Checkpoints(store.root, "prior", spec, config.training.keep_checkpoints),
-        progress=context.progress,
-        config=config.training,
-        logs=store.root / "logs",
-        stop=context.stop,
-    )
-    meta = Meta(
-        kind="prior",
+    making.train(learner, learner.total)
+    return making.publish(
+        learner.published.state_dict(),
         implementation=config.prior.implementation,
-        spec=spec,
-        parents=parents,
         dimensions={
             **table.meta.dimensions,
             "state": table.state.shape[1],
@@ -80,52 +72,3 @@ def run(context: StageContext) -> str:
         },
         details=learner.published.details(),
     )
-    tensors = {
-        name: tensor.cpu().numpy() for name, tensor in learner.published.state_dict().items()
-    }
-    version = store.publish(meta, tensors, dump(config), owner)
-    context.progress.published(version)
-    return version
-
-
-def run_stage(settings: ServiceSettings, progress: stage.Progress, stop: threading.Event) -> str:
-    """`run` as a process does it: whoever watches the progress also learns of a failure.
-
-    Returns:
-        The prior's version. Raises like `run`.
-    """
-    context = StageContext(
-        settings.config, settings.store, progress, settings.variant, stop, settings.prior_targets
-    )
-    try:
-        return run(context)
-    except Stopped:
-        raise
-    except Exception as error:
-        progress.failed(str(error))
-        raise
-
-
-def main(settings: ServiceSettings) -> int:
-    """Trains, publishes and ends, with the progress to be watched meanwhile.
-
-    Returns:
-        The exit code: 0, or 143 or 130 where a signal ended it.
-
-    Raises:
-        ServerError: The address cannot be bound.
-        Exception: See `run`.
-    """
-    server = Server(settings.listen, metrics_port=settings.metrics_port)
-    progress = stage.Progress("prior")
-    add = stage_pb2_grpc.add_StageServiceServicer_to_server
-    server.add(add, stage.StageServicer(progress), stage.FULL_NAME)
-    with StopSignals() as signals:
-        server.start()
-        try:
-            run_stage(settings, progress, signals.event)
-            return 0
-        except Stopped:
-            return signals.exit_code
-        finally:
-            server.drain()

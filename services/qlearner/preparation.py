@@ -38,7 +38,7 @@ def connect_prior(context: StageContext, prior_version: str) -> PriorClient:
 
     Raises:
         ConfigError: No address was given, or one update needs more latents than a call may draw.
-        CallInterruptedError: Asked to stop while waiting.
+        Stopped: Asked to stop while waiting.
         CallError: What answers is no usable prior.
     """
     owner = owning_variant(context.base, context.variant, "prior")

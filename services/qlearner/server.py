@@ -9,17 +9,15 @@ import torch
 
 from common.config import resolve_variant
 from common.nn.critic import Critic
-from common.rpc import stage
 from common.rpc.codec import decode, encode
 from common.rpc.errors import InvalidFieldError, NotReadyError
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.rpc.signals import StopSignals
-from common.rpc.stage import Progress, StageServicer
 from common.store import Artifact, Follower, owning_variant
 from common.training import configure_torch
-from ldcq.v1 import critic_pb2, critic_pb2_grpc, stage_pb2_grpc
-from services.qlearner.train import STAGE, run_stage
+from common.training.process import serve_process
+from ldcq.v1 import critic_pb2, critic_pb2_grpc
+from services.qlearner.train import STAGE, run
 
 FULL_NAME = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full_name
 
@@ -109,25 +107,9 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
     Raises:
         ServerError: The address cannot be bound.
     """
-    server = Server(settings.listen, metrics_port=settings.metrics_port)
-    progress = Progress(STAGE)
-    if settings.train_first:
-        add = stage_pb2_grpc.add_StageServiceServicer_to_server
-        server.add(add, StageServicer(progress), stage.FULL_NAME)
-    follower = add_critic(server, settings)
-    try:
-        with StopSignals() as signals:
-            on_start(server.start())
-            follower.start()
-            try:
-                if settings.train_first and not run_stage(settings, progress, signals.event):
-                    return signals.exit_code or 1
-                signals.event.wait()
-                return 0
-            finally:
-                server.drain()
-    finally:
-        follower.stop()
+    return serve_process(
+        STAGE, run, lambda server: add_critic(server, settings), settings, on_start
+    )
 
 
 def add_critic(server: Server, settings: ServiceSettings) -> Follower[ServedCritic]:

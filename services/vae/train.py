@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from common.config import dump
 from common.data import Windows, make_windows
 from common.data.loading import ensure_dataset, load_episodes
 from common.rpc.settings import ServiceSettings
-from common.store import Meta, find_latents, owning_variant, stage_spec
-from common.training import Checkpoints, configure_torch, train
+from common.store import Meta
+from common.training import configure_torch
 from common.training.context import StageContext
+from common.training.making import Making, make_once
 from common.training.process import train_process
 from services.vae.export import write_latents
 from services.vae.learner import VaeLearner
@@ -40,9 +40,14 @@ def run(context: StageContext) -> str:
         DivergedError: The loss became NaN or infinite.
     """
     windows = _windows(context)
-    version, trained = _vae(context, windows)
-    written = _latents(context, windows, version)
-    context.progress.published(version, reused=not (trained or written))
+    data = {"dataset": windows.episodes.fingerprint}
+    version, trained_before = make_once(
+        context, STAGE, data, lambda making: _train(making, windows)
+    )
+    _, written_before = make_once(
+        context, "latents", {"vae": version, **data}, lambda making: _write(making, windows)
+    )
+    context.progress.published(version, reused=trained_before and written_before)
     return version
 
 
@@ -74,70 +79,40 @@ def _windows(context: StageContext) -> Windows:
     return make_windows(episodes, config.horizon, config.data.validation_fraction, config.seed)
 
 
-def _vae(context: StageContext, windows: Windows) -> tuple[str, bool]:
-    """The VAE's version, and whether it had to be trained."""
-    config, store = context.config, context.store
-    owner = owning_variant(context.base, context.variant, "vae")
-    parents = {"dataset": windows.episodes.fingerprint}
-    spec = stage_spec(config, "vae", parents)
-    found = store.find("vae", spec)
-    if found is not None:
-        store.point("vae", found, owner)
-        _LOGGER.info("vae %s is there already", found)
-        return found, False
-    device = configure_torch(config)
-    learner = VaeLearner(config, windows, device)
-    checkpoints = Checkpoints(store.root, STAGE, spec, config.training.keep_checkpoints)
-    train(
-        learner,
-        # Variants may train side by side, each with logs of its own.
-        stage=STAGE if owner == context.base.variant else f"{STAGE}-{owner}",
-        total=learner.total,
-        checkpoints=checkpoints,
-        progress=context.progress,
-        config=config.training,
-        logs=store.root / "logs",
-        stop=context.stop,
-    )
+def _train(making: Making, windows: Windows) -> str:
+    config = making.context.config
+    learner = VaeLearner(config, windows, configure_torch(config))
+    making.train(learner, learner.total)
     architecture = learner.vae.architecture
-    meta = Meta(
-        kind="vae",
+    return making.publish(
+        learner.vae.state_dict(),
         implementation=architecture.encoder,
-        spec=spec,
-        parents=parents,
         dimensions=architecture.dimensions(),
         details=architecture.details(),
     )
-    return store.publish(meta, learner.vae.tensors(), dump(config), owner), True
 
 
-def _latents(context: StageContext, windows: Windows, vae_version: str) -> bool:
-    """Whether the latents had to be written."""
-    config, store = context.config, context.store
-    owner = owning_variant(context.base, context.variant, "latents")
-    parents = {"vae": vae_version, "dataset": windows.episodes.fingerprint}
-    spec = stage_spec(config, "latents", parents)
-    found = find_latents(store, spec)
-    if found is not None:
-        store.point("latents", found, owner)
-        return False
-    device = configure_torch(config)
-    artifact = store.load("vae", vae_version)
+def _write(making: Making, windows: Windows) -> str:
+    context = making.context
+    device = configure_torch(context.config)
+    artifact = context.store.load("vae", making.parents["vae"])
     meta = Meta(
-        kind="latents", spec=spec, parents=parents, dimensions=dict(artifact.meta.dimensions)
+        kind="latents",
+        spec=making.spec,
+        parents=making.parents,
+        dimensions=artifact.meta.dimensions,
     )
 
     def written(done: int, total: int) -> None:
         context.progress.running(done, total, {}, "writing latents")
 
-    write_latents(
-        store,
+    return write_latents(
+        context.store,
         meta,
         Vae.from_artifact(artifact, device),
         windows,
-        config.discount,
-        variant=owner,
+        context.config.discount,
+        variant=making.owner,
         on_progress=written,
         stop=context.stop,
     )
-    return True

@@ -18,7 +18,6 @@ from common.store import (
     MissingArtifactError,
     Store,
     StoreError,
-    find_latents,
     latents,
     open_latents,
 )
@@ -76,8 +75,8 @@ def test_the_table_comes_back_exactly(
         found = getattr(table, name)
         assert found.dtype == array.dtype
         np.testing.assert_array_equal(found, array)
-    assert find_latents(store, META.spec) == version
-    assert find_latents(store, {"config": {"horizon": 4}}) is None
+    assert store.find("latents", META.spec) == version
+    assert store.find("latents", {"config": {"horizon": 4}}) is None
 
 
 def test_shards_are_whole_and_chunks_large(store: Store) -> None:

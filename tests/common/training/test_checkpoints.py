@@ -114,9 +114,6 @@ def test_the_last_ones_are_kept_in_the_order_of_steps(checkpoints: Checkpoints) 
     assert checkpoints.latest() == (100, {"step": 100})
     names = sorted(path.name for path in checkpoints.folder.iterdir())
     assert names == ["10.safetensors", "100.safetensors"]
-    checkpoints.clear()
-    assert checkpoints.latest() is None
-    checkpoints.clear()
 
 
 def test_another_spec_has_other_checkpoints(tmp_path: Path, checkpoints: Checkpoints) -> None:
@@ -161,8 +158,6 @@ def test_leftovers_of_a_killed_writer_are_ignored(checkpoints: Checkpoints) -> N
     checkpoints.save(1, {"x": 1})
     (checkpoints.folder / ".2.safetensors.4711.abc").write_bytes(b"half")
     assert checkpoints.latest() == (1, {"x": 1})
-    checkpoints.clear()
-    assert not checkpoints.folder.exists()
 
 
 def test_a_disk_that_refuses_is_reported(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def run_toy(
         checkpoints=checkpoints(root),
         progress=Progress("toy"),
         config=CONFIG,
-        logs=root / "logs",
+        logs=root / "logs" / "toy",
         stop=stop,
     )
     return learner.fingerprint()

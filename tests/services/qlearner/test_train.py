@@ -21,12 +21,14 @@ from common.rpc.codec import decode, encode
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.rpc.stage import Progress
-from common.store import LatentTable, LatentWriter, Meta, Stopped, Store, stage_spec
+from common.store import LatentTable, Meta, Stopped, Store, stage_spec
 from common.training import read_metrics
 from common.training.context import StageContext
+from common.training.process import run_stage
 from ldcq.v1 import critic_pb2, critic_pb2_grpc, stage_pb2, stage_pb2_grpc
 from services.qlearner.server import add_critic
-from services.qlearner.train import run, run_stage
+from services.qlearner.train import run
+from tests.latent_tables import publish_table
 
 MakeConfig = Callable[..., Config]
 
@@ -39,12 +41,7 @@ def publish_parents(store: Store, config: Config, table: LatentTable) -> str:
     )
     parents = {"vae": vae}
     meta = Meta(kind="latents", spec=stage_spec(config, "latents", parents), parents=parents)
-    names = ["state", "latent_mean", "latent_std", "reward", "discount", "next_state"]
-    columns = {name: getattr(table, name) for name in [*names, "episode", "step", "validation"]}
-    shapes = {name: (array.dtype, array.shape[1:]) for name, array in columns.items()}
-    with LatentWriter(store, meta, len(table.reward), shapes) as writer:
-        writer.write(0, **columns)
-        parents = {"vae": vae, "latents": writer.publish()}
+    parents = {"vae": vae, "latents": publish_table(store, meta, table)}
     prior = Meta(kind="prior", spec=stage_spec(config, "prior", parents), parents=parents)
     return store.publish(prior, {"w": np.zeros(1)}, text)
 
@@ -102,16 +99,16 @@ def test_without_validation_windows_there_is_nothing_to_validate(
 def test_a_missing_address_and_too_large_calls_are_refused(
     make_config: MakeConfig, table: LatentTable, start_prior: Any, tmp_path: Path
 ) -> None:
-    config, store = make_config(candidates=1000), Store(tmp_path)
+    config, store = make_config(candidates=2000), Store(tmp_path)
     target = start_prior(publish_parents(store, config, table)).address
     with pytest.raises(ConfigError, match=r"variant 'main' is missing .*--prior main=HOST:PORT"):
         run(context(config, store))
     stage = context(config, store, target)
     settings = ServiceSettings(config, store, prior_targets=stage.prior_targets)
-    assert not run_stage(settings, stage.progress, threading.Event())
+    assert not run_stage(run, settings, stage.progress, threading.Event())
     snapshot = stage.progress.snapshot()
     assert snapshot.state == stage_pb2.STAGE_STATE_FAILED
-    assert "8000, expected at most 4096" in snapshot.message
+    assert "16000, expected at most 10000" in snapshot.message
 
 
 def test_a_prior_of_another_version_is_waited_for_and_named(

@@ -1,0 +1,121 @@
+"""Makes what a stage publishes, unless it is in the store already: find, train, publish."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from common.config import dump
+from common.store import Meta, owning_variant, stage_spec
+from common.training.checkpoints import Checkpoints
+from common.training.context import StageContext
+from common.training.loop import Learner, train
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Making:
+    """The making of one artifact.
+
+    Attributes:
+        context: The stage's.
+        kind: Of the artifact.
+        parents: Fingerprint of the dataset and versions of the artifacts it is made from, by kind.
+        spec: What decides it.
+        owner: The variant whose it is; others that configure it alike share it.
+    """
+
+    def __init__(self, context: StageContext, kind: str, parents: Mapping[str, str]) -> None:
+        self.context, self.kind, self.parents = context, kind, dict(parents)
+        self.spec = stage_spec(context.config, kind, parents)
+        self.owner = owning_variant(context.base, context.variant, kind)
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the training logs; variants train side by side, each with logs of its own."""
+        shared = self.owner == self.context.base.variant
+        return (
+            self.context.store.root
+            / "logs"
+            / (self.kind if shared else f"{self.kind}-{self.owner}")
+        )
+
+    def train(self, learner: Learner, total: int) -> None:
+        """Trains to `total` updates, resuming where there is a checkpoint. Raises like `train`."""
+        root, config = self.context.store.root, self.context.config.training
+        train(
+            learner,
+            stage=self.kind,
+            total=total,
+            checkpoints=Checkpoints(root, self.kind, self.spec, config.keep_checkpoints),
+            progress=self.context.progress,
+            config=config,
+            logs=self.logs,
+            stop=self.context.stop,
+        )
+
+    def publish(
+        self,
+        weights: Mapping[str, Tensor],
+        *,
+        implementation: str,
+        dimensions: Mapping[str, int],
+        details: Mapping[str, JsonValue],
+    ) -> str:
+        """Publishes the trained model for the variant that owns it.
+
+        Args:
+            weights: The model's state dict.
+            implementation: See `Meta`, as for the rest.
+            dimensions: state, action, latent, horizon, discrete_actions, goal.
+            details: What rebuilding needs beyond that.
+
+        Returns:
+            The version.
+
+        Raises:
+            StoreError: The store does not take it.
+        """
+        meta = Meta(
+            kind=self.kind,
+            implementation=implementation,
+            spec=self.spec,
+            parents=self.parents,
+            dimensions=dict(dimensions),
+            details=dict(details),
+        )
+        tensors = {name: value.detach().cpu().numpy() for name, value in weights.items()}
+        return self.context.store.publish(meta, tensors, dump(self.context.config), self.owner)
+
+
+def make_once(
+    context: StageContext, kind: str, parents: Mapping[str, str], make: Callable[[Making], str]
+) -> tuple[str, bool]:
+    """The artifact of this configuration and these parents; made only if it is not there.
+
+    Args:
+        context: The stage's.
+        kind: Of the artifact.
+        parents: Fingerprint of the dataset and versions of the artifacts it is made from, by kind.
+        make: Makes and publishes it; returns its version.
+
+    Returns:
+        Its version, and whether it was there already.
+
+    Raises:
+        StoreError: What is there cannot be pointed to.
+        Exception: Whatever `make` raises.
+    """
+    making = Making(context, kind, parents)
+    found = context.store.find(kind, making.spec)
+    if found is None:
+        version = make(making)
+        _LOGGER.info("published %s %s", kind, version)
+        return version, False
+    context.store.point(kind, found, making.owner)
+    _LOGGER.info("%s %s is there already", kind, found)
+    return found, True

@@ -1,0 +1,59 @@
+"""An artifact is made once for a configuration and its parents, and by the variant that owns it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.config import Config
+from common.rpc.stage import Progress
+from common.store import Store
+from common.training.context import StageContext
+from common.training.making import Making, make_once
+
+CONFIG = Config.model_validate({"variants": {"bcq_h": {"prior.implementation": "gaussian"}}})
+PARENTS = {"vae": "v1", "latents": "l1"}
+
+
+def context(root: Path, variant: str = "main") -> StageContext:
+    return StageContext(CONFIG, Store(root), Progress("prior"), variant)
+
+
+def publish(making: Making) -> str:
+    weights = {"w": torch.nn.Parameter(torch.arange(3.0))}
+    return making.publish(weights, implementation="x", dimensions={"state": 2}, details={"a": 1})
+
+
+def refuse(making: Making) -> str:
+    raise AssertionError(f"{making.kind} is made again")
+
+
+def test_an_artifact_is_made_once_and_pointed_to_again(tmp_path: Path) -> None:
+    stage = context(tmp_path)
+    version, reused = make_once(stage, "prior", PARENTS, publish)
+    assert not reused
+    artifact = stage.store.load("prior", version)
+    assert artifact.tensors["w"].tolist() == [0.0, 1.0, 2.0]
+    assert (artifact.meta.implementation, artifact.meta.parents) == ("x", PARENTS)
+    assert artifact.meta.dimensions == {"state": 2}
+
+    other, reused = make_once(stage, "prior", {**PARENTS, "latents": "l2"}, publish)
+    assert not reused
+    assert stage.store.current("prior") == other != version
+    assert make_once(stage, "prior", PARENTS, refuse) == (version, True)
+    assert stage.store.current("prior") == version
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner", "logs"), [("prior", "bcq_h", "prior-bcq_h"), ("vae", "main", "vae")]
+)
+def test_a_variant_owns_what_it_configures_otherwise(
+    tmp_path: Path, kind: str, owner: str, logs: str
+) -> None:
+    stage = context(tmp_path, "bcq_h")
+    assert Making(stage, kind, {}).logs == tmp_path / "logs" / logs
+    version, _ = make_once(stage, kind, {}, publish)
+    assert stage.store.pointers(kind) == {owner: version}
+    assert make_once(stage, kind, {}, refuse) == (version, True)
