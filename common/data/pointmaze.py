@@ -65,7 +65,13 @@ class WaypointController:
         self.set_goal(position, self._maze.centre(target) + self._jitter())
 
     def set_goal(self, position: Point, goal: Point, jitter: bool = True) -> None:
-        """Plans the waypoints to a given goal; the last is the goal itself."""
+        """Plans the waypoints to a given goal; the last is the goal itself.
+
+        Args:
+            position: Where the ball is, in metres, shape (2,).
+            goal: Where it is to go, likewise.
+            jitter: Move each waypoint between at random.
+        """
         path = self._maze.path(self._maze.cell(position), self._maze.cell(goal))
         between = [self._maze.centre(cell) for cell in path[:-1]]
         self._waypoints = [
@@ -83,7 +89,15 @@ class WaypointController:
         return near
 
     def act(self, position: Point, velocity: Point) -> npt.NDArray[np.float32]:
-        """The action towards the current waypoint, in [-1, 1], shape (2,)."""
+        """The action towards the current waypoint.
+
+        Args:
+            position: Where the ball is, in metres, shape (2,).
+            velocity: In metres per second, shape (2,).
+
+        Returns:
+            In [-1, 1], shape (2,).
+        """
         action = GAIN * (self._waypoints[0] - position) - DAMPING * velocity
         if self._noise:
             action = action + self._noise * self._random.standard_normal(2)

@@ -209,6 +209,16 @@ def make_decoder(
 ) -> Decoder:
     """The decoder for an action space: categorical where `discrete_actions` > 0, else Gaussian.
 
+    Args:
+        state_dim: S.
+        latent_dim: Z.
+        action_dim: A.
+        hidden: Width of the hidden layers.
+        discrete_actions: How many actions there are to choose from, 0 if they are continuous.
+        min_std: Lower bound of the standard deviation, in units of the action.
+        action_low: Lower bounds of the action space, (A,); minus infinity where there is none.
+        action_high: Upper bounds, likewise.
+
     Raises:
         ValueError: The bounds do not have one value per action dimension.
     """

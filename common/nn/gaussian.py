@@ -51,7 +51,15 @@ class GaussianHead(nn.Module):
 
 
 def log_density(values: Tensor, gaussian: Gaussian) -> Tensor:
-    """Log density of each element under the diagonal Gaussian, shape (..., D): not summed."""
+    """Log density of each element under a diagonal Gaussian, in nats, not summed.
+
+    Args:
+        values: Shape (..., D).
+        gaussian: Mean and deviation, (..., D).
+
+    Returns:
+        Shape (..., D).
+    """
     standardised = (values - gaussian.mean) / gaussian.std
     half_log_two_pi = 0.9189385332046727
     return -0.5 * standardised.square() - torch.log(gaussian.std) - half_log_two_pi

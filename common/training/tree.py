@@ -56,7 +56,15 @@ def _flatten(node: object, path: str, tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def restore(tree: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """The inverse of `flatten`; tuples come back as lists, NumPy scalars as Python's."""
+    """The inverse of `flatten`; tuples come back as lists, NumPy scalars as Python's.
+
+    Args:
+        tree: The first of what `flatten` returned, perhaps from JSON.
+        tensors: The second, by name.
+
+    Raises:
+        KeyError: A tensor is missing.
+    """
     if not isinstance(tree, dict):
         return tree
     if _DICT in tree:

@@ -89,6 +89,10 @@ def normalise(returns: Floats, reference: tuple[float, float] | None) -> Floats:
     """D4RL's score, 100 (R - min) / (max - min), element by element; `returns` itself without
     reference returns.
 
+    Args:
+        returns: Undiscounted returns R, shape (E,).
+        reference: The returns that score 0 and 100, min and max.
+
     Raises:
         ValueError: The two reference returns are equal.
     """

@@ -37,7 +37,12 @@ class ValidationBatch:
 
 
 def make_critic(transitions: Transitions, config: Config) -> Critic:
-    """A fresh critic, normalised by the training windows; its weights depend on the seed only."""
+    """A fresh critic, normalised by the training windows; its weights depend on the seed only.
+
+    Args:
+        transitions: The windows in the replay; the critic comes to their device.
+        config: Seed, and widths and reward scale of its critic section.
+    """
     states = transitions.state
     # Of the mixture of all posteriors, which is what latents are drawn from.
     latent_std = (
@@ -56,7 +61,13 @@ def make_critic(transitions: Transitions, config: Config) -> Critic:
 
 @torch.no_grad()
 def polyak_update(target: nn.Module, online: nn.Module, rate: float) -> None:
-    """For every parameter: target <- (1 - rate) target + rate online (Algorithm 1, line 12)."""
+    """For every parameter: target <- (1 - rate) target + rate online (Algorithm 1, line 12).
+
+    Args:
+        target: Changed in place.
+        online: A module of the same parameters.
+        rate: 1 - rho, in (0, 1].
+    """
     # One call for all of them: they are many and small.
     torch._foreach_lerp_(tuple(target.parameters()), tuple(online.parameters()), rate)
 

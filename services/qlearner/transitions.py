@@ -73,8 +73,13 @@ class Transitions:
 def training_rows(table: LatentTable, limit: int | None, seed: int) -> NDArray[np.int64]:
     """Rows that enter the replay: the training windows, or `limit` of them drawn at random.
 
+    Args:
+        table: All windows, M.
+        limit: Most rows to take; None: all.
+        seed: Fixes the draw.
+
     Returns:
-        Sorted rows of the table.
+        Rows of the table, ascending, (at most `limit`,) int64.
 
     Raises:
         StoreError: The table has no training windows.
