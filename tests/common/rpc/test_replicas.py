@@ -18,7 +18,7 @@ from common.rpc.channel import label
 from common.rpc.clients import PriorClient
 from common.rpc.server import Server
 from tests.common.rpc.conftest import Spawn
-from tests.common.rpc.numpy_prior import NumpyPrior, serve
+from tests.numpy_prior import NumpyPrior, serve
 
 PLACES = 16
 
