@@ -5,13 +5,19 @@ any order.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 BLOCK_ROWS = 2048
 """Rows computed at once, so that activations stay in cache. Part of what a seed means: changing it
 changes samples."""
+
+LEAST_ROWS = 64
+"""Smaller blocks are padded: with fewer rows (12 were seen) matrix libraries choose other kernels,
+and the same row gets other bits than among many."""
 
 
 def block_ranges(rows: int) -> Iterator[tuple[int, int]]:
@@ -35,3 +41,39 @@ def block_generator(seed: int, block: int, device: torch.device) -> torch.Genera
     key = seed.to_bytes(8, "little") + block.to_bytes(8, "little")
     mixed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
     return torch.Generator(device=device).manual_seed(mixed)
+
+
+class BlockNoise:
+    """The random numbers of one block of rows, each draw's from a generator of its own.
+
+    Args:
+        sources: Rows and generator of each draw in the block.
+        width: Z.
+        device: Of the generators.
+
+    Attributes:
+        rows: Of all draws.
+    """
+
+    def __init__(
+        self, sources: Sequence[tuple[int, torch.Generator]], width: int, device: torch.device
+    ) -> None:
+        self.rows = sum(rows for rows, _ in sources)
+        self._values = torch.zeros(max(self.rows, LEAST_ROWS), width, device=device)
+        self._slices: list[tuple[Tensor, torch.Generator]] = []
+        start = 0
+        for rows, generator in sources:
+            # In slices, as numbers depend on how many are drawn at once.
+            self._slices.append((self._values[start : start + rows], generator))
+            start += rows
+
+    def draw(self) -> Tensor:
+        """N(0, I) for all rows and zeros for the padding, valid until the next one."""
+        for values, generator in self._slices:
+            values.normal_(generator=generator)
+        return self._values
+
+    def pad(self, values: Tensor) -> Tensor:
+        """Rows of zeros behind `values` (rows, width), as many as the noise has."""
+        missing = len(self._values) - len(values)
+        return functional.pad(values, (0, 0, 0, missing)) if missing else values

@@ -5,7 +5,7 @@ at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from common.config import SamplingConfig
 from common.nn.normaliser import Normaliser
-from services.prior.protocol import OptionError
-from services.prior.randomness import block_generator, block_ranges
+from services.prior.protocol import Draw, OptionError
+from services.prior.randomness import BlockNoise, block_generator, block_ranges
 from services.prior.solvers import SOLVERS, Step
 from services.prior.split import Condition, SplitDenoiser
 
@@ -120,39 +120,42 @@ class DiffusionSampler:
     ) -> Iterator[Tensor]:
         """Algorithm 1, lines 5-9. See `services.prior.protocol.Sampler`."""
         resolved = resolve_options(options, self._defaults, len(self._alpha_bar) - 1)
-        steps = plan_steps(resolved, self._alpha_bar)
         parts = self._denoiser.condition(self._state_normaliser(states))
         for block, (start, end) in enumerate(block_ranges(len(states) * candidates)):
-            state = torch.arange(start, end, device=states.device) // candidates
-            condition = tuple(part.index_select(0, state) for part in parts)
-            noise = block_generator(seed, block, states.device)
-            latent = self._denoise(condition, end - start, steps, resolved, noise)
-            yield self._latent_normaliser.inverse(latent)
+            condition = _rows_of(parts, candidates, start, end)
+            noise = self._noise([(end - start, block_generator(seed, block, states.device))])
+            yield self._denoise(condition, noise, resolved)
 
-    def _denoise(
-        self,
-        condition: Condition,
-        rows: int,
-        steps: tuple[Step, ...],
-        options: ResolvedOptions,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """One block from noise to z_0, standardised, (rows, Z)."""
+    def join(self, draws: Sequence[Draw], options: SamplingConfig) -> Tensor:
+        """Small calls as one block. See `services.prior.protocol.JoiningSampler`."""
+        resolved = resolve_options(options, self._defaults, len(self._alpha_bar) - 1)
+        conditions, sources = [], []
+        for draw in draws:
+            parts = self._denoiser.condition(self._state_normaliser(draw.states))
+            conditions.append(_rows_of(parts, draw.candidates, 0, draw.rows))
+            sources.append((draw.rows, block_generator(draw.seed, 0, draw.states.device)))
+        condition = tuple(torch.cat(parts) for parts in zip(*conditions, strict=True))
+        return self._denoise(condition, self._noise(sources), resolved)
+
+    def _noise(self, sources: Sequence[tuple[int, torch.Generator]]) -> BlockNoise:
         mean = self._latent_normaliser.mean
-        latent = torch.empty(rows, len(mean), device=mean.device)
-        latent.normal_(generator=generator).mul_(options.temperature)
-        noise = torch.empty_like(latent)
+        return BlockNoise(sources, len(mean), mean.device)
+
+    def _denoise(self, condition: Condition, noise: BlockNoise, options: ResolvedOptions) -> Tensor:
+        """One block from noise to raw latents, (noise.rows, Z)."""
+        condition = tuple(noise.pad(part) for part in condition)
+        latent = noise.draw().mul(options.temperature)
         before = latent
-        for step in steps:
+        for step in plan_steps(options, self._alpha_bar):
             clean = self._predict(latent, condition, step.time, options.guidance)
             latent.mul_(step.latent).add_(clean, alpha=step.clean)
             if step.previous:
                 latent.add_(before, alpha=step.previous)
             scale = step.noise * options.temperature
             if scale:
-                latent.add_(noise.normal_(generator=generator), alpha=scale)
+                latent.add_(noise.draw(), alpha=scale)
             before = clean
-        return latent
+        return self._latent_normaliser.inverse(latent[: noise.rows])
 
     def _predict(self, latent: Tensor, condition: Condition, time: int, guidance: float) -> Tensor:
         """mu(z, null, t) + w (mu(z, s, t) - mu(z, null, t)) (Algorithm 1 line 7); w = 0 and 1 need
@@ -166,3 +169,9 @@ class DiffusionSampler:
             null = self._denoiser(latent, self._denoiser.null_condition(), time)
             clean = null.lerp_(self._denoiser(latent, condition, time), guidance)
         return clean if self._clip is None else clean.clamp_(-self._clip, self._clip)
+
+
+def _rows_of(parts: Condition, candidates: int, start: int, end: int) -> Condition:
+    """The states' parts for rows `start` to `end` of a call."""
+    state = torch.arange(start, end, device=parts[0].device) // candidates
+    return tuple(part.index_select(0, state) for part in parts)
