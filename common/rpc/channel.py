@@ -73,6 +73,13 @@ def label(target: str | Sequence[str]) -> str:
     )
 
 
+def check(target: str) -> None:
+    """Raises TargetError where the target is no address; looks no host up."""
+    for part in target.split(","):
+        if not part.strip().startswith(_SCHEMES):
+            _checked(part.strip())
+
+
 def _checked(part: str) -> str:
     host, _, port = part.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536 or "/" in part:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
 from common.config import ConfigError, load
+from common.rpc.channel import check
 from common.rpc.logs import LogFormat, configure_logging
 from common.rpc.settings import ServiceSettings
 from common.store import Stopped, Store
@@ -120,6 +121,7 @@ def prior_targets(options: Sequence[str]) -> dict[str, str]:
 
     Raises:
         ConfigError: A variant or a target is empty, or a variant is named twice.
+        TargetError: A target is no address.
     """
     targets: dict[str, str] = {}
     for option in options:
@@ -132,6 +134,7 @@ def prior_targets(options: Sequence[str]) -> dict[str, str]:
             )
         if variant in targets:
             raise ConfigError(f"--prior {option}: {variant!r} is given twice, expected once")
+        check(target)
         targets[variant] = target
     return targets
 

@@ -156,6 +156,10 @@ class Server:
 
     def _bind(self) -> str:
         self._refuse_used_socket()
+        # Asked before gRPC is, which prints its own account of it.
+        problem = "" if self._address.startswith("unix:") else _tcp_problem(self._address)
+        if problem:
+            raise ServerError(f"cannot listen on {self._address}: {problem}")
         try:
             port = self._server.add_insecure_port(self._address)
         except RuntimeError:
@@ -167,8 +171,7 @@ class Server:
                 )
             return self._address
         if port == 0:
-            problem = _tcp_problem(self._address)
-            raise ServerError(f"cannot listen on {self._address}: {problem}")
+            raise ServerError(f"cannot listen on {self._address}: {_PORT_IN_USE}")
         return f"{self._address.rpartition(':')[0]}:{port}"
 
     def _refuse_used_socket(self) -> None:
@@ -225,7 +228,7 @@ def _unix_problem(address: str) -> str:
 
 
 def _tcp_problem(address: str) -> str:
-    """Why an address cannot be bound: gRPC itself only says that it cannot."""
+    """Why an address cannot be bound, which gRPC itself does not say; empty where it can."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         return "expected HOST:PORT, for example 127.0.0.1:50051, or unix:/path"
@@ -242,4 +245,4 @@ def _tcp_problem(address: str) -> str:
         if error.errno == errno.EADDRINUSE:
             return _PORT_IN_USE
         return f"{error.strerror}; use an address of this machine and a port above 1023"
-    return _PORT_IN_USE
+    return ""

@@ -47,6 +47,7 @@ class Follower(Generic[T]):
         self._load, self._poll, self._on_swap = load, poll, on_swap
         self._current: tuple[str, T] | None = None
         self._refused: tuple[str, str] | None = None
+        self._problem = ""
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"follow-{kind}", daemon=True)
@@ -66,6 +67,11 @@ class Follower(Generic[T]):
     def current(self) -> tuple[str, T] | None:
         """Version and model, or None before the first."""
         return self._current
+
+    @property
+    def problem(self) -> str:
+        """Why the current artifact cannot be loaded, for those who ask for it; else empty."""
+        return self._problem
 
     def wait_ready(
         self, timeout: float | None = None, *, version: str | None = None
@@ -96,7 +102,9 @@ class Follower(Generic[T]):
                 self._look()
             except Exception as error:
                 # Serving what we have beats dying; said once per cause, not at every look.
-                cause = (self._kind, f"{type(error).__name__}: {error}")
+                cause = (type(error).__name__, str(error))
+                known = isinstance(error, StoreError)
+                self._problem = str(error) if known else f"{self._kind}: see the server's log"
                 if cause != self._refused:
                     self._refused = cause
                     self._report(error)
@@ -119,7 +127,7 @@ class Follower(Generic[T]):
         model = self._load(self._store.load(self._kind, version))
         with self._changed:
             self._current = (version, model)
-            self._refused = None
+            self._refused, self._problem = None, ""
             self._changed.notify_all()
         _LOGGER.info("serving %s %s of %s", self._kind, version, self._variant)
         if self._on_swap is not None:

@@ -87,7 +87,10 @@ class ServedMethods:
         if models is None:
             kind, variant = self._sources[method]
             start = f"`ldcq train {kind}`" + ("" if variant == "main" else f" --variant {variant}")
-            raise NotReadyError(f"{method}: no {kind} of {variant} yet; made by {start}")
+            problem = self._followers[kind, variant].problem
+            raise NotReadyError(
+                f"{method}: {problem or f'no {kind} of {variant} yet; made by {start}'}"
+            )
         return models
 
     def policy(self, method: str) -> LatentPlanPolicy:

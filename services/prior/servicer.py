@@ -102,7 +102,8 @@ class PriorServicer(prior_pb2_grpc.PriorServiceServicer):
     def _model(self) -> ServedPrior:
         current = self._follower.current()
         if current is None:
-            raise NotReadyError("no prior has been published yet; made by `ldcq train prior`")
+            missing = "no prior has been published yet; made by `ldcq train prior`"
+            raise NotReadyError(self._follower.problem or missing)
         return current[1]
 
 

@@ -90,7 +90,8 @@ class CriticServicer(critic_pb2_grpc.CriticServiceServicer):
     def _current(self) -> tuple[str, ServedCritic]:
         current = self._follower.current()
         if current is None:
-            raise NotReadyError("no critic has been published yet; made by `ldcq train critic`")
+            missing = "no critic has been published yet; made by `ldcq train critic`"
+            raise NotReadyError(self._follower.problem or missing)
         return current
 
 

@@ -137,7 +137,8 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
     def _served(self) -> ServedVae:
         current = self._follower.current()
         if current is None:
-            raise NotReadyError("no VAE has been published yet; made by `ldcq train vae`")
+            missing = "no VAE has been published yet; made by `ldcq train vae`"
+            raise NotReadyError(self._follower.problem or missing)
         return current[1]
 
 

@@ -1,0 +1,190 @@
+"""What a user gets for a wrong command: one message that says what to do, exit code 2, no trace."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cli.main import main
+from common.config import load
+from common.store import Meta, Store, stage_spec
+
+TINY = Path(__file__).parents[1] / "tiny.yaml"
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
+    # Commands set up logging anew: not for the tests that follow.
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "level", logging.WARNING)
+    return Refused(monkeypatch, capfd)
+
+
+class Refused:
+    """Runs a command that must be refused and returns what it printed on standard error."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capture = monkeypatch, capfd
+
+    def __call__(self, *arguments: str | Path) -> str:
+        self._monkeypatch.setattr(sys, "argv", ["ldcq", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = self._capture.readouterr()
+        assert ended.value.code == 2, printed.err
+        assert "Traceback" not in printed.err
+        assert printed.out == ""
+        assert printed.err.count("error: ") == 1
+        return printed.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("vae.epoch=3", "vae.epoch: unknown key; did you mean 'epochs'?"),
+        ("vae.epochs=-1", "vae.epochs: got -1; Input should be greater than 0"),
+        ("vae=3", "vae: got 3; expected a section of keys and values"),
+        ("vae.epochs.x=3", "'epochs' is not a section, it holds 2"),
+        ("vae.epochs", "--set vae.epochs: expected KEY=VALUE"),
+        ("=3", "--set =3: expected KEY=VALUE"),
+        ("vae.epochs=[1", "--set vae.epochs=[1: not valid YAML"),
+        # Brackets are markup to the library that prints: they must come out as they went in.
+        ("vae.encoder='[/red]'", "vae.encoder: got '[/red]'"),
+    ],
+)
+def test_a_setting_that_cannot_be(refused: Refused, setting: str, message: str) -> None:
+    assert message in refused("config", TINY, "--set", setting)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "not found: expected a YAML file or a preset (demo, paper)"),
+        (b"a: [1\nb: }", "not valid YAML"),
+        (b"- 1\n- 2\n", "expected keys and values, got list"),
+        (b"\xff\xfe\x00\xc4", "expected a YAML file in UTF-8"),
+        (b"base: nowhere\n", "configuration 'nowhere' not found"),
+    ],
+)
+def test_a_file_that_is_no_configuration(
+    refused: Refused, tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    assert message in refused("run", path, "--store", tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_that_cannot_be_written(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for store in (tmp_path / "file", "/proc/ldcq"):
+        assert f"store {store} is not writable" in refused("run", TINY, "--store", store)
+    assert "not supported yet; expected a folder" in refused("run", TINY, "--store", "s3://bucket")
+
+
+@pytest.mark.parametrize(
+    "command", [["evaluate", TINY], ["train", "prior", TINY], ["train", "critic", TINY], ["status"]]
+)
+def test_a_store_that_is_not_there_is_not_made(
+    refused: Refused, tmp_path: Path, command: list[str | Path]
+) -> None:
+    message = refused(*command, "--store", tmp_path / "none")
+    assert "no such store; `ldcq run" in message
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_stage_whose_parents_are_missing_says_which(refused: Refused, tmp_path: Path) -> None:
+    assert "needs the vae of 'main'" in refused("train", "critic", TINY, "--store", tmp_path)
+    assert "found none" in refused("evaluate", TINY, "--store", tmp_path)
+    publish_vae(tmp_path)
+    assert "needs the latents of 'main'" in refused("train", "prior", TINY, "--store", tmp_path)
+    other = refused("train", "prior", TINY, "--store", tmp_path, "--set", "vae.epochs=9")
+    assert "needs the vae of 'main' made with this configuration, found one made with" in other
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_parent_is_named_with_what_to_do(refused: Refused, tmp_path: Path) -> None:
+    weights = tmp_path / "artifacts" / "vae" / publish_vae(tmp_path) / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    message = refused("train", "prior", TINY, "--store", tmp_path)
+    assert f"{weights} is damaged or cut short" in message
+    assert f"delete the folder {weights.parent} and start the vae stage again" in message
+
+
+def test_an_unknown_variant(refused: Refused, tmp_path: Path) -> None:
+    message = refused("train", "critic", TINY, "--store", tmp_path, "--variant", "nope")
+    assert "variant: 'nope' is not defined; expected one of main, bcq_h" in message
+
+
+def test_serving_a_store_that_was_never_run(refused: Refused, tmp_path: Path) -> None:
+    message = refused("serve", "prior", "--store", tmp_path / "none")
+    assert "holds no run: name a CONFIG" in message
+    assert not (tmp_path / "none").exists()
+
+
+def test_serving_where_nothing_can_listen(refused: Refused, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        message = refused("serve", "prior", TINY, "--store", tmp_path, "--listen", taken)
+    assert f"cannot listen on {taken}: the port is in use" in message
+    assert "add_port" not in message  # gRPC's own account of it
+    message = refused("serve", "prior", TINY, "--store", tmp_path, "--listen", "here")
+    assert "expected HOST:PORT" in message
+
+
+def test_a_target_that_is_no_address(refused: Refused, tmp_path: Path) -> None:
+    assert "expected HOST:PORT" in refused("conformance", "prior", "nowhere")
+    message = refused("serve", "actor", TINY, "--store", tmp_path, "--prior", "main=")
+    assert "expected [VARIANT=]TARGET" in message
+    message = refused("serve", "actor", TINY, "--store", tmp_path, "--prior", "bcq_h=nowhere")
+    assert "target: got 'nowhere', expected HOST:PORT" in message
+
+
+def test_data_that_cannot_be_used(refused: Refused, tmp_path: Path) -> None:
+    assert "data.dataset: no 'no/such-v0'" in refused(
+        "data", "inspect", "no/such-v0", "--store", tmp_path
+    )
+    path = write_hdf5(tmp_path / "nan.hdf5", broken="actions")
+    message = refused("data", "inspect", path, "--store", tmp_path)
+    assert re.search(r"actions are not finite at episode 1, step 3 \(\[.*nan.*\]\)", message)
+    whole = write_hdf5(tmp_path / "short.hdf5")
+    message = refused("data", "inspect", whole, "--store", tmp_path, "--horizon", "11")
+    assert "all 2 episodes are shorter than the horizon of 11 steps" in message
+
+
+def publish_vae(root: Path) -> str:
+    """A VAE with the right settings; what it computes is of no matter here."""
+    parents = {"dataset": "0" * 16}
+    spec = stage_spec(load(TINY), "vae", parents)
+    meta = Meta(kind="vae", spec=spec, parents=parents)
+    return Store(root).publish(meta, {"w": np.zeros(8, np.float32)}, "")
+
+
+def write_hdf5(path: Path, broken: str = "") -> Path:
+    """Two episodes of ten steps; with NaN in one array at the second one's step 3."""
+    import h5py
+
+    ends = np.arange(20) % 10 == 9
+    arrays = {
+        "observations": np.zeros((20, 3), np.float32),
+        "actions": np.zeros((20, 2), np.float32),
+        "rewards": np.zeros(20, np.float32),
+        "terminals": np.zeros(20, np.bool_),
+        "timeouts": ends,
+        "next_observations": np.zeros((20, 3), np.float32),
+    }
+    if broken:
+        arrays[broken][13] = np.nan
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file[name] = values
+    return path
