@@ -23,3 +23,29 @@ def run(name: str, as_json: bool, **arguments: Any) -> None:
         print(result.json())
     else:
         result.print(Console())
+
+
+@app.command(epilog="Example: ldcq bench replicas --store runs/demo --json")
+def replicas(
+    as_json: JsonOption = False,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Whose prior to serve; left out: the paper's, with random weights."),
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Latents per state.")] = 100,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 4,
+) -> None:
+    """Latents and critic updates per second with one and with two prior servers."""
+    run("replicas", as_json, store=store, candidates=candidates, steps=steps, rounds=rounds)
+
+
+@app.command(epilog="Example: ldcq bench learner --json")
+def learner(
+    as_json: JsonOption = False,
+    candidates: Annotated[int, typer.Option(min=1, help="Latents per next state.")] = 100,
+    windows: Annotated[int, typer.Option(min=1, help="Windows in the replay.")] = 1_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Updates measured.")] = 60,
+) -> None:
+    """Critic updates per second with cached candidates, against Algorithm 1 as it reads."""
+    run("learner", as_json, candidates=candidates, windows=windows, rounds=rounds)

@@ -1,0 +1,42 @@
+"""The learner's benchmark compares two implementations of the same update."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.learner import run
+from benchmarks.plain_critic import PlainLearner
+from common.config import CriticConfig
+from common.nn.critic import Critic, QNetwork
+from common.nn.normaliser import Normaliser
+from services.qlearner.targets import bellman_target
+from services.qlearner.transitions import Transitions
+
+
+def test_figures_by_name() -> None:
+    result = run(windows=300, candidates=5, batch=8, state_dim=3, latent_dim=2, warm_up=1, rounds=2)
+    assert set(result.summary) == {"ratio_to_plain", "ratio_without_replay", "target_ratio"}
+    assert all(value > 0 for value in result.summary.values())
+    assert [row["implementation"] for row in result.rows] == ["plain", "ldcq"]
+
+
+def test_the_plain_target_is_ours() -> None:
+    torch.manual_seed(0)
+    critic = Critic(Normaliser.identity(3), Normaliser.identity(2), (16, 8))
+    windows = Transitions(*(torch.randn(6, n) for n in (3, 2, 2, 1, 1, 3)))
+    candidates = torch.randn(6, 9, 2)
+    plain = PlainLearner(
+        CriticConfig(hidden=(16, 8)), windows, candidates, lambda _, function: function
+    )
+    for target, network in zip(plain.targets, critic.networks, strict=True):
+        assert isinstance(network, QNetwork)
+        linear: list[torch.nn.Module] = [network.first, *network.layers]
+        for ours, theirs in zip(linear, list(target)[::3], strict=True):
+            theirs.load_state_dict(ours.state_dict())
+    reward, discount = torch.randn(6), torch.rand(6)
+    with torch.no_grad():
+        expected = bellman_target(
+            reward, discount, critic.best_value(windows.next_state, candidates)
+        )
+    found = plain.target(reward, discount, windows.next_state, candidates)
+    torch.testing.assert_close(found, expected)
