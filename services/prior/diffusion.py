@@ -16,11 +16,11 @@ from common.config import DiffusionConfig, PriorConfig, SamplingConfig
 from common.nn.normaliser import Normaliser
 from common.nn.weights import load_weights
 from services.prior.denoiser import Denoiser
+from services.prior.fused import freeze
 from services.prior.protocol import Batch, Description, Prior, Statistics
 from services.prior.sampling import DiffusionSampler, resolve_options
 from services.prior.schedule import alpha_bars, min_snr_weights
 from services.prior.solvers import SOLVERS
-from services.prior.split import SplitDenoiser
 
 if TYPE_CHECKING:
     from common.store import Artifact
@@ -151,7 +151,7 @@ class DiffusionPrior(Prior):
     def sampler(self) -> DiffusionSampler:
         """The model as it is now: its time tables are made here, once."""
         return DiffusionSampler(
-            SplitDenoiser(self.denoiser, self.config.steps),
+            freeze(self.denoiser, self.config.steps),
             self.alpha_bar,
             self.sampling,
             self.state_normaliser,

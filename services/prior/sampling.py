@@ -18,7 +18,7 @@ from common.nn.normaliser import Normaliser
 from services.prior.protocol import Draw, OptionError
 from services.prior.randomness import BlockNoise, block_generator, block_ranges
 from services.prior.solvers import SOLVERS, Step
-from services.prior.split import Condition, SplitDenoiser
+from services.prior.split import Condition, FrozenDenoiser
 
 MAX_EXTRA_STEPS = 1000
 
@@ -82,7 +82,7 @@ class DiffusionSampler:
     """A diffusion prior with frozen weights.
 
     Args:
-        denoiser: The split denoiser.
+        denoiser: From `fused.freeze`.
         alpha_bar: The schedule, (T + 1,).
         defaults: The model's sampling options.
         state_normaliser: Of raw states.
@@ -92,7 +92,7 @@ class DiffusionSampler:
 
     def __init__(
         self,
-        denoiser: SplitDenoiser,
+        denoiser: FrozenDenoiser,
         alpha_bar: NDArray[np.float64],
         defaults: SamplingConfig,
         state_normaliser: Normaliser,
@@ -143,11 +143,13 @@ class DiffusionSampler:
 
     def _denoise(self, condition: Condition, noise: BlockNoise, options: ResolvedOptions) -> Tensor:
         """One block from noise to raw latents, (noise.rows, Z)."""
-        condition = tuple(noise.pad(part) for part in condition)
+        condition = self._denoiser.prepare(tuple(noise.pad(part) for part in condition))
         latent = noise.draw().mul(options.temperature)
         before = latent
         for step in plan_steps(options, self._alpha_bar):
-            clean = self._predict(latent, condition, step.time, options.guidance)
+            clean = self._denoiser.predict(latent, condition, step.time, options.guidance)
+            if self._clip is not None:
+                clean.clamp_(-self._clip, self._clip)
             latent.mul_(step.latent).add_(clean, alpha=step.clean)
             if step.previous:
                 latent.add_(before, alpha=step.previous)
@@ -156,19 +158,6 @@ class DiffusionSampler:
                 latent.add_(noise.draw(), alpha=scale)
             before = clean
         return self._latent_normaliser.inverse(latent[: noise.rows])
-
-    def _predict(self, latent: Tensor, condition: Condition, time: int, guidance: float) -> Tensor:
-        """mu(z, null, t) + w (mu(z, s, t) - mu(z, null, t)) (Algorithm 1 line 7); w = 0 and 1 need
-        one half only.
-        """
-        if guidance == 1:
-            clean = self._denoiser(latent, condition, time)
-        elif guidance == 0:
-            clean = self._denoiser(latent, self._denoiser.null_condition(), time)
-        else:
-            null = self._denoiser(latent, self._denoiser.null_condition(), time)
-            clean = null.lerp_(self._denoiser(latent, condition, time), guidance)
-        return clean if self._clip is None else clean.clamp_(-self._clip, self._clip)
 
 
 def _rows_of(parts: Condition, candidates: int, start: int, end: int) -> Condition:

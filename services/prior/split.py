@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,40 @@ from services.prior.denoiser import Denoiser, ResidualBlock, time_embedding
 
 Condition = tuple[Tensor, ...]
 """For each block, W_s s + b: shape (N, width), or (width,) for the null condition."""
+
+
+class FrozenDenoiser(Protocol):
+    """A denoiser with frozen weights, in the parts that sampling needs."""
+
+    def condition(self, states: Tensor) -> Condition:
+        """The state's part of every block, once per state and call.
+
+        Args:
+            states: Standardised states, (N, S).
+
+        Returns:
+            Tensors of N rows, which may be repeated and padded.
+        """
+        ...
+
+    def prepare(self, condition: Condition) -> Condition:
+        """Lays out the R rows of a block, once for all its steps."""
+        ...
+
+    def predict(self, latent: Tensor, condition: Condition, time: int, guidance: float) -> Tensor:
+        """mu(z, null, t) + w (mu(z, s, t) - mu(z, null, t)) (Algorithm 1 line 7); w = 0 and 1 need
+        one half only.
+
+        Args:
+            latent: z_t, (R, Z).
+            condition: Of these rows, from `prepare`.
+            time: t, from 1 to T, of all rows.
+            guidance: w.
+
+        Returns:
+            z0_hat, (R, Z).
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -106,6 +141,17 @@ class SplitDenoiser:
     def null_condition(self) -> Condition:
         """The part of a nulled state, W_s 0 + b, for any number of rows: each (width,)."""
         return tuple(block.state_bias for block in self._blocks)
+
+    def prepare(self, condition: Condition) -> Condition:
+        """As it is. See `FrozenDenoiser`."""
+        return condition
+
+    def predict(self, latent: Tensor, condition: Condition, time: int, guidance: float) -> Tensor:
+        """z0_hat under guidance, (R, Z). See `FrozenDenoiser`."""
+        if guidance == 1:
+            return self(latent, condition, time)
+        null = self(latent, self.null_condition(), time)
+        return null if guidance == 0 else null.lerp_(self(latent, condition, time), guidance)
 
     def __call__(self, latent: Tensor, condition: Condition, time: int) -> Tensor:
         """Predicts z_0.

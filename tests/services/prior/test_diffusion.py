@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor
 
 from common.config import SamplingConfig
+from services.prior.denoiser import Denoiser
 from services.prior.diffusion import DiffusionPrior
+from services.prior.fused import freeze
 from services.prior.learner import PriorLearner
 from services.prior.protocol import Batch, OptionError, sample
 from services.prior.randomness import BLOCK_ROWS, block_generator
 from services.prior.schedule import min_snr_weights
-from services.prior.split import Condition, SplitDenoiser
+from services.prior.split import Condition, FrozenDenoiser, SplitDenoiser
 from tests.services.prior.world import (
     LATENT,
     STATE,
@@ -85,7 +88,14 @@ def _algorithm_1(prior: DiffusionPrior, states: Tensor, n: int, options: Samplin
     ids=str,
 )
 @pytest.mark.parametrize("clip", [None, 0.7])
-def test_sampling_is_algorithm_1(given: dict[str, float], clip: float | None) -> None:
+@pytest.mark.parametrize("denoiser", [freeze, SplitDenoiser])
+def test_sampling_is_algorithm_1(
+    given: dict[str, float],
+    clip: float | None,
+    denoiser: Callable[[Denoiser, int], FrozenDenoiser],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.prior.diffusion.freeze", denoiser)
     prior = _prior(clip_sample=clip)
     base = {"steps": 20, "guidance": 1.0, "extra_steps": 0, "temperature": 1.0}
     options = SamplingConfig.model_validate({**base, **given})
@@ -112,6 +122,7 @@ def test_guidance_zero_does_not_see_the_state() -> None:
 
 
 def test_unguided_sampling_runs_one_half_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.prior.diffusion.freeze", SplitDenoiser)
     sampler = _prior().sampler()
     calls: list[int] = []
     predict = SplitDenoiser.__call__
