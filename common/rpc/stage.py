@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -11,6 +12,8 @@ from typing import Any, SupportsFloat
 import grpc
 
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
+
+_LOGGER = logging.getLogger(__name__)
 
 FULL_NAME = stage_pb2.DESCRIPTOR.services_by_name["StageService"].full_name
 
@@ -30,7 +33,8 @@ class Progress:
         self._history: deque[tuple[float, int]] = deque()
 
     def waiting(self, message: str) -> None:
-        """The stage waits for what `message` names."""
+        """The stage waits for what `message` names; also logged, for those who do not watch."""
+        _LOGGER.info("%s: %s", self._current.stage, message)
         self._change(state=stage_pb2.STAGE_STATE_WAITING, message=message)
 
     def running(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 
@@ -111,3 +112,11 @@ def test_the_rate_is_steps_per_second_of_the_recent_past(
     assert rates[:2] == [0.0, 10.0]
     assert rates[3] == 50.0  # what was 100 seconds ago has been forgotten
     assert rates[4] == 0.0  # a step back starts anew
+
+
+def test_what_is_waited_for_is_also_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "common.rpc.stage"):
+        Progress("critic").waiting("waiting for the prior at a:1")
+    assert [record.getMessage() for record in caplog.records] == [
+        "critic: waiting for the prior at a:1"
+    ]
