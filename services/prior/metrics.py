@@ -20,6 +20,11 @@ STEP_SECONDS = Histogram(
     "Seconds per denoising step of one block of rows.",
     buckets=_STEP_BUCKETS,
 )
+BATCH_CALLS = Histogram(
+    "ldcq_prior_batch_calls",
+    "Calls computed at once; a slice of a large call counts as one.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+)
 ROWS = Counter("ldcq_prior_rows_total", "Latents drawn.")
 PENDING_ROWS = Gauge("ldcq_prior_pending_rows", "Latents asked for and not yet answered.")
 REJECTIONS = Counter(

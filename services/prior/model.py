@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 
 import torch
 
 from common.config import SamplingConfig
 from common.store import Artifact
-from services.prior.protocol import Description, Sampler, find_prior, sample
+from services.prior.protocol import (
+    Description,
+    Draw,
+    JoiningSampler,
+    Sampler,
+    find_prior,
+    sample,
+)
+
+_LOG = logging.getLogger(__name__)
+_AWKWARD = ((1, 1), (3, 7), (1, 64), (2, 50), (1, 500), (5, 13))
+"""States and candidates of the calls that are tried."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +36,7 @@ class ServedPrior:
         description: What its sampler takes.
         sampler: Draws.
         device: Where `sampler` expects states.
+        joining: `sampler`, where it was seen to join calls without changing a bit; else None.
     """
 
     version: str
@@ -34,10 +47,12 @@ class ServedPrior:
     description: Description
     sampler: Sampler
     device: torch.device
+    joining: JoiningSampler | None = None
 
 
 def load_prior(artifact: Artifact, device: torch.device) -> ServedPrior:
-    """Rebuilds a prior from its artifact alone and draws from it once, so that no call pays for it.
+    """Rebuilds a prior from its artifact alone and draws from it: no call pays for the first time,
+    and it is seen whether calls can be joined here.
 
     Args:
         artifact: Of kind "prior".
@@ -61,4 +76,32 @@ def load_prior(artifact: Artifact, device: torch.device) -> ServedPrior:
     )
     states = torch.zeros(1, served.state_dim, device=device)
     sample(served.sampler, states, 2, SamplingConfig(), seed=0)
-    return served
+    return replace(served, joining=_joining(served))
+
+
+def _joining(model: ServedPrior) -> JoiningSampler | None:
+    """The sampler, if calls that it joins get the bits that they get alone.
+
+    Matrix libraries choose kernels by shape and processor, so what holds on one machine is not
+    taken for granted on another: calls of awkward sizes are drawn alone, in twos and all together.
+    """
+    sampler = model.sampler
+    if not isinstance(sampler, JoiningSampler):
+        return None
+    few = SamplingConfig(steps=min(2, model.description.training_steps))
+    source = torch.Generator().manual_seed(0)
+    draws = [
+        Draw(torch.randn(states, model.state_dim, generator=source).to(model.device), n, seed)
+        for seed, (states, n) in enumerate(_AWKWARD)
+    ]
+    alone = [sample(sampler, draw.states, draw.candidates, few, draw.seed) for draw in draws]
+    with torch.inference_mode():
+        for count in (1, 2, len(draws)):
+            joined = sampler.join(draws[:count], few)
+            expected = torch.cat([latents.flatten(0, 1) for latents in alone[:count]])
+            if not torch.equal(joined, expected):
+                _LOG.warning(
+                    "calls are computed one by one: joined, their last bits differ on this machine"
+                )
+                return None
+    return sampler

@@ -1,18 +1,20 @@
-"""Who is computed when: one thread, actors before learners, a bounded number of rows waiting."""
+"""Who is computed when: one thread, actors before learners, small calls joined, a bounded number of
+rows waiting.
+"""
 
 from __future__ import annotations
 
-import heapq
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, Self
 
 import torch
 
 from common.rpc.errors import DeadlineError, NotReadyError, QueueFullError
 from services.prior import metrics
+from services.prior.randomness import BLOCK_ROWS
 
 Priority = Literal["actor", "learner"]
 _RANK: dict[Priority, int] = {"actor": 0, "learner": 1}
@@ -20,6 +22,23 @@ _RANK: dict[Priority, int] = {"actor": 0, "learner": 1}
 
 class CancelledCallError(Exception):
     """The caller has gone; nobody reads the reply."""
+
+
+class Work(Protocol):
+    """What a call wants computed."""
+
+    @property
+    def key(self) -> Hashable | None:
+        """Work of equal keys may be joined; None: computed alone."""
+        ...
+
+    def slices(self) -> Iterator[None]:
+        """Computes it, called in the compute thread; other work may be done at every yield."""
+        ...
+
+    def join(self, works: Sequence[Self]) -> Sequence[Exception | None]:
+        """Computes several of one key at once, this one being the first; what each failed with."""
+        ...
 
 
 @dataclass(eq=False)
@@ -30,18 +49,17 @@ class Job:
         rows: N x n.
         priority: Who is asking.
         deadline: `time.monotonic()` after which nobody waits any more; None: never.
-        compute: Called when the job's turn comes, in the compute thread; every `next` of what it
-            returns is a slice of work, between which more urgent jobs may be computed.
+        work: What to compute.
         done: Set when the job has been computed, or has failed.
         error: Why it failed.
         queue_seconds: From submission to the first slice.
-        compute_seconds: Sum over its slices.
+        compute_seconds: Sum over its slices; of a joined job, that of all of them.
     """
 
     rows: int
     priority: Priority
     deadline: float | None
-    compute: Callable[[], Iterator[None]]
+    work: Work
     done: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
     queue_seconds: float = 0.0
@@ -57,20 +75,32 @@ class Job:
 
 
 class ComputeQueue:
-    """Computes jobs one slice at a time in a thread of its own.
+    """Computes jobs one slice at a time in a thread of its own, and small ones several at once.
+
+    Nothing is waited for: what has queued up under one key while the last slice was computed is the
+    next batch. Learners' rows never fill up an actors' batch, which would slow it down. Among jobs
+    of one priority, small ones and slices of large ones take turns, so that neither keeps the other
+    waiting.
 
     Args:
         capacity: Most rows accepted and not yet answered.
         setup: Called once in the compute thread before any job.
+        batch_rows: Most rows of joined jobs; a job of more is a large one.
     """
 
-    def __init__(self, capacity: int, setup: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        setup: Callable[[], None] = lambda: None,
+        batch_rows: int = BLOCK_ROWS,
+    ) -> None:
         self._capacity = capacity
         self._setup = setup
+        self._batch_rows = batch_rows
         self._changed = threading.Condition()
-        self._waiting: list[tuple[int, int, Job]] = []
-        self._order = 0
+        self._waiting: list[Job] = []
         self._rows = 0
+        self._small_had_its_turn = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="prior-compute", daemon=True)
 
@@ -84,14 +114,14 @@ class ComputeQueue:
         """
         with self._changed:
             self._closed = True
-            for _, _, job in list(self._waiting):
+            for job in list(self._waiting):
                 self._finish(job, NotReadyError("the server is shutting down"))
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
 
     def submit(self, job: Job) -> None:
-        """Puts a job in its place: behind all of its priority.
+        """Takes a job in, behind all of its priority.
 
         Raises:
             QueueFullError: There is no room for its rows.
@@ -107,8 +137,7 @@ class ComputeQueue:
                     f" {self._capacity} together; try again later or another replica"
                 )
             job._submitted = time.monotonic()
-            heapq.heappush(self._waiting, (_RANK[job.priority], self._order, job))
-            self._order += 1
+            self._waiting.append(job)
             self._count(job.rows)
             self._changed.notify_all()
 
@@ -127,32 +156,47 @@ class ComputeQueue:
     def _run(self) -> None:
         self._setup()
         with torch.inference_mode():
-            while (job := self._next()) is not None:
-                self._advance(job)
-
-    def _next(self) -> Job | None:
-        """The most urgent job, which keeps its place until it is done; None: closed."""
-        with self._changed:
-            while True:
-                while self._waiting and self._waiting[0][2].done.is_set():
-                    heapq.heappop(self._waiting)
-                if self._closed:
-                    return None
-                if self._waiting:
-                    job = self._waiting[0][2]
-                    if not _expired(job):
-                        return job
-                    self.cancel(job)
+            while batch := self._next():
+                if len(batch) > 1:
+                    self._join(batch)
                 else:
-                    self._changed.wait()
+                    self._advance(batch[0])
+
+    def _next(self) -> list[Job]:
+        """The most urgent jobs, which keep their places until they are done; none: closed."""
+        with self._changed:
+            while not self._closed:
+                for job in [job for job in self._waiting if _expired(job)]:
+                    self.cancel(job)
+                if self._waiting:
+                    return self._choose()
+                self._changed.wait()
+            return []
+
+    def _choose(self) -> list[Job]:
+        """A batch of small jobs, or the first large one, of the most urgent priority."""
+        rank = min(_RANK[job.priority] for job in self._waiting)
+        jobs = [job for job in self._waiting if _RANK[job.priority] == rank]
+        small = [job for job in jobs if job.rows <= self._batch_rows]
+        large = [job for job in jobs if job.rows > self._batch_rows]
+        self._small_had_its_turn = bool(small) and not (large and self._small_had_its_turn)
+        if not self._small_had_its_turn:
+            return large[:1]
+        key, rows, batch = small[0].work.key, 0, []
+        for job in small:
+            if job.work.key == key and rows + job.rows <= self._batch_rows:
+                batch.append(job)
+                rows += job.rows
+        return batch[:1] if key is None else batch
 
     def _advance(self, job: Job) -> None:
         """Computes one slice."""
         start = time.monotonic()
+        metrics.BATCH_CALLS.observe(1)
         try:
             if job._slices is None:
                 job.queue_seconds = start - job._submitted
-                job._slices = job.compute()
+                job._slices = job.work.slices()
             next(job._slices)
         except StopIteration:
             finished, error = True, None
@@ -166,12 +210,27 @@ class ComputeQueue:
             with self._changed:
                 self._finish(job, error)
 
+    def _join(self, batch: list[Job]) -> None:
+        """Computes small jobs at once."""
+        start = time.monotonic()
+        metrics.BATCH_CALLS.observe(len(batch))
+        try:
+            errors = batch[0].work.join([job.work for job in batch])
+        except Exception as problem:
+            errors = [problem] * len(batch)
+        seconds = time.monotonic() - start
+        with self._changed:
+            for job, error in zip(batch, errors, strict=True):
+                job.queue_seconds, job.compute_seconds = start - job._submitted, seconds
+                self._finish(job, error)
+
     def _finish(self, job: Job, error: Exception | None) -> None:
         """Under the lock. Only the first outcome counts."""
         if job.done.is_set():
             return
         job.error = error
         job.done.set()
+        self._waiting.remove(job)
         self._count(-job.rows)
 
     def _count(self, rows: int) -> None:

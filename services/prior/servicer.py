@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import grpc
 import numpy as np
@@ -18,6 +17,7 @@ from common.store import Follower
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
 from services.prior import metrics
 from services.prior.model import ServedPrior
+from services.prior.protocol import Draw
 from services.prior.queueing import CancelledCallError, ComputeQueue, Job
 from services.prior.requests import MAX_ROWS, SampleRequest, check_model, parse_request
 
@@ -74,7 +74,7 @@ class PriorServicer(prior_pb2_grpc.PriorServiceServicer):
             rows=parsed.rows,
             priority=parsed.priority,
             deadline=None if remaining is None else start + remaining,
-            compute=call.compute,
+            work=call,
         )
         self._queue.submit(job)
         if not context.add_callback(lambda: self._queue.cancel(job)):
@@ -113,30 +113,71 @@ class _Call:
     Attributes:
         version: The model's.
         latents: (N n, Z).
+        key: The options it chose.
     """
 
     def __init__(self, request: SampleRequest, model: Callable[[], ServedPrior]) -> None:
         self._request, self._model = request, model
+        self.key: Hashable | None = request.options.model_dump_json(exclude_none=True)
         self.version: str
         self.latents: NDArray[np.float32]
 
-    def compute(self) -> Iterator[None]:
+    def slices(self) -> Iterator[None]:
         """Yields after every block of rows, so that a more urgent call waits for one block only."""
-        request, model = self._request, self._model()
-        check_model(request, model)
-        self.version = model.version
-        self.latents = np.empty((request.rows, model.latent_dim), np.float32)
-        # Copied: a decoded array is a read-only view of the message.
-        states = torch.tensor(request.states, device=model.device)
-        steps = model.sampler.steps(request.options)
-        blocks = model.sampler.blocks(states, request.candidates, request.options, request.seed)
-        done = 0
-        while done < request.rows:
+        model = self._begin(self._model())
+        draw, options = self._draw(model), self._request.options
+        steps, done = model.sampler.steps(options), 0
+        blocks = model.sampler.blocks(draw.states, draw.candidates, options, draw.seed)
+        while done < draw.rows:
             start = time.monotonic()
-            for block in islice(blocks, 1):
-                rows = block.cpu().numpy()
-                self.latents[done : done + len(rows)] = rows
-                done += len(rows)
+            rows = next(blocks).cpu().numpy()
+            self.latents[done : done + len(rows)] = rows
+            done += len(rows)
             metrics.STEP_SECONDS.observe((time.monotonic() - start) / steps)
-            if done < request.rows:
+            if done < draw.rows:
                 yield
+
+    def join(self, works: Sequence[_Call]) -> Sequence[Exception | None]:
+        """Several calls as one block, or one after the other if the model cannot join them.
+
+        A call that does not fit the model, which may be newer than the call, fails alone.
+        """
+        model = self._model()
+        if model.joining is None:
+            return [_outcome(call._compute) for call in works]
+        errors = [_outcome(call._begin, model) for call in works]
+        calls = [call for call, error in zip(works, errors, strict=True) if error is None]
+        if calls:
+            start, options = time.monotonic(), self._request.options
+            rows = model.joining.join([call._draw(model) for call in calls], options).cpu().numpy()
+            steps = model.sampler.steps(options)
+            metrics.STEP_SECONDS.observe((time.monotonic() - start) / steps)
+            ends = np.cumsum([call._request.rows for call in calls])
+            for call, latents in zip(calls, np.split(rows, ends[:-1]), strict=True):
+                call.latents[:] = latents
+        return errors
+
+    def _compute(self) -> None:
+        for _ in self.slices():
+            pass
+
+    def _begin(self, model: ServedPrior) -> ServedPrior:
+        check_model(self._request, model)
+        self.version = model.version
+        self.latents = np.empty((self._request.rows, model.latent_dim), np.float32)
+        return model
+
+    def _draw(self, model: ServedPrior) -> Draw:
+        # Copied: a decoded array is a read-only view of the message.
+        states = torch.tensor(self._request.states, device=model.device)
+        return Draw(states, self._request.candidates, self._request.seed)
+
+
+def _outcome(function: Callable[..., object], *arguments: object) -> Exception | None:
+    """What a function fails with."""
+    try:
+        function(*arguments)
+    except Exception as error:
+        # Goes to the caller's own thread, whose interceptor knows what to make of it.
+        return error
+    return None

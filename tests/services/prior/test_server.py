@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator, Sequence
 from concurrent import futures
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -19,6 +22,7 @@ from common.rpc.conformance import check_prior
 from common.rpc.prior import FULL_NAME, sample_request
 from common.store import Store
 from ldcq.v1 import prior_pb2_grpc
+from services.prior.queueing import Job
 from services.prior.requests import MAX_ROWS
 from tests.services.prior.conftest import StartReplica
 from tests.services.prior.world import LATENT, STATE, Replica, publish, small_config
@@ -40,6 +44,41 @@ def _call(replica: Replica, timeout: float = 30, **options: Any) -> Any:
     stub = prior_pb2_grpc.PriorServiceStub(channel)
     arguments = {"states": _states(2), "candidates": 3, "seed": 1, **options}
     return stub.Sample.future(sample_request(**arguments), timeout=timeout)
+
+
+class _Wait:
+    """Work that takes until it is released."""
+
+    key = None
+
+    def __init__(self) -> None:
+        self.started, self.release = threading.Event(), threading.Event()
+
+    def slices(self) -> Iterator[None]:
+        self.started.set()
+        self.release.wait(30)
+        yield from ()
+
+    def join(self, works: Sequence[_Wait]) -> Sequence[Exception | None]:
+        raise NotImplementedError
+
+
+@contextmanager
+def _held(replica: Replica, rows: int = 1) -> Iterator[None]:
+    """The compute thread is busy with so many rows, and what is sent meanwhile queues up."""
+    work = _Wait()
+    replica.process.queue.submit(Job(rows, "actor", None, work))
+    assert work.started.wait(10)
+    yield
+    work.release.set()
+
+
+def _wait_for_rows(rows: int) -> None:
+    for _ in range(400):
+        if _metric("ldcq_prior_pending_rows") == rows:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{_metric('ldcq_prior_pending_rows')} rows wait, expected {rows}")
 
 
 def _code(call: Any) -> grpc.StatusCode:
@@ -138,33 +177,82 @@ def test_an_actor_overtakes_learners(store: Store, start_replica: StartReplica) 
     """The actor's few rows wait for one block of the learner's many, not for all of them."""
     publish(store, small_config())
     replica = start_replica().ready()
-    finished: list[str] = []
-    options = SamplingConfig(steps=20, extra_steps=20)
-    learners = [_call(replica, candidates=6000, options=options) for _ in range(2)]
-    for learner in learners:
-        learner.add_done_callback(lambda _: finished.append("learner"))
-    time.sleep(0.1)
-    actor = _call(replica, priority="actor")
-    actor.add_done_callback(lambda _: finished.append("actor"))
-    reply = actor.result()
-    rows = [learner.result() for learner in learners]
-    assert finished[0] == "actor"
-    assert reply.queue_seconds < rows[1].queue_seconds + rows[1].compute_seconds
+    learner = _call(replica, candidates=MAX_ROWS // 2, options=LONG)
+    _wait_for_rows(MAX_ROWS)
+    reply = _call(replica, priority="actor").result()
+    assert not learner.done()
     assert reply.compute_seconds > 0
+    learner.cancel()
+    _wait_for_rows(0)
+
+
+def test_small_calls_that_wait_are_computed_at_once_and_get_the_same_bits(
+    store: Store, start_replica: StartReplica
+) -> None:
+    publish(store, small_config())
+    replica = start_replica().ready()
+
+    def small(index: int, priority: str) -> Any:
+        states = _states(1 + index % 3, seed=index)
+        return _call(
+            replica, states=states, candidates=1 + 13 * index, seed=index, priority=priority
+        )
+
+    alone = [small(index, "learner").result().latents.data for index in range(8)]
+    batches = _metric("ldcq_prior_batch_calls_count")
+    with _held(replica):
+        calls = [small(index, "actor") for index in range(8)]
+        _wait_for_rows(1 + sum((1 + index % 3) * (1 + 13 * index) for index in range(8)))
+    assert [call.result().latents.data for call in calls] == alone
+    assert _metric("ldcq_prior_batch_calls_count") - batches == 2  # what held, and all of them
+
+
+def test_swaps_under_load_never_mix_versions(store: Store, start_replica: StartReplica) -> None:
+    """A pinned call gets its version's latents or FAILED_PRECONDITION; the others any version's."""
+    versions = [publish(store, small_config(), seed=1)]
+    replica = start_replica().ready(versions[0])
+    expected = {versions[0]: _call(replica).result().latents.data}
+    stop = threading.Event()
+
+    def call_on(pinned: bool) -> list[tuple[str, bytes]]:
+        seen = []
+        while not stop.is_set():
+            call = _call(replica, expected_version=versions[0] if pinned else None)
+            try:
+                reply = call.result()
+            except grpc.RpcError:
+                assert pinned
+                assert call.code() is grpc.StatusCode.FAILED_PRECONDITION
+                seen.append(("refused", b""))
+            else:
+                seen.append((reply.model_version, reply.latents.data))
+        return seen
+
+    with futures.ThreadPoolExecutor(4) as executor:
+        callers = [executor.submit(call_on, pinned) for pinned in (False, True, False, True)]
+        versions.append(publish(store, small_config(), seed=2))
+        replica.ready(versions[1])
+        expected[versions[1]] = _call(replica).result().latents.data
+        time.sleep(0.1)
+        stop.set()
+        seen = [caller.result() for caller in callers]
+    assert expected[versions[0]] != expected[versions[1]]
+    for replies in seen:
+        assert all(expected[version] == data for version, data in replies if version != "refused")
+    assert all("refused" in {version for version, _ in seen[index]} for index in (1, 3))
+    assert all(versions[1] in {version for version, _ in seen[index]} for index in (0, 2))
 
 
 def test_refuses_rows_beyond_the_queue(store: Store, start_replica: StartReplica) -> None:
     publish(store, small_config())
     replica = start_replica(queue_rows=5000).ready()
     full = _metric("ldcq_prior_rejections_total", reason="queue_full")
-    held = _call(replica, candidates=2400, options=LONG)
-    time.sleep(0.2)
-    refused = _call(replica, candidates=2400)
-    assert _code(refused) is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "rows are waiting" in refused.details()
+    with _held(replica, rows=4800):
+        refused = _call(replica, candidates=2400)
+        assert _code(refused) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "4800 rows are waiting" in refused.details()
     assert _metric("ldcq_prior_rejections_total", reason="queue_full") == full + 1
-    assert _metric("ldcq_prior_pending_rows") >= 4800
-    held.cancel()
+    assert len(_call(replica, candidates=2400).result().latents.data) == 2 * 2400 * LATENT * 4
 
 
 def test_expired_and_cancelled_calls_cost_nothing(
@@ -173,21 +261,16 @@ def test_expired_and_cancelled_calls_cost_nothing(
     publish(store, small_config())
     replica = start_replica().ready()
     done = _metric("ldcq_prior_rows_total")
-    held = _call(replica, candidates=2000, options=LONG)
-    time.sleep(0.1)
-    expired = _call(replica, timeout=0.1, options=LONG)
-    cancelled = _call(replica, candidates=4, options=LONG)
-    time.sleep(0.05)
-    cancelled.cancel()
-    assert _code(expired) is grpc.StatusCode.DEADLINE_EXCEEDED
-    held.result()
+    with _held(replica):
+        expired = _call(replica, timeout=0.1)
+        cancelled = _call(replica, candidates=40)
+        _wait_for_rows(87)
+        cancelled.cancel()
+        assert _code(expired) is grpc.StatusCode.DEADLINE_EXCEEDED
+        _wait_for_rows(1)
     _call(replica).result()
-    for _ in range(100):
-        if _metric("ldcq_prior_pending_rows") == 0:
-            break
-        time.sleep(0.05)
-    assert _metric("ldcq_prior_rows_total") - done == 4006
-    assert _metric("ldcq_prior_pending_rows") == 0
+    _wait_for_rows(0)
+    assert _metric("ldcq_prior_rows_total") - done == 6
 
 
 @pytest.mark.parametrize(
