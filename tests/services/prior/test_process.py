@@ -5,18 +5,21 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from common.config import dump
 from common.rpc.clients import PriorClient
 from common.store import Store
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
-from tests.services.prior.world import LATENT, STATE, small_config
+from tests.services.prior.world import LATENT, STATE, publish, small_config
 
 Start = Callable[..., tuple["subprocess.Popen[str]", str]]
 
@@ -66,3 +69,15 @@ def test_sigterm_ends_a_trainer_that_waits(store: Store, start: Start) -> None:
                 break
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 143
+
+
+def test_serves_on_a_unix_socket_as_on_a_port(store: Store, start: Start, tmp_path: Path) -> None:
+    version = publish(store, small_config())
+    address = f"unix:{tmp_path}/prior.sock"
+    _, told = start(store, "serve", "--listen", address)
+    assert told == address
+    with PriorClient(address) as client:
+        client.wait_ready(lambda _: None, threading.Event(), expected_version=version)
+    runner = CliRunner()
+    result = runner.invoke(app, ["conformance", "prior", address])
+    assert result.exit_code == 0, result.output
