@@ -49,3 +49,42 @@ def learner(
 ) -> None:
     """Critic updates per second with cached candidates, against Algorithm 1 as it reads."""
     run("learner", as_json, candidates=candidates, windows=windows, rounds=rounds)
+
+
+@app.command(epilog="Example: ldcq bench solvers configs/demo.yaml --store runs/demo --json")
+def solvers(
+    config: Annotated[str, typer.Argument(help="The run's configuration.", metavar="CONFIG")],
+    store: Annotated[str, typer.Option(help="Whose trained models to measure.")] = "runs/default",
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each evaluation.")] = 25,
+    as_json: JsonOption = False,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Folder for solvers.csv and solvers.png; left out: the store's."),
+    ] = None,
+    solver: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=STEPS,...", help="Solver and numbers of steps; repeatable."),
+    ] = ["ddpm=5,10,20", "ddim=5,10,20", "dpmpp_2m=3,5,10,20"],  # noqa: B006 - typer reads it
+    candidates: Annotated[
+        list[int], typer.Option(min=1, help="Latents per decision, n; repeatable.")
+    ] = [50],  # noqa: B006 - typer reads it
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key.")
+    ] = [],  # noqa: B006 - typer reads it
+) -> None:
+    """Latency against return over solver, steps and n, beside DDPM with all its steps.
+
+    Also whether a solver keeps the modes of the prior and the critic's maxima. Writes a table and
+    a plot.
+    """
+    run(
+        "solvers",
+        as_json,
+        config=config,
+        store=store,
+        solvers=solver,
+        candidates=candidates,
+        episodes=episodes,
+        overrides=set_,
+        out=out,
+    )
