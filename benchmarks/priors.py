@@ -1,0 +1,75 @@
+"""A prior to measure, and a server of it in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common.config import Config, dump
+from common.store import Meta, Store
+from services.prior.protocol import Statistics, find_prior
+
+STATE_DIM = 29
+"""AntMaze's."""
+
+
+def publish_random(store: Store, config: Config, state_dim: int = STATE_DIM) -> str:
+    """Publishes the prior of a configuration with random weights, which cost what trained ones do.
+
+    Returns:
+        Its version.
+    """
+    zeros, ones, latent_dim = np.zeros, np.ones, config.vae.latent_dim
+    torch.manual_seed(0)
+    prior = find_prior(config.prior.implementation).create(
+        config.prior,
+        Statistics(
+            zeros(state_dim, np.float32),
+            ones(state_dim, np.float32),
+            zeros(latent_dim, np.float32),
+            ones(latent_dim, np.float32),
+        ),
+    )
+    meta = Meta(
+        kind="prior",
+        implementation=config.prior.implementation,
+        parents={"vae": "random"},
+        dimensions={"state": state_dim, "latent": latent_dim, "goal": 0},
+        details=prior.details(),
+    )
+    tensors = {name: tensor.numpy() for name, tensor in prior.state_dict().items()}
+    return store.publish(meta, tensors, dump(config))
+
+
+@contextmanager
+def served(folder: Path, store: Path, config: Config, address: str) -> Iterator[int]:
+    """A prior server with `config.threads` threads, that ends with the block.
+
+    Args:
+        folder: For its configuration.
+        store: Whose prior it serves.
+        config: Its configuration.
+        address: Where it listens.
+
+    Yields:
+        Its process id.
+    """
+    path = folder / "config.yaml"
+    path.write_text(dump(config))
+    command = [sys.executable, "-m", "services.prior", "serve", "--end-with-input"]
+    command += ["--config", str(path), "--store", str(store), "--listen", address]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(config.threads)}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
+    ) as process:
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
