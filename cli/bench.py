@@ -51,6 +51,43 @@ def learner(
     run("learner", as_json, candidates=candidates, windows=windows, rounds=rounds)
 
 
+@app.command(epilog="Example: ldcq bench training --preset paper --rounds 5 --json")
+def training(
+    as_json: JsonOption = False,
+    preset: Annotated[str, typer.Option(help="Whose sizes: a preset or a file.")] = "demo",
+    rounds: Annotated[int, typer.Option(min=1, help="Updates measured of each trainer.")] = 60,
+) -> None:
+    """Samples per second of VAE and prior training, against plain loops."""
+    run("training", as_json, preset=preset, rounds=rounds)
+
+
+@app.command(epilog="Example: ldcq bench serving --json")
+def serving(
+    as_json: JsonOption = False,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Whose prior to serve; left out: the paper's, with random weights."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of server and sampler.")] = 5,
+    calls: Annotated[int, typer.Option(min=1, help="Actors' calls of each kind.")] = 150,
+    threads: Annotated[int, typer.Option(min=1, help="Of server and sampler.")] = 1,
+) -> None:
+    """Throughput and latency through a prior server, against the sampler in process."""
+    arguments = {"steps": steps, "rounds": rounds, "calls": calls, "threads": threads}
+    run("serving", as_json, store=store, **arguments)
+
+
+@app.command(epilog="Example: ldcq bench sampler --json")
+def sampler(
+    as_json: JsonOption = False,
+    threads: Annotated[int, typer.Option(min=1, help="Of every sampler and of sgemm.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
+) -> None:
+    """Latents per second of the paper's prior, against the plain denoiser and against sgemm."""
+    run("sampler", as_json, threads=threads, rounds=rounds)
+
+
 @app.command(epilog="Example: ldcq bench solvers configs/demo.yaml --store runs/demo --json")
 def solvers(
     config: Annotated[str, typer.Argument(help="The run's configuration.", metavar="CONFIG")],

@@ -1,0 +1,226 @@
+"""`ldcq bench sampler`: latents per second of the paper's network, against the plain denoiser and
+the machine's own matrix product.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.plain_sampler import plain_sample
+from benchmarks.result import BenchmarkResult
+from common.config import SamplingConfig, load
+from services.prior.diffusion import DiffusionPrior
+from services.prior.fused import FusedDenoiser, freeze
+from services.prior.protocol import Statistics, sample
+from services.prior.randomness import BLOCK_ROWS
+from services.prior.sampling import DiffusionSampler
+from services.prior.split import FrozenDenoiser, SplitDenoiser
+
+STATE_DIM = 4
+SHAPES = ((1, 500), (128, 100), (128, 500))
+GUIDANCE = (1.0, 2.0)
+SGEMM_SIZES = (256, 512, 1024)
+
+BUDGET = {"plain": 64_000, "in_blocks": 64_000, "split": 320_000, "ours": 1_600_000}
+"""Rows times steps of each sampler per round. Every step takes as long as any other, so the rest of
+the T is extrapolated; what is done once per call then weighs too much in ours.
+"""
+
+
+@dataclass
+class _Cell:
+    """One row of the table, and the seconds per latent and step that were measured for it."""
+
+    states: int
+    candidates: int
+    guidance: float
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def rows(self) -> int:
+        return self.states * self.candidates
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.seconds[name])
+
+
+def run(
+    *,
+    rounds: int = 3,
+    threads: int = 1,
+    shapes: Sequence[tuple[int, int]] = SHAPES,
+    guidance: Sequence[float] = GUIDANCE,
+) -> BenchmarkResult:
+    """Measures everything in turn, `rounds` times, and compares medians.
+
+    Args:
+        rounds: How often everything is measured.
+        threads: Of all samplers and of sgemm.
+        shapes: Numbers of states and candidates; the last is the summary's.
+        guidance: Weights w; the first is the summary's.
+    """
+    # CPU time does not count what other processes take, but counts all threads.
+    clock = time.process_time if threads == 1 else time.perf_counter
+    prior = paper_prior()
+    with _torch_threads(threads), torch.inference_mode():
+        frozen = freeze(prior.denoiser, prior.config.steps)
+        cells = [_Cell(*shape, w) for shape in shapes for w in guidance]
+        products: dict[int, list[float]] = defaultdict(list)
+        for _ in range(rounds):
+            for cell in cells:
+                for name, draw in _samplers(prior, frozen, cell).items():
+                    steps = min(max(1, BUDGET[name] // cell.rows), prior.config.steps)
+                    seconds = _timed(clock, draw, steps)
+                    cell.seconds[name].append(seconds / (steps * cell.rows))
+            for size in SGEMM_SIZES:
+                products[size].append(_sgemm(clock, size))
+        sgemm = max(statistics.median(rates) for rates in products.values())
+        rows = [_row(prior, cell, sgemm) for cell in cells]
+        judged = rows[len(guidance) * (len(shapes) - 1)]
+        names = (
+            "ratio_to_plain",
+            "fraction_of_sgemm",
+            "ratio_to_split",
+            "ratio_to_plain_in_blocks",
+        )
+        return BenchmarkResult(
+            name="sampler",
+            summary={**{name: judged[name] for name in names}, "sgemm_gflops": sgemm / 1e9},
+            rows=rows,
+            notes=_notes(prior, isinstance(frozen, FusedDenoiser), threads),
+        )
+
+
+def paper_prior() -> DiffusionPrior:
+    """The paper's network with random weights, for states of 4 dimensions as PointMaze has."""
+    config = load("paper")
+    torch.manual_seed(0)
+    width = config.vae.latent_dim
+    zeros, ones = np.zeros(max(STATE_DIM, width), np.float32), np.ones(256, np.float32)
+    statistics_of = Statistics(zeros[:STATE_DIM], ones[:STATE_DIM], zeros[:width], ones[:width])
+    return DiffusionPrior.create(config.prior, statistics_of).requires_grad_(False)
+
+
+def needed_macs(prior: DiffusionPrior) -> int:
+    """Multiplications per latent and denoising step once the parts of state and time are split off:
+    W_x of every block's first layer, its second layer, and the layers between blocks.
+    """
+    denoiser = prior.denoiser
+    between = [layer for layer in denoiser.resize if isinstance(layer, nn.Linear)]
+    inside = sum(2 * width * width for width in denoiser.widths)
+    return inside + sum(layer.weight.numel() for layer in (*between, denoiser.last))
+
+
+def _samplers(
+    prior: DiffusionPrior, frozen: FrozenDenoiser, cell: _Cell
+) -> dict[str, Callable[[int], object]]:
+    """By name, what draws the cell's latents in so many steps."""
+    states = torch.randn(cell.states, STATE_DIM, generator=torch.Generator().manual_seed(1))
+    count = min(cell.rows, BLOCK_ROWS)
+    block = states.repeat_interleave(cell.candidates, dim=0)[:count]
+    pieces = -(-cell.rows // count)
+
+    def plain(steps: int, states: Tensor = states, candidates: int = cell.candidates) -> Tensor:
+        return plain_sample(
+            prior,
+            states,
+            candidates,
+            guidance=cell.guidance,
+            generator=torch.Generator().manual_seed(2),
+            stop_after=steps,
+        )
+
+    def ours(denoiser: FrozenDenoiser) -> Callable[[int], Tensor]:
+        sampler = DiffusionSampler(
+            denoiser,
+            prior.alpha_bar,
+            prior.sampling,
+            prior.state_normaliser,
+            prior.latent_normaliser,
+            prior.config.clip_sample,
+        )
+        options = SamplingConfig(
+            solver="ddpm", guidance=cell.guidance, extra_steps=0, temperature=1.0
+        )
+        return lambda steps: sample(
+            sampler, states, cell.candidates, options.model_copy(update={"steps": steps}), seed=2
+        )
+
+    return {
+        "plain": plain,
+        "ours": ours(frozen),
+        "in_blocks": lambda steps: [plain(steps, block, 1) for _ in range(pieces)],
+        "split": ours(SplitDenoiser(prior.denoiser, prior.config.steps)),
+    }
+
+
+def _row(prior: DiffusionPrior, cell: _Cell, sgemm: float) -> dict[str, Any]:
+    ours, passes = cell.median("ours"), 1 if cell.guidance in (0, 1) else 2
+    flops = 2 * needed_macs(prior) * passes / ours
+    return {
+        "states": cell.states,
+        "candidates": cell.candidates,
+        "guidance": cell.guidance,
+        "plain_latents_per_s": 1 / (cell.median("plain") * prior.config.steps),
+        "latents_per_s": 1 / (ours * prior.config.steps),
+        "latent_steps_per_s": 1 / ours,
+        "gflops": flops / 1e9,
+        "ratio_to_plain": cell.median("plain") / ours,
+        "ratio_to_plain_in_blocks": cell.median("in_blocks") / ours,
+        "ratio_to_split": cell.median("split") / ours,
+        "fraction_of_sgemm": flops / sgemm,
+    }
+
+
+def _notes(prior: DiffusionPrior, compiled: bool, threads: int) -> list[str]:
+    return [
+        "plain: section A.2.2 in eager PyTorch, all rows at once; in blocks: the same on"
+        f" {BLOCK_ROWS} rows at a time; split: the parts of state and time computed once, eager"
+        " PyTorch; unnamed: what the service runs, "
+        + ("compiled." if compiled else "eager as well: no C compiler was found."),
+        f"T = {prior.config.steps}, DDPM, of which some steps are measured and the rest"
+        " extrapolated; GFLOP/s and the fraction of sgemm count"
+        f" {needed_macs(prior):,} multiply-adds per latent, step and half of guidance, though"
+        " fewer are done where the matrices of two layers are multiplied beforehand.",
+        f"{'CPU' if threads == 1 else 'wall clock'} time of {threads} thread(s), medians of"
+        f" interleaved rounds; sgemm: the best of square products of {SGEMM_SIZES}.",
+    ]
+
+
+def _sgemm(clock: Callable[[], float], size: int) -> float:
+    """FLOP/s of a square single-precision matrix product."""
+    left, right, out = torch.randn(size, size), torch.randn(size, size), torch.empty(size, size)
+    repeats = max(1, 2 * 1024**3 // size**3)
+
+    def multiply(times: int) -> None:
+        for _ in range(times):
+            torch.mm(left, right, out=out)
+
+    multiply(1)
+    return 2 * size**3 * repeats / _timed(clock, multiply, repeats)
+
+
+def _timed(clock: Callable[[], float], work: Callable[[int], object], amount: int) -> float:
+    start = clock()
+    work(amount)
+    return clock() - start
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,47 @@
+"""The sampler's benchmark compares implementations of the same sampling."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import sampler
+from benchmarks.plain_sampler import plain_sample
+from common.config import SamplingConfig
+from services.prior.protocol import sample
+from services.prior.randomness import block_generator
+
+
+def test_figures_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "BUDGET", dict.fromkeys(sampler.BUDGET, 20))
+    monkeypatch.setattr(sampler, "SGEMM_SIZES", (16,))
+    before = torch.get_num_threads()
+    result = sampler.run(rounds=1, shapes=((1, 5), (3, 4)), guidance=(1.0, 2.0))
+    assert {"ratio_to_plain", "fraction_of_sgemm"} <= set(result.summary)
+    assert all(value > 0 for value in result.summary.values())
+    cells = [(row["states"], row["candidates"], row["guidance"]) for row in result.rows]
+    assert cells == [(1, 5, 1.0), (1, 5, 2.0), (3, 4, 1.0), (3, 4, 2.0)]
+    assert result.summary["ratio_to_plain"] == result.rows[2]["ratio_to_plain"]
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_plain_sampling_is_ours(guidance: float) -> None:
+    torch.set_num_threads(1)
+    prior = sampler.paper_prior()
+    states = torch.randn(4, sampler.STATE_DIM)
+    options = SamplingConfig(
+        solver="ddpm", steps=200, guidance=guidance, extra_steps=0, temperature=1.0
+    )
+    drawn = sample(prior.sampler(), states, 20, options, seed=3)
+    noise = block_generator(3, 0, torch.device("cpu"))
+    plain = plain_sample(prior, states, 20, guidance=guidance, generator=noise)
+    torch.testing.assert_close(drawn.flatten(0, 1), plain, atol=1e-4, rtol=1e-4)
+
+
+def test_needed_products_are_those_of_the_paper_s_network() -> None:
+    """By hand: two layers in each block, one between blocks, and the last."""
+    widths = (128, 32, 16, 8, 16, 32, 128)
+    between = sum(a * b for a, b in zip((16, *widths), widths, strict=False))
+    expected = 2 * sum(width**2 for width in widths) + between + 128 * 16
+    assert sampler.needed_macs(sampler.paper_prior()) == expected == 84_352
