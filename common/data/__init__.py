@@ -1,7 +1,12 @@
 """Minari, D4RL HDF5 and generated data to episodes and H-step windows; NumPy only, never torch."""
 
 from common.data.episodes import DataError, Episodes, Spaces
-from common.data.loading import ensure_dataset, load_episodes, open_dataset
+from common.data.loading import (
+    ensure_dataset,
+    is_on_this_machine,
+    load_episodes,
+    open_dataset,
+)
 from common.data.statistics import Statistics, state_statistics
 from common.data.task import (
     Layout,
@@ -23,6 +28,7 @@ __all__ = [
     "Windows",
     "behaviour_episodes",
     "ensure_dataset",
+    "is_on_this_machine",
     "load_episodes",
     "load_task",
     "make_evaluation_env",

@@ -39,6 +39,18 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
     return MinariDataset(folder, config.observation_keys)
 
 
+def is_on_this_machine(config: DataConfig, store_root: Path) -> bool:
+    """Whether the dataset can be read without downloading or generating anything.
+
+    Args:
+        config: Which dataset.
+        store_root: Generated datasets are in its folder `datasets`.
+    """
+    if config.dataset.endswith(SUFFIXES):
+        return Path(config.dataset).expanduser().is_file()
+    return dataset_path(store_root, config.dataset) is not None
+
+
 def load_episodes(config: DataConfig, store_root: Path) -> Episodes:
     """Reads and checks all episodes.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from common.data import is_on_this_machine, load_task
 from common.rpc.settings import ServiceSettings
 from common.store import Stopped, stage_spec
 from common.training import configure_torch
@@ -76,6 +77,9 @@ def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: 
 def _run(context: StageContext, priors: Priors) -> str:
     base, store = context.base, context.store
     device = configure_torch(base)
+    if is_on_this_machine(base.data, store.root):
+        # An environment that does not fit the data is better known before anything is trained.
+        load_task(base, store.root)
     models = _models(context, device)
     parents = evaluation_parents(base, store, models)
     found = store.find("evaluation", stage_spec(base, "evaluation", parents))

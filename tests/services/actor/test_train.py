@@ -7,6 +7,7 @@ import io
 import json
 import re
 import threading
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -15,9 +16,10 @@ import pytest
 from PIL import Image
 
 from common.config import Config, override
+from common.data import DataError
 from common.rpc.clients import PriorClient
 from common.rpc.errors import PriorUnavailableError
-from common.store import Artifact, Stopped
+from common.store import Artifact, Stopped, Store
 from common.training import configure_torch
 from ldcq.v1 import stage_pb2
 from services.actor import train
@@ -185,6 +187,17 @@ def test_a_missing_prior_address_is_named(pipeline: Pipeline) -> None:
     only_main = Pipeline(config, pipeline.store, {"main": pipeline.targets["main"]})
     with pytest.raises(MissingPriorError, match=r"variant 'bcq_h' .*--prior bcq_h=HOST:PORT"):
         train.run(only_main.context())
+
+
+def test_an_environment_of_other_spaces_is_refused_before_there_are_models(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    """Nothing has been trained in this store: waiting for a critic would not end."""
+    config = override(pipeline.config, {"evaluation.environment": "CartPole-v1"})
+    empty = Store(tmp_path / "store")
+    (empty.root / "datasets").symlink_to(pipeline.store.root / "datasets")
+    with pytest.raises(DataError, match="CartPole-v1"):
+        train.run(pipeline.context(config, empty))
 
 
 def test_a_prior_that_is_away_ends_the_rollout_with_its_address(pipeline: Pipeline) -> None:
