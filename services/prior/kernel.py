@@ -1,7 +1,8 @@
 """The compiled half of `fused`: `kernel.c`, built by the machine's C compiler on first use.
 
 Without a compiler there is no kernel, and sampling runs in plain PyTorch, with the same latents up
-to rounding and about a third of the speed.
+to rounding and about a third of the speed. Images bring the kernel along, built by `python
+services/prior/kernel.py FOLDER`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import functools
 import hashlib
 import logging
 import os
+import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
-
-import torch
 
 TILE, GROUP = 32, 4
 """Rows computed together, and outputs that a matrix is grouped by, as in `kernel.c`."""
@@ -54,6 +55,9 @@ class Network(ctypes.Structure):
 @functools.cache
 def load() -> ctypes.CDLL | None:
     """The library for this machine's processor, built where it is missing; None: it cannot be."""
+    # Imported here: images build the kernel where there is no torch.
+    import torch
+
     level = torch.backends.cpu.get_cpu_capability()
     try:
         library = ctypes.CDLL(str(build(level)))
@@ -115,3 +119,14 @@ def _compile(options: list[str], path: Path) -> None:
         if done.returncode:
             raise subprocess.SubprocessError(f"{' '.join(command)}: {done.stderr.strip()}")
         built.replace(path)
+
+
+def main(folder: str) -> None:
+    """Builds the library for every level of this kind of processor."""
+    x86 = platform.machine() == "x86_64"
+    for level in (*(_LEVELS if x86 else ()), "DEFAULT"):
+        print(build(level, Path(folder)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

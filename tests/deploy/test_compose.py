@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import platform
 import re
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from common.config import load
+from services.prior.kernel import build
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
@@ -136,13 +139,33 @@ def test_an_image_installs_an_extra_that_exists_and_copies_what_exists(service: 
     text = dockerfile(service).replace("${SERVICE}", service).replace("$SERVICE", service)
     for extra in re.findall(r'"\.\[([\w-]+)\]"', text):
         assert extra in project["optional-dependencies"]
-    copied = re.findall(r"^COPY (\S+) ", text, re.MULTILINE)
+    copied = re.findall(r"^COPY ([^-]\S*) ", text, re.MULTILINE)
     assert f"services/{service}" in copied
     for source in copied:
         assert (ROOT / source).exists()
     allowed = (ROOT / ".dockerignore").read_text()
     for source in (*copied, "wheelhouse"):
         assert f"\n!{source.split('/')[0]}" in allowed
+
+
+def test_the_priors_image_brings_its_compiled_kernel(tmp_path: Path) -> None:
+    """The stage's command, run as it stands: what it builds is what the service looks for."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    text = dockerfile("prior").replace("\\\n", "")
+    stage = text[text.index(" AS compiled") : text.index("FROM python:3.11-slim")]
+    command = re.search(r"^RUN (.*)$", stage, re.MULTILINE)
+    assert command
+    assert "COPY --from=compiled /kernels services/${SERVICE}" in text
+    copy = tmp_path / "services" / "prior"
+    copy.mkdir(parents=True)
+    for name in ("kernel.c", "kernel.py"):
+        shutil.copy(ROOT / "services" / "prior" / name, copy)
+    environment = {**os.environ, "SERVICE": "prior"}
+    subprocess.run(["sh", "-ec", command[1]], cwd=tmp_path, env=environment, check=True)
+    built = {path.name for path in (tmp_path / "kernels").iterdir()}
+    levels = ("AVX512", "AVX2", "DEFAULT") if platform.machine() == "x86_64" else ("DEFAULT",)
+    assert built == {build(level, tmp_path).name for level in levels}
 
 
 def test_gpu_services_reserve_a_gpu_and_have_images_of_their_own() -> None:
