@@ -28,6 +28,8 @@ from services.qlearner.transitions import Transitions
 REPLICAS = (1, 2)
 WINDOWS = 10_000
 START_SECONDS = 120.0
+FREE_CORE = 0.9
+"""Share of a core below which other programs must have taken the rest."""
 
 
 @dataclass(frozen=True)
@@ -260,12 +262,17 @@ def _result(
         "gradient_ms": gradient,
         "replicas_until_gradient_bound": bound,
     }
-    critic = config.critic
+    critic, alone = config.critic, rows[0]["replica_cores"]
+    busy = [
+        f"This machine was busy: a lone replica, which never waits, got {alone:.2f} of a core. "
+        "Ratios say little then."
+    ]
     return BenchmarkResult(
         "replicas",
         summary,
         rows,
         [
+            *(busy if alone < FREE_CORE else ()),
             f"Single-threaded replicas, {critic.batch_size} x {critic.candidates} latents in "
             f"{critic.sampling.steps} steps per call, {critic.calls_in_flight} calls in flight; "
             "medians of measurements taken in turns.",

@@ -8,12 +8,13 @@ from pathlib import Path
 from cli import record
 from cli.replicas import WantedReplicas
 from cli.supervisor import DRAIN_GRACE, RunError
+from common.config import load, resolve_variant
 
 PATIENCE = DRAIN_GRACE + 10.0
 """Seconds until a run that does not follow is given up; a call under way ends within less."""
 
 
-def scale_prior(store_url: str, variant: str, count: int, patience: float = PATIENCE) -> int:
+def scale_prior(store_url: str, variant: str, count: int, patience: float = PATIENCE) -> str:
     """Changes the number of prior servers of a variant and waits until that many run.
 
     Args:
@@ -23,7 +24,7 @@ def scale_prior(store_url: str, variant: str, count: int, patience: float = PATI
         patience: Seconds to wait.
 
     Returns:
-        How many were wanted before.
+        What was done, for the user.
 
     Raises:
         RunError: No run is active on the store, it has no prior servers for `variant`, or it does
@@ -52,7 +53,9 @@ def scale_prior(store_url: str, variant: str, count: int, patience: float = PATI
                 f"`ldcq status --store {store_url}` shows them"
             )
         time.sleep(0.1)
-    return before
+    flight = resolve_variant(load(folder / "config.yaml"), variant).critic.calls_in_flight
+    idle = f"; a critic keeps {flight} of them busy (critic.calls_in_flight)"
+    return f"prior servers of {variant}: {before} -> {count}{idle if count > flight else ''}"
 
 
 def _replicas(folder: Path, variant: str, store_url: str) -> int:

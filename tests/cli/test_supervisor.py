@@ -211,7 +211,10 @@ def test_prior_servers_are_added_and_drained_while_the_run_goes_on(tmp_path: Pat
     with _held(Plan((), (_group(tmp_path, 1),)), folder, []):
         assert _states(folder) == {"p-0": False}
         first = record.read(folder)[0]["pid"]
-        assert scale_prior(str(tmp_path), "main", 3) == 1
+        (folder / "config.yaml").write_text("critic: {calls_in_flight: 2}")
+        assert scale_prior(str(tmp_path), "main", 3) == (
+            "prior servers of main: 1 -> 3; a critic keeps 2 of them busy (critic.calls_in_flight)"
+        )
         assert _states(folder) == dict.fromkeys(["p-0", "p-1", "p-2"], False)
         _until(lambda: _up(folder, "p-1") and _up(folder, "p-2"))
 
