@@ -13,9 +13,11 @@ from torch import Tensor
 
 from common.config import SamplingConfig
 from common.store import Store
+from services.prior.fused import freeze
 from services.prior.model import ServedPrior, load_prior
 from services.prior.protocol import Draw, JoiningSampler, sample
 from services.prior.randomness import BLOCK_ROWS
+from services.prior.split import SplitDenoiser
 from tests.services.prior.world import STATE, publish, small_config, some_prior
 
 CALLS = some.lists(
@@ -25,8 +27,10 @@ CALLS = some.lists(
 )
 
 
-@pytest.fixture(scope="module")
-def sampler() -> JoiningSampler:
+@pytest.fixture(params=[freeze, SplitDenoiser])
+def sampler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> JoiningSampler:
+    """With compiled code, where there is a compiler, and with the matrix library's."""
+    monkeypatch.setattr("services.prior.diffusion.freeze", request.param)
     found = some_prior(small_config()).requires_grad_(False).sampler()
     assert isinstance(found, JoiningSampler)
     return found
