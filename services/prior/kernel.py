@@ -61,7 +61,8 @@ def load() -> ctypes.CDLL | None:
     level = torch.backends.cpu.get_cpu_capability()
     try:
         library = ctypes.CDLL(str(build(level)))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        # RuntimeError: there is no home to keep it in.
         _LOGGER.warning("sampling without its compiled kernel, at a third of the speed: %s", error)
         return None
     library.ldcq_denoise.argtypes = (
