@@ -8,12 +8,15 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 """Told apart by colour-blind readers too (Okabe and Ito)."""
 
 MARKERS = "os^Dv"
+LABELS = ((6, 5), (6, -12), (-16, 5), (-16, -12))
+"""Where a solver's labels stand beside their points, so that those of different ones stay apart."""
+
 TITLES = {"return": "true return", "first_hit": "first hit"}
 
 Row = Mapping[str, Any]
@@ -50,7 +53,7 @@ def draw_front(rows: Sequence[Row], path: Path) -> None:
     axes = figure.subplots(1, len(scores), squeeze=False)[0]
     for panel, name in zip(axes, scores, strict=True):
         _panel(panel, rows, name)
-    axes[0].legend(frameon=False, loc="lower right")
+    axes[0].legend(frameon=False, loc="lower left")
     figure.savefig(path, dpi=130)
 
 
@@ -78,8 +81,9 @@ def _panel(axes: Axes, rows: Sequence[Row], score: str) -> None:
             elinewidth=0.8,
             alpha=0.9,
         )
+        offset = LABELS[solvers.index(row["solver"]) % len(LABELS)]
         axes.annotate(
-            str(row["steps"]), place, xytext=(5, 4), textcoords="offset points", color=colour
+            str(row["steps"]), place, xytext=offset, textcoords="offset points", color=colour
         )
     for index, solver in enumerate(solvers):
         axes.plot([], [], "o", color=COLOURS[index % len(COLOURS)], label=solver)
@@ -87,8 +91,9 @@ def _panel(axes: Axes, rows: Sequence[Row], score: str) -> None:
         for index, count in enumerate(counts):
             axes.plot([], [], MARKERS[index % len(MARKERS)], color="0.4", label=f"n = {count}")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("ms per decision (one state; figures: steps)")
+    axes.set_xlabel("ms per decision for one state (labels: steps)")
     axes.set_ylabel(f"{TITLES[score]}, normalised")
     axes.spines[["top", "right"]].set_visible(False)

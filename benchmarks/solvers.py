@@ -28,6 +28,8 @@ SOLVERS = ("ddpm=5,10,20", "ddim=5,10,20", "dpmpp_2m=3,5,10,20")
 
 EPISODES, CANDIDATES = 25, 50
 WALK_UPDATES = 1500
+SINGLES = 5
+"""Decisions for one state timed in every round."""
 
 
 def run(
@@ -119,18 +121,21 @@ def _latencies(
     """Median seconds of one decision for 1 and for 50 states at once, all settings in turns."""
     states = subject.table.state[:50]
     points = [(setting, n) for setting in settings for n in candidates]
-    taken: dict[tuple[Setting, int], list[tuple[float, float]]] = {point: [] for point in points}
+    taken: dict[tuple[Setting, int], tuple[list[float], list[float]]] = {
+        point: ([], []) for point in points
+    }
     for seed in range(rounds):
         for setting, n in points:
-            policy, times = subject.policy(setting, n), []
-            for count in (1, len(states)):
-                start = time.perf_counter()
-                policy.choose(states[:count], seed)
-                times.append(time.perf_counter() - start)
-            taken[setting, n].append((times[0], times[1]))
+            policy = subject.policy(setting, n)
+            # Milliseconds for one state: several a round, so that the median is no pause's.
+            for counts, place in (((1,) * SINGLES, 0), ((len(states),), 1)):
+                for count in counts:
+                    start = time.perf_counter()
+                    policy.choose(states[:count], seed)
+                    taken[setting, n][place].append(time.perf_counter() - start)
     return {
-        point: (statistics.median(one for one, _ in times), statistics.median(m for _, m in times))
-        for point, times in taken.items()
+        point: (statistics.median(single), statistics.median(many))
+        for point, (single, many) in taken.items()
     }
 
 
@@ -192,8 +197,9 @@ def _result(rows: list[dict[str, Any]], reference: Setting, folder: Path) -> Ben
             f"fastest that passes all three tests: {passing['solver']} with {passing['steps']} "
             f"steps, n = {passing['n']}; compared with ddpm and all {reference.steps} steps",
             "passes: no more than 2 % of the walk's samples in the gap beyond the reference, 95 % "
-            "of the ways out of junctions kept, max Q in the same order (rank 0.9) and within a "
-            f"tenth of its spread on average, and {judged} not below the reference's interval",
+            "of the ways out of junctions kept, max Q on average no farther off than chance moves "
+            "one state's, its rank correlation at most 0.05 lower, and "
+            f"{judged} not below the reference's interval",
             f"full table and plot: {folder / 'solvers.csv'}, {folder / 'solvers.png'}",
         ],
     )
@@ -212,8 +218,8 @@ def passes(row: Mapping[str, Any], base: Mapping[str, Any], judged: str) -> bool
         or (
             row["walk_gap"] <= base["walk_gap"] + 0.02
             and row.get("exits_covered", 1.0) >= 0.95
-            and row["q_rank"] >= 0.9
-            and abs(row["q_bias"]) <= 0.1
+            and row["q_rank"] >= base["q_rank"] - 0.05
+            and abs(row["q_bias"]) <= base["q_error"]
             and row[judged] >= base[f"{judged}_low"]
         )
     )

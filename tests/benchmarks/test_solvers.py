@@ -149,7 +149,8 @@ def test_front_holds_what_nothing_beats() -> None:
 
 
 def test_a_setting_passes_only_with_the_modes_the_maxima_and_the_return() -> None:
-    base = {"walk_gap": 0.0, "q_rank": 0.95, "q_bias": 0.0, "return": 50.0, "return_low": 40.0}
+    base = {"walk_gap": 0.0, "q_rank": 0.95, "q_bias": 0.0, "q_error": 0.1}
+    base |= {"return": 50.0, "return_low": 40.0}
     good = {"walk_gap": 0.01, "exits_covered": 1.0, "q_rank": 0.93, "q_bias": 0.05, "return": 45.0}
     assert solvers.passes(base, base, "return")
     assert solvers.passes(good, base, "return")
