@@ -4,6 +4,7 @@ from common.store import Stopped
 from common.training.averaging import ExponentialMovingAverage
 from common.training.checkpoints import CheckpointError, Checkpoints
 from common.training.device import configure_torch, resolve_device
+from common.training.distributed import Ranks, ranks
 from common.training.logs import MetricLog, read_metrics
 from common.training.loop import DivergedError, Learner, train
 from common.training.sampling import BatchSampler, epoch_indices, generator
@@ -17,11 +18,13 @@ __all__ = [
     "ExponentialMovingAverage",
     "Learner",
     "MetricLog",
+    "Ranks",
     "Stopped",
     "configure_torch",
     "epoch_indices",
     "generator",
     "learning_rate_schedule",
+    "ranks",
     "read_metrics",
     "resolve_device",
     "train",

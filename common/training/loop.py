@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from common.config import TrainingConfig
 from common.store import Stopped
 from common.training.checkpoints import CheckpointError, Checkpoints
+from common.training.distributed import ranks
 from common.training.logs import MetricLog
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def train(
 
     A process killed at any point and started again ends with the same weights as one that was not,
     bit for bit on a CPU: all state, the global random state included, is saved together, and
-    metrics are logged before it.
+    metrics are logged before it. Of several ranks the first alone logs, validates and saves.
 
     Args:
         learner: What is trained.
@@ -85,10 +87,13 @@ def train(
     done = _resume(learner, checkpoints, stage)
     reported = -math.inf
     progress.running(done, total, {})
-    with MetricLog(logs, after=done) as log:
+    together = ranks()
+    with MetricLog(logs, after=done) if together.first else nullcontext() as log:
         while done < total:
-            if stop is not None and stop.is_set():
-                _save(learner, checkpoints, log, done)
+            # All ranks stop after the same step, or one would wait for the others' gradients.
+            if together.any(stop is not None and stop.is_set()):
+                if log is not None:
+                    _save(learner, checkpoints, log, done)
                 raise Stopped(f"{stage}: stopped after {done} of {total} steps; checkpoint saved")
             metrics = learner.update(done)
             done += 1
@@ -103,8 +108,10 @@ def train(
                 _check(stage, done, values)
                 progress.running(done, total, values)
                 reported = now
-                if logged:
+                if logged and log is not None:
                     log.write(done, values)
+            if log is None:
+                continue
             if last or done % config.validate_every == 0:
                 found = {f"validation/{k}": v for k, v in _numbers(learner.validate()).items()}
                 log.write(done, found)

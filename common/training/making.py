@@ -13,6 +13,7 @@ from common.config import dump
 from common.store import Meta, owning_variant, stage_spec
 from common.training.checkpoints import Checkpoints
 from common.training.context import StageContext
+from common.training.distributed import ranks
 from common.training.loop import Learner, train
 
 _LOGGER = logging.getLogger(__name__)
@@ -75,11 +76,13 @@ class Making:
             details: What rebuilding needs beyond that.
 
         Returns:
-            The version.
+            The version; nothing where another rank publishes.
 
         Raises:
             StoreError: The store does not take it.
         """
+        if not ranks().first:
+            return ""
         meta = Meta(
             kind=self.kind,
             implementation=implementation,
@@ -101,7 +104,8 @@ def make_once(
         context: The stage's.
         kind: Of the artifact.
         parents: Fingerprint of the dataset and versions of the artifacts it is made from, by kind.
-        make: Makes and publishes it; returns its version.
+        make: Makes and publishes it; returns its version. Called on all ranks; what the first
+            returns counts.
 
     Returns:
         Its version, and whether it was there already.
@@ -111,11 +115,14 @@ def make_once(
         Exception: Whatever `make` raises.
     """
     making = Making(context, kind, parents)
-    found = context.store.find(kind, making.spec)
+    together = ranks()
+    found = together.agree(lambda: context.store.find(kind, making.spec))
     if found is None:
-        version = make(making)
+        made = make(making)
+        version = together.agree(lambda: made)
         _LOGGER.info("published %s %s", kind, version)
         return version, False
-    context.store.point(kind, found, making.owner)
+    if together.first:
+        context.store.point(kind, found, making.owner)
     _LOGGER.info("%s %s is there already", kind, found)
     return found, True

@@ -15,6 +15,7 @@ from common.rpc.signals import StopSignals
 from common.rpc.stage import Progress, StageServicer
 from common.store import Stopped
 from common.training.context import StageContext
+from common.training.distributed import joined
 from ldcq.v1 import stage_pb2_grpc
 
 _LOGGER = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ def train_process(
 ) -> int:
     """Trains, with `StageService` answering meanwhile, and ends.
 
+    Started by `torchrun`, the processes train together; the first of them listens.
+
     Args:
         name: The stage's name.
         run: The stage.
@@ -52,6 +55,17 @@ def train_process(
     Raises:
         ServerError: The address cannot be bound.
     """
+    with joined() as together:
+        if not together.first:
+            with StopSignals() as signals:
+                done = run_stage(run, settings, Progress(name), signals.event)
+                return 0 if done else signals.exit_code or 1
+        return _train_and_answer(name, run, settings, on_start)
+
+
+def _train_and_answer(
+    name: str, run: Run, settings: ServiceSettings, on_start: Callable[[str], None]
+) -> int:
     server = Server(settings.listen, metrics_port=settings.metrics_port)
     progress = _add_stage(server, name)
     with StopSignals() as signals:

@@ -117,11 +117,11 @@ class DiffusionPrior(Prior):
         Returns:
             A scalar.
         """
-        count, device = len(batch.states), batch.states.device
-        time = torch.randint(1, self.config.steps + 1, (count,), generator=generator)
-        keep = torch.rand(count, generator=generator) >= self.config.drop_probability
-        errors = self._errors(batch, time.to(device), keep.to(device), generator)
-        return (self._snr_weights[time.to(device) - 1] * errors).mean()
+        last, drop = self.config.steps, self.config.drop_probability
+        time = batch.random(lambda n: torch.randint(1, last + 1, (n,), generator=generator))
+        keep = batch.random(lambda n: torch.rand(n, generator=generator) >= drop)
+        errors = self._errors(batch, time, keep, generator)
+        return (self._snr_weights[time - 1] * errors).mean()
 
     def validate(self, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Eq. 5 and the plain squared error with the state given, over times spread evenly.
@@ -164,7 +164,8 @@ class DiffusionPrior(Prior):
     ) -> Tensor:
         """||z_0 - mu(z_t, s, t)||^2 / Z of each pair, (B,)."""
         clean = self.latent_normaliser(batch.draw(generator))
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        width = clean.shape[1]
+        noise = batch.random(lambda n: torch.randn(n, width, generator=generator))
         row = time - 1
         noisy = self._signal[row, None] * clean + self._noise[row, None] * noise
         states = self.state_normaliser(batch.states)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from common.training import (
     ExponentialMovingAverage,
     generator,
     learning_rate_schedule,
+    ranks,
 )
 from services.prior.protocol import Batch, Prior, Statistics, find_prior
 
@@ -68,7 +70,7 @@ class PriorLearner:
                 f"latents {table.version}: got no training window, expected at least 1"
                 " (all are held out; lower data.validation_fraction)"
             )
-        self._seed = config.seed
+        self._seed, self._ranks = config.seed, ranks()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator(config.seed, "prior", "weights").initial_seed())
             implementation = find_prior(config.prior.implementation)
@@ -103,15 +105,20 @@ class PriorLearner:
         Returns:
             `loss` and `learning_rate`.
         """
-        batch = _select(self._training, self._sampler.indices(step))
-        loss = self._prior.loss(batch, generator(self._seed, "prior", "update", step))
+        rows = self._sampler.indices(step)
+        share = self._ranks.share(len(rows))
+        batch = replace(_select(self._training, rows[share]), share=share, whole=len(rows))
+        # What is averaged over a share, weighted by it, adds up to the average over the batch.
+        weight = len(rows[share]) / len(rows)
+        loss = weight * self._prior.loss(batch, generator(self._seed, "prior", "update", step))
         learning_rate = float(self._optimiser.param_groups[0]["lr"])
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        (whole_loss,) = self._ranks.sum_gradients(self._prior.parameters(), loss)
         self._optimiser.step()
         self._schedule.step()
         self._average.update()
-        return {"loss": loss.detach(), "learning_rate": learning_rate}
+        return {"loss": whole_loss.detach(), "learning_rate": learning_rate}
 
     def validate(self) -> Mapping[str, Tensor | float]:
         """The averaged weights on held-out pairs, with the same noise every time."""
@@ -143,7 +150,8 @@ class PriorLearner:
 
 def _batch(table: LatentTable, rows: NDArray[np.int64], device: torch.device) -> Batch:
     columns = (table.state, table.latent_mean, table.latent_std)
-    return Batch(*(torch.from_numpy(column[rows]).to(device) for column in columns))
+    state, mean, std = (torch.from_numpy(column[rows]).to(device) for column in columns)
+    return Batch(state, mean, std)
 
 
 def _select(batch: Batch, rows: Tensor) -> Batch:

@@ -7,7 +7,7 @@ server and the command line reach it through this protocol only and never ask wh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
@@ -65,16 +65,34 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Batch:
-    """Training pairs: raw states (B, S), and mean and standard deviation of q(z | tau), (B, Z)."""
+    """Training pairs: raw states (B, S), and mean and standard deviation of q(z | tau), (B, Z).
+
+    Where several ranks share a batch of `whole` rows, these are the rows `share` of it.
+    """
 
     states: Tensor
     latent_mean: Tensor
     latent_std: Tensor
+    share: slice | None = None
+    whole: int | None = None
+
+    def random(self, draw: Callable[[int], Tensor]) -> Tensor:
+        """Random numbers of these pairs, the same whichever ranks share the batch.
+
+        Args:
+            draw: Given a number of rows, draws them on the CPU.
+
+        Returns:
+            One row for each pair, on its device.
+        """
+        if self.share is None or self.whole is None:
+            return draw(len(self.states)).to(self.states.device)
+        return draw(self.whole)[self.share].to(self.states.device)
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """z_0 ~ q(z | tau), drawn anew at every call, (B, Z)."""
-        shape, device = self.latent_mean.shape, self.latent_mean.device
-        noise = torch.randn(shape, generator=generator).to(device)
+        width = self.latent_mean.shape[1]
+        noise = self.random(lambda rows: torch.randn(rows, width, generator=generator))
         return self.latent_mean + self.latent_std * noise
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from common.rpc.settings import ServiceSettings
 from common.store import open_latents
-from common.training import configure_torch
+from common.training import configure_torch, ranks
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
@@ -34,7 +34,7 @@ def run(context: StageContext) -> str:
     """
     # Before anything is waited for: an unknown name would not become known meanwhile.
     find_prior(context.config.prior.implementation)
-    parents = context.wait_for_parents(STAGE)
+    parents = ranks().agree(lambda: context.wait_for_parents(STAGE))
     version, reused = make_once(context, STAGE, parents, _train)
     context.progress.published(version, reused)
     return version

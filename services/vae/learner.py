@@ -12,7 +12,7 @@ from torch import Tensor
 from common.config import Config
 from common.data import Windows, state_statistics
 from common.data.episodes import Integer
-from common.training import BatchSampler, generator, learning_rate_schedule
+from common.training import BatchSampler, generator, learning_rate_schedule, ranks
 from services.vae.losses import decoded_steps, kl_divergence, negative_elbo
 from services.vae.model import Architecture, Vae
 
@@ -52,6 +52,7 @@ class VaeLearner:
             device: Where to compute.
         """
         self._config, self._windows, self._device = config, windows, device
+        self._ranks = ranks()
         architecture = Architecture.from_config(config, windows.episodes.spaces)
         self.vae = Vae(architecture, state_statistics(windows)).to(device)
         self._training = windows.training
@@ -75,14 +76,19 @@ class VaeLearner:
         """
         rows = self._training[self._sampler.indices(step).numpy()]
         random = generator(self._config.seed, "vae", "update", step)
-        evidence = self.evidence(rows, random, self._config.vae.decoded_steps)
-        loss = self._loss(evidence)
+        share = self._ranks.share(len(rows))
+        evidence = self.evidence(rows, random, self._config.vae.decoded_steps, share)
+        # What is averaged over a share, weighted by it, adds up to the average over the batch.
+        weight = len(rows[share]) / len(rows)
+        metrics = {k: weight * v for k, v in _metrics(self._loss(evidence), evidence).items()}
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        metrics["loss"].backward()  # type: ignore[no-untyped-call]
+        sums = self._ranks.sum_gradients(self.vae.parameters(), *metrics.values())
         rate = float(self._optimiser.param_groups[0]["lr"])
         self._optimiser.step()
         self._schedule.step()
-        return {**_metrics(loss, evidence), "learning_rate": rate}
+        detached = {name: value.detach() for name, value in zip(metrics, sums, strict=True)}
+        return {**detached, "learning_rate": rate}
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, Tensor | float]:
@@ -93,23 +99,31 @@ class VaeLearner:
         evidence = self.evidence(self._validation, random, None)
         return _metrics(self._loss(evidence), evidence)
 
-    def evidence(self, rows: Integer, random: torch.Generator, decoded: int | None) -> Evidence:
+    def evidence(
+        self,
+        rows: Integer,
+        random: torch.Generator,
+        decoded: int | None,
+        share: slice = slice(None),
+    ) -> Evidence:
         """Both terms of Eq. 4 with one sample of z per window, reparameterised.
 
         Args:
             rows: Which windows.
             random: Draws z and the decoded steps.
             decoded: K, steps to decode; None for all.
+            share: Which of the rows to look at; random numbers are drawn for all.
         """
+        batch, rows = len(rows), rows[share]
         states = self.vae.state_normaliser(self._tensor(self._windows.states(rows)))
         actions = self._tensor(self._windows.actions(rows))
         posterior = self.vae.encode_standardised(states, actions)
         prior = self.vae.conditional_prior(states[:, 0])
-        noise = torch.randn(posterior.mean.shape, generator=random)
+        noise = torch.randn(batch, posterior.mean.shape[1], generator=random)[share]
         latents = posterior.sample(noise.to(self._device)).unsqueeze(1)
-        steps = decoded_steps(len(rows), self._windows.horizon, decoded, random)
+        steps = decoded_steps(batch, self._windows.horizon, decoded, random)
         if steps is not None:
-            chosen = steps.to(self._device).unsqueeze(-1)
+            chosen = steps[share].to(self._device).unsqueeze(-1)
             states = states.take_along_dim(chosen, dim=1)
             actions = actions.take_along_dim(chosen, dim=1)
         latents = latents.expand(-1, states.shape[1], -1)
@@ -139,9 +153,9 @@ class VaeLearner:
         return torch.from_numpy(values).to(self._device)
 
 
-def _metrics(loss: Tensor, evidence: Evidence) -> dict[str, Tensor | float]:
+def _metrics(loss: Tensor, evidence: Evidence) -> dict[str, Tensor]:
     return {
-        "loss": loss.detach(),
+        "loss": loss,
         "log_likelihood": evidence.log_likelihood.detach().mean(),
         "kl": evidence.kl.detach().mean(),
     }

@@ -9,7 +9,7 @@ from common.data import Windows, make_windows
 from common.data.loading import ensure_dataset, load_episodes
 from common.rpc.settings import ServiceSettings
 from common.store import Meta
-from common.training import configure_torch
+from common.training import configure_torch, ranks
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
@@ -73,7 +73,8 @@ def _windows(context: StageContext) -> Windows:
     def generated(done: int, total: int) -> None:
         context.progress.running(done, total, {}, "generating the dataset")
 
-    if config.data.generate is not None and ensure_dataset(config.data, root, generated):
+    generates = config.data.generate is not None
+    if generates and ranks().agree(lambda: ensure_dataset(config.data, root, generated)):
         _LOGGER.info("generated %s", config.data.dataset)
     episodes = load_episodes(config.data, root)
     return make_windows(episodes, config.horizon, config.data.validation_fraction, config.seed)
@@ -93,6 +94,8 @@ def _train(making: Making, windows: Windows) -> str:
 
 
 def _write(making: Making, windows: Windows) -> str:
+    if not ranks().first:
+        return ""
     context = making.context
     device = configure_torch(context.config)
     artifact = context.store.load("vae", making.parents["vae"])
