@@ -67,7 +67,11 @@ def served(folder: Path, store: Path, config: Config, address: str) -> Iterator[
     command += ["--config", str(path), "--store", str(store), "--listen", address]
     environment = {**os.environ, "OMP_NUM_THREADS": str(config.threads)}
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,  # as the launcher does; an interrupt reaches the benchmark only
     ) as process:
         try:
             yield process.pid

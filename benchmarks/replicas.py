@@ -148,8 +148,8 @@ def run(
     candidates: int = 100,
     batch: int = 128,
     steps: int = 10,
-    seconds: float = 8.0,
-    rounds: int = 4,
+    seconds: float = 4.0,
+    rounds: int = 6,
 ) -> BenchmarkResult:
     """Measures one and two replicas in turns.
 

@@ -34,7 +34,7 @@ def replicas(
     ] = None,
     candidates: Annotated[int, typer.Option(min=1, help="Latents per state.")] = 100,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 10,
-    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 6,
 ) -> None:
     """Latents and critic updates per second with one and with two prior servers."""
     run("replicas", as_json, store=store, candidates=candidates, steps=steps, rounds=rounds)
