@@ -91,7 +91,7 @@ def run(
             "ratio_to_plain",
             "fraction_of_sgemm",
             "ratio_to_split",
-            "ratio_to_plain_in_blocks",
+            "ratio_in_blocks",
         )
         return BenchmarkResult(
             name="sampler",
@@ -168,15 +168,13 @@ def _row(prior: DiffusionPrior, cell: _Cell, sgemm: float) -> dict[str, Any]:
     ours, passes = cell.median("ours"), 1 if cell.guidance in (0, 1) else 2
     flops = 2 * needed_macs(prior) * passes / ours
     return {
-        "states": cell.states,
-        "candidates": cell.candidates,
-        "guidance": cell.guidance,
-        "plain_latents_per_s": 1 / (cell.median("plain") * prior.config.steps),
-        "latents_per_s": 1 / (ours * prior.config.steps),
-        "latent_steps_per_s": 1 / ours,
+        "shape": f"{cell.states}x{cell.candidates}",
+        "w": cell.guidance,
+        "latents_per_s": round(1 / (ours * prior.config.steps)),
+        "latent_steps_per_s": round(1 / ours),
         "gflops": flops / 1e9,
         "ratio_to_plain": cell.median("plain") / ours,
-        "ratio_to_plain_in_blocks": cell.median("in_blocks") / ours,
+        "ratio_in_blocks": cell.median("in_blocks") / ours,
         "ratio_to_split": cell.median("split") / ours,
         "fraction_of_sgemm": flops / sgemm,
     }
@@ -184,7 +182,7 @@ def _row(prior: DiffusionPrior, cell: _Cell, sgemm: float) -> dict[str, Any]:
 
 def _notes(prior: DiffusionPrior, compiled: bool, threads: int) -> list[str]:
     return [
-        "plain: section A.2.2 in eager PyTorch, all rows at once; in blocks: the same on"
+        "plain: section A.2.2 in eager PyTorch, all rows at once; in blocks: the ratio to the same on"
         f" {BLOCK_ROWS} rows at a time; split: the parts of state and time computed once, eager"
         " PyTorch; unnamed: what the service runs, "
         + ("compiled." if compiled else "eager as well: no C compiler was found."),

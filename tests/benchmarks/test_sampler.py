@@ -19,8 +19,8 @@ def test_figures_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     result = sampler.run(rounds=1, shapes=((1, 5), (3, 4)), guidance=(1.0, 2.0))
     assert {"ratio_to_plain", "fraction_of_sgemm"} <= set(result.summary)
     assert all(value > 0 for value in result.summary.values())
-    cells = [(row["states"], row["candidates"], row["guidance"]) for row in result.rows]
-    assert cells == [(1, 5, 1.0), (1, 5, 2.0), (3, 4, 1.0), (3, 4, 2.0)]
+    cells = [(row["shape"], row["w"]) for row in result.rows]
+    assert cells == [("1x5", 1.0), ("1x5", 2.0), ("3x4", 1.0), ("3x4", 2.0)]
     assert result.summary["ratio_to_plain"] == result.rows[2]["ratio_to_plain"]
     assert torch.get_num_threads() == before
 
