@@ -182,7 +182,7 @@ def _row(prior: DiffusionPrior, cell: _Cell, sgemm: float) -> dict[str, Any]:
 
 def _notes(prior: DiffusionPrior, compiled: bool, threads: int) -> list[str]:
     return [
-        "plain: section A.2.2 in eager PyTorch, all rows at once; in blocks: the ratio to the same on"
+        "plain: section A.2.2 in eager PyTorch, all rows at once; in blocks: the same on"
         f" {BLOCK_ROWS} rows at a time; split: the parts of state and time computed once, eager"
         " PyTorch; unnamed: what the service runs, "
         + ("compiled." if compiled else "eager as well: no C compiler was found."),
