@@ -56,6 +56,9 @@ class TrainingConfig(_Section):
     log_every: Positive = 50
     """Steps between rows of the metric logs."""
     validate_every: Positive = 500
+    latents_memory: Positive | None = None
+    """MiB of latents a prior is trained from in memory; a larger table is streamed from the store,
+    which shuffles it in another order. None: half of the machine's memory."""
 
 
 class VaeConfig(_Section):

@@ -14,7 +14,14 @@ from common.store.errors import (
     WaitInterrupted,
 )
 from common.store.follow import Follower
-from common.store.latents import LatentTable, LatentWriter, open_latents
+from common.store.latents import (
+    LatentStream,
+    LatentTable,
+    LatentWriter,
+    latents_size,
+    open_latents,
+    stream_latents,
+)
 from common.store.lineage import digest, owning_variant, stage_sections, stage_spec
 from common.store.meta import Artifact, Meta
 
@@ -23,6 +30,7 @@ __all__ = [
     "CandidateCache",
     "CorruptArtifactError",
     "Follower",
+    "LatentStream",
     "LatentTable",
     "LatentWriter",
     "LineageError",
@@ -33,8 +41,10 @@ __all__ = [
     "StoreError",
     "WaitInterrupted",
     "digest",
+    "latents_size",
     "open_latents",
     "owning_variant",
     "stage_sections",
     "stage_spec",
+    "stream_latents",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -234,18 +235,119 @@ def open_latents(
                 f"no latents in {store.folder('latents')}; made by `ldcq train vae`"
             )
     folder = store.folder("latents") / version
-    meta = read_meta(folder)
-    made_by = meta.parents.get("vae")
-    if vae_version is not None and made_by != vae_version:
-        raise LineageError(
-            f"latents {version} were made by VAE {made_by}, expected VAE {vae_version}"
-        )
+    meta = _meta_of(folder, vae_version)
     names = [field.name for field in fields(LatentTable) if field.name not in ("version", "meta")]
     return LatentTable(version=version, meta=meta, **_read_columns(folder, names))
 
 
+@dataclass(frozen=True)
+class LatentStream:
+    """A latent table that stays on disk.
+
+    Attributes:
+        version: Of the table.
+        meta: As of `LatentTable`.
+        validation: Whether the episode of a window is kept from training, (M,) bool, in memory.
+    """
+
+    version: str
+    meta: Meta
+    validation: np.ndarray
+    _columns: Mapping[str, zarr.Array[Any]]
+
+    def __len__(self) -> int:
+        return len(self.validation)
+
+    def width(self, column: str) -> int:
+        """Entries of a row of a column."""
+        return int(np.prod(self._columns[column].shape[1:], dtype=np.int64))
+
+    def read(self, column: str, start: int, end: int) -> np.ndarray:
+        """Rows `start` to `end` of a column of `LatentTable`."""
+        return np.asarray(self._columns[column][start:end])
+
+
+def stream_latents(
+    store: Store, version: str, *, vae_version: str | None = None, most: int = 1 << 22
+) -> LatentStream:
+    """Opens a latent table without holding it, and verifies every column piece by piece.
+
+    Args:
+        store: Where.
+        version: Which.
+        vae_version: The VAE that must have made them; None: any.
+        most: Bytes of a column looked at at once.
+
+    Raises:
+        CorruptArtifactError: A column is missing, damaged or cut short.
+        LineageError: Another VAE made them.
+    """
+    folder = store.folder("latents") / version
+    meta = _meta_of(folder, vae_version)
+    names = [field.name for field in fields(LatentTable) if field.name not in ("version", "meta")]
+    columns: dict[str, zarr.Array[Any]] = {}
+    with _damage_explained(folder):
+        group = zarr.open_group(folder, mode="r", zarr_format=3)
+        checksums: Any = group.attrs["sha256"]
+        for name in names:
+            array = group[name]
+            assert isinstance(array, zarr.Array)
+            count = int(array.shape[0])
+            rows = max(1, most * count // max(1, array.nbytes))
+            found = hashlib.sha256()
+            for start in range(0, count, rows):
+                found.update(np.ascontiguousarray(array[start : start + rows]).data)
+            if found.hexdigest() != checksums[name]:
+                raise CorruptArtifactError(
+                    f"latents {version}: column {name} is damaged or cut short; {_advice(folder)}"
+                )
+            columns[name] = array
+        validation = np.asarray(columns["validation"][:])
+    return LatentStream(version, meta, validation, columns)
+
+
+def latents_size(store: Store, version: str) -> int:
+    """Bytes a latent table takes in memory.
+
+    Raises:
+        CorruptArtifactError: It cannot be read.
+    """
+    folder = store.folder("latents") / version
+    with _damage_explained(folder):
+        group = zarr.open_group(folder, mode="r", zarr_format=3)
+        checksums: Any = group.attrs["sha256"]
+        arrays: list[Any] = [group[name] for name in checksums]
+        return sum(int(array.nbytes) for array in arrays)
+
+
+def _meta_of(folder: Path, vae_version: str | None) -> Meta:
+    meta = read_meta(folder)
+    made_by = meta.parents.get("vae")
+    if vae_version is not None and made_by != vae_version:
+        raise LineageError(
+            f"latents {folder.name} were made by VAE {made_by}, expected VAE {vae_version}"
+        )
+    return meta
+
+
+def _advice(folder: Path) -> str:
+    return f"delete the folder {folder} and start the vae stage again"
+
+
+@contextmanager
+def _damage_explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:  # whatever Zarr makes of a damaged file
+        raise CorruptArtifactError(
+            f"latents {folder.name}: cannot read {folder} ({error}); {_advice(folder)}"
+        ) from error
+
+
 def _read_columns(folder: Path, names: list[str] | None = None) -> dict[str, np.ndarray]:
-    advice = f"delete the folder {folder} and start the vae stage again"
+    advice = _advice(folder)
     columns: dict[str, np.ndarray] = {}
     name = "its index"
     try:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.config import Config
-from common.store import LatentTable
+from common.store import LatentStream, LatentTable
 from common.training import (
     BatchSampler,
     ExponentialMovingAverage,
@@ -21,6 +21,7 @@ from common.training import (
     ranks,
 )
 from services.prior.protocol import Batch, Prior, Statistics, find_prior
+from services.prior.streaming import StreamedPairs
 
 VALIDATION_ROWS = 4096
 """Held-out pairs that a validation looks at, spread evenly over all."""
@@ -55,7 +56,7 @@ class PriorLearner:
 
     Args:
         config: The variant's configuration.
-        table: The latents of all windows.
+        table: The latents of all windows, in memory or on disk.
         device: Where to train.
 
     Raises:
@@ -63,33 +64,48 @@ class PriorLearner:
         ValueError: All windows are held out for validation.
     """
 
-    def __init__(self, config: Config, table: LatentTable, device: torch.device) -> None:
-        training = np.flatnonzero(~table.validation)
-        if len(training) == 0:
+    def __init__(
+        self, config: Config, table: LatentTable | LatentStream, device: torch.device
+    ) -> None:
+        if table.validation.all():
             raise ValueError(
                 f"latents {table.version}: got no training window, expected at least 1"
                 " (all are held out; lower data.validation_fraction)"
             )
         self._seed, self._ranks = config.seed, ranks()
+        settings = config.prior
+        held_out = _spread(np.flatnonzero(table.validation), VALIDATION_ROWS)
+        self._pairs: _PairsInMemory | StreamedPairs
+        if isinstance(table, LatentStream):
+            streamed = StreamedPairs(table, settings.batch_size, config.seed, device)
+            statistics, self._pairs = streamed.statistics(), streamed
+            self._validation = streamed.held_out(held_out)
+        else:
+            statistics = training_statistics(table)
+            self._pairs = _PairsInMemory(table, settings.batch_size, config.seed, device)
+            self._validation = _batch(table, held_out, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator(config.seed, "prior", "weights").initial_seed())
             implementation = find_prior(config.prior.implementation)
-            self._prior = implementation.create(config.prior, training_statistics(table))
+            self._prior = implementation.create(config.prior, statistics)
         self._prior.to(device)
         self._average = ExponentialMovingAverage(self._prior, config.prior.ema_decay)
-        self._training = _batch(table, training, device)
-        held_out = np.flatnonzero(table.validation)
-        self._validation = _batch(table, _spread(held_out, VALIDATION_ROWS), device)
-        settings = config.prior
-        self._sampler = BatchSampler(
-            len(training), settings.batch_size, config.seed, "prior", "batch"
-        )
-        self.total = settings.epochs * self._sampler.steps_per_epoch
+        self.total = settings.epochs * self._pairs.steps_per_epoch
         # The fused kernel: the network is many small tensors, and a loop over them would show.
         self._optimiser = torch.optim.Adam(
             self._prior.parameters(), lr=settings.learning_rate, fused=True
         )
         self._schedule = learning_rate_schedule(self._optimiser, settings.schedule, self.total)
+
+    @property
+    def state_dim(self) -> int:
+        """S."""
+        return self._validation.states.shape[1]
+
+    @property
+    def latent_dim(self) -> int:
+        """Z."""
+        return self._validation.latent_mean.shape[1]
 
     @property
     def published(self) -> Prior:
@@ -105,11 +121,12 @@ class PriorLearner:
         Returns:
             `loss` and `learning_rate`.
         """
-        rows = self._sampler.indices(step)
-        share = self._ranks.share(len(rows))
-        batch = replace(_select(self._training, rows[share]), share=share, whole=len(rows))
+        whole = self._pairs.batch(step)
+        count = len(whole.states)
+        share = self._ranks.share(count)
+        batch = replace(_select(whole, share), share=share, whole=count)
         # What is averaged over a share, weighted by it, adds up to the average over the batch.
-        weight = len(rows[share]) / len(rows)
+        weight = len(batch.states) / count
         loss = weight * self._prior.loss(batch, generator(self._seed, "prior", "update", step))
         learning_rate = float(self._optimiser.param_groups[0]["lr"])
         self._optimiser.zero_grad(set_to_none=True)
@@ -154,9 +171,28 @@ def _batch(table: LatentTable, rows: NDArray[np.int64], device: torch.device) ->
     return Batch(state, mean, std)
 
 
-def _select(batch: Batch, rows: Tensor) -> Batch:
-    rows = rows.to(batch.states.device)
+def _select(batch: Batch, rows: Tensor | slice) -> Batch:
     return Batch(batch.states[rows], batch.latent_mean[rows], batch.latent_std[rows])
+
+
+class _PairsInMemory:
+    """Shuffled batches of the training windows of a table in memory."""
+
+    def __init__(
+        self,
+        table: LatentTable,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        training = np.flatnonzero(~table.validation)
+        self._pairs = _batch(table, training, device)
+        self._sampler = BatchSampler(len(training), batch_size, seed, "prior", "batch")
+        self.steps_per_epoch = self._sampler.steps_per_epoch
+
+    def batch(self, step: int) -> Batch:
+        """The pairs of step `step`, counted from 0, (B, ...)."""
+        return _select(self._pairs, self._sampler.indices(step).to(self._pairs.states.device))
 
 
 def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:

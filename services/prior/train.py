@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
 
 from common.rpc.settings import ServiceSettings
-from common.store import open_latents
+from common.store import (
+    LatentStream,
+    LatentTable,
+    latents_size,
+    open_latents,
+    stream_latents,
+)
 from common.training import configure_torch, ranks
 from common.training.context import StageContext
 from common.training.making import Making, make_once
@@ -14,6 +22,7 @@ from services.prior.learner import PriorLearner
 from services.prior.protocol import find_prior
 
 STAGE = "prior"
+_LOGGER = logging.getLogger(__name__)
 
 
 def run(context: StageContext) -> str:
@@ -57,8 +66,8 @@ def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: 
 
 
 def _train(making: Making) -> str:
-    config, parents = making.context.config, making.parents
-    table = open_latents(making.context.store, parents["latents"], vae_version=parents["vae"])
+    config = making.context.config
+    table = _latents(making)
     learner = PriorLearner(config, table, configure_torch(config))
     making.train(learner, learner.total)
     return making.publish(
@@ -66,9 +75,25 @@ def _train(making: Making) -> str:
         implementation=config.prior.implementation,
         dimensions={
             **table.meta.dimensions,
-            "state": table.state.shape[1],
-            "latent": table.latent_mean.shape[1],
+            "state": learner.state_dim,
+            "latent": learner.latent_dim,
             "goal": 0,
         },
         details=learner.published.details(),
     )
+
+
+def _latents(making: Making) -> LatentTable | LatentStream:
+    """The table, in memory where that has room for it."""
+    store, parents = making.context.store, making.parents
+    limit = making.context.config.training.latents_memory
+    room = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        if limit is None
+        else limit << 20
+    )
+    version, vae = parents["latents"], parents["vae"]
+    if latents_size(store, version) <= room:
+        return open_latents(store, version, vae_version=vae)
+    _LOGGER.info("latents %s are larger than %d MiB: streaming them", version, room >> 20)
+    return stream_latents(store, version, vae_version=vae)
