@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -90,11 +91,9 @@ def run(
     configuration is not made
     again, so an interrupted run is continued by running it again.
     """
-    result = pipeline.run(load(config, set_), store, replicas, keep_serving, console)
-    if as_json:
-        print(score_json(result.rows, **result.context()))
-        return
-    print_scores(result)
+    pipeline.run(
+        load(config, set_), store, replicas, keep_serving, console, partial(show_scores, as_json)
+    )
 
 
 @app.command(epilog="Example: ldcq train vae configs/demo.yaml --store runs/demo")
@@ -175,11 +174,7 @@ def evaluate(
     """Roll out the methods of a trained store and print their scores."""
     if episodes is not None:
         set_ = [*set_, f"evaluation.episodes={episodes}"]
-    result = pipeline.evaluate(load(config, set_), store, replicas, console)
-    if as_json:
-        print(score_json(result.rows, **result.context()))
-        return
-    print_scores(result)
+    show_scores(as_json, pipeline.evaluate(load(config, set_), store, replicas, console))
 
 
 @app.command(name="scale", epilog="Example: ldcq scale prior 3 --store runs/demo")
@@ -240,8 +235,11 @@ def conformance_prior(
     raise typer.Exit(0 if passed else 1)
 
 
-def print_scores(result: pipeline.RunResult) -> None:
-    """Prints the score table and where the report is."""
+def show_scores(as_json: bool, result: pipeline.RunResult) -> None:
+    """Prints the scores, and where the report is."""
+    if as_json:
+        print(score_json(result.rows, **result.context()), flush=True)
+        return
     out = Console()
     out.print(score_table(result.rows, "Normalised scores, mean [confidence interval]"))
     if result.nothing_trained:

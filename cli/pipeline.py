@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +57,22 @@ class RunResult:
 
 
 def run(
-    config: Config, store_url: str, replicas: int, keep_serving: bool, console: Console
-) -> RunResult:
+    config: Config,
+    store_url: str,
+    replicas: int,
+    keep_serving: bool,
+    console: Console,
+    show: Callable[[RunResult], None],
+) -> None:
     """Runs every stage that the configured methods need; see `ldcq run --help`.
+
+    Args:
+        config: The configuration, as loaded.
+        store_url: Where everything is and goes.
+        replicas: Prior servers per variant.
+        keep_serving: Leave the services up after the result has been shown, until interrupted.
+        console: Where progress goes.
+        show: Given the result.
 
     Raises:
         RunError: A stage failed; the message says which and why.
@@ -72,10 +85,11 @@ def run(
         with _supervised(plan, folder, console) as supervisor:
             done = supervisor.wait(plan.goals())
             if keep_serving:
+                show(_result(store, done["actor"].artifact_version, _published(store) == before))
                 _announce(folder, console)
                 supervisor.hold()
-    nothing_trained = _published(store) == before
-    return _result(store, done["actor"].artifact_version, nothing_trained)
+    # Not before the services and their progress have gone: it is the last thing to be read.
+    show(_result(store, done["actor"].artifact_version, _published(store) == before))
 
 
 def train(
