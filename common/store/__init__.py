@@ -14,10 +14,10 @@ from common.store.errors import (
     WaitInterrupted,
 )
 from common.store.follow import Follower
+from common.store.latent_writer import LatentWriter
 from common.store.latents import (
     LatentStream,
     LatentTable,
-    LatentWriter,
     latents_size,
     open_latents,
     stream_latents,

@@ -1,185 +1,20 @@
-"""The latents of all windows as a Zarr v3 table: one writer, whole shards, checked on reading."""
+"""Reads the latents of all windows, whole or as a stream; checksums are verified on the way."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import zarr
-from pydantic import JsonValue
 
 from common.store.artifacts import Store
 from common.store.errors import CorruptArtifactError, LineageError, MissingArtifactError, StoreError
-from common.store.files import WriterLock, move_into_place, sync_tree
-from common.store.files import write_durably as write
-from common.store.meta import Meta, digest, meta_bytes, read_meta
-
-CHUNK_BYTES = 1 << 20
-CHUNKS_PER_SHARD = 16
-
-
-class LatentWriter:
-    """Writes one latent table from front to back; readers see it only once it is whole.
-
-    The version is a digest of the meta: latents are a function of their VAE and their data.
-
-    Raises:
-        StoreError: Another process is writing this table; the message names it.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        meta: Meta,
-        rows: int,
-        columns: Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]],
-    ) -> None:
-        """Takes the writer's lock and starts an empty table.
-
-        Args:
-            store: Where.
-            meta: What it is; its kind is "latents" and its parents name the VAE and the dataset.
-            rows: M, rows in all.
-            columns: Element type and shape of one row, by name.
-        """
-        if meta.kind != "latents":
-            raise StoreError(f"meta.kind: got {meta.kind!r}, expected 'latents'")
-        if rows < 1:
-            raise StoreError(f"rows: got {rows}, expected at least 1")
-        self._store, self._meta, self._rows = store, meta, rows
-        self.version = digest(meta.model_dump(mode="json"))
-        folder = store.folder("latents")
-        self._lock = WriterLock(folder / f".{self.version}.lock", f"latents {self.version}")
-        # Under the lock the name can be fixed: what lies there is left of a writer that died.
-        self._temporary = folder / f".{self.version}.partial"
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        self._group = zarr.create_group(self._temporary, zarr_format=3)
-        self._columns = {
-            name: _Column(self._group, name, rows, np.dtype(dtype), tuple(shape))
-            for name, (dtype, shape) in columns.items()
-        }
-        self._written = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Gives up the lock and removes what was not published."""
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        self._lock.release()
-
-    def write(self, start: int, **columns: npt.ArrayLike) -> None:
-        """Appends rows.
-
-        Args:
-            start: Index of the first; rows come in order, without gaps.
-            columns: All columns, each (rows, ...).
-
-        Raises:
-            StoreError: Rows out of order or beyond M; a column missing, unknown or misshapen.
-        """
-        if set(columns) != set(self._columns):
-            raise StoreError(f"columns: got {sorted(columns)}, expected {sorted(self._columns)}")
-        if start != self._written:
-            raise StoreError(f"start: got {start}, expected {self._written}, the rows so far")
-        arrays = {
-            name: np.asarray(value, dtype=self._columns[name].dtype)
-            for name, value in columns.items()
-        }
-        count = len(next(iter(arrays.values())))
-        for name, array in arrays.items():
-            expected = (count, *self._columns[name].row_shape)
-            if array.shape != expected:
-                raise StoreError(f"{name}: got shape {array.shape}, expected {expected}")
-        if start + count > self._rows:
-            raise StoreError(f"rows {start} to {start + count}: expected at most {self._rows} rows")
-        for name, array in arrays.items():
-            self._columns[name].append(array)
-        self._written += count
-
-    def publish(self, variant: str = "main") -> str:
-        """Makes the table visible and points the variant to it.
-
-        Returns:
-            The version.
-
-        Raises:
-            StoreError: Rows are missing.
-        """
-        if self._written != self._rows:
-            raise StoreError(
-                f"latents {self.version}: {self._written} of {self._rows} rows written"
-            )
-        checksums: dict[str, JsonValue] = {
-            name: column.finish() for name, column in self._columns.items()
-        }
-        self._group.attrs.update({"rows": self._rows, "sha256": checksums})
-        write(self._temporary / "meta.json", meta_bytes(self._meta))
-        sync_tree(self._temporary)
-        final = self._store.folder("latents") / self.version
-        if final.exists() and not _is_whole(final):
-            final.rename(final.with_name(f".damaged-{self.version}-{uuid.uuid4().hex[:8]}"))
-        move_into_place(self._temporary, final)
-        self._lock.release()
-        self._store.point("latents", self.version, variant)
-        return self.version
-
-
-class _Column:
-    """One array of the table, written a whole shard at a time."""
-
-    def __init__(
-        self, group: zarr.Group, name: str, rows: int, dtype: np.dtype[Any], shape: tuple[int, ...]
-    ) -> None:
-        self.dtype, self.row_shape = dtype, shape
-        row_bytes = max(1, dtype.itemsize * int(np.prod(shape, dtype=np.int64)))
-        chunk = min(rows, -(-CHUNK_BYTES // row_bytes))
-        shard = chunk * min(CHUNKS_PER_SHARD, -(-rows // chunk))
-        self._array = group.create_array(
-            name,
-            shape=(rows, *shape),
-            chunks=(chunk, *shape),
-            shards=(shard, *shape),
-            dtype=dtype,
-            # Latents are noise to a compressor: it would cost time and save nothing.
-            compressors=None,
-        )
-        self._buffer = np.empty((min(shard, rows), *shape), dtype)
-        self._filled = 0
-        self._flushed = 0
-        self._hash = hashlib.sha256()
-
-    def append(self, rows: np.ndarray) -> None:
-        self._hash.update(np.ascontiguousarray(rows).data)
-        while len(rows):
-            room = len(self._buffer) - self._filled
-            part, rows = rows[:room], rows[room:]
-            self._buffer[self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
-            if self._filled == len(self._buffer):
-                self._flush()
-
-    def finish(self) -> str:
-        """Writes what is buffered; the checksum of the column."""
-        if self._filled:
-            self._flush()
-        return self._hash.hexdigest()
-
-    def _flush(self) -> None:
-        end = self._flushed + self._filled
-        self._array[self._flushed : end] = self._buffer[: self._filled]
-        self._flushed, self._filled = end, 0
+from common.store.meta import Meta, read_meta
 
 
 @dataclass(frozen=True)
@@ -373,7 +208,8 @@ def _read_columns(folder: Path, names: list[str] | None = None) -> dict[str, np.
     return columns
 
 
-def _is_whole(folder: Path) -> bool:
+def is_whole(folder: Path) -> bool:
+    """Whether the table in `folder` can be read and every column has its checksum."""
     try:
         read_meta(folder)
         _read_columns(folder)

@@ -22,10 +22,10 @@ KILLER = """
 import os, random, signal, sys, time
 import numpy as np
 from common.store import LatentWriter, Meta, Store
-from common.store import latents
+from common.store import latent_writer
 
 store = Store(sys.argv[1])
-latents.CHUNK_BYTES = 4096
+latent_writer.CHUNK_BYTES = 4096
 random.seed(int(sys.argv[3]))
 
 def publish(number):

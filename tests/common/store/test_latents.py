@@ -18,7 +18,7 @@ from common.store import (
     MissingArtifactError,
     Store,
     StoreError,
-    latents,
+    latent_writer,
     open_latents,
 )
 
@@ -65,7 +65,7 @@ def store(tmp_path: Path) -> Store:
 def test_the_table_comes_back_exactly(
     store: Store, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
 ) -> None:
-    monkeypatch.setattr(latents, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(latent_writer, "CHUNK_BYTES", chunk_bytes)
     data = columns()
     version = publish(store, data)
     table = open_latents(store, vae_version="aaaa")
