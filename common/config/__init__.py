@@ -5,6 +5,7 @@ project.
 from common.config.loading import ConfigError, dump, load, override, resolve_variant
 from common.config.schema import (
     ActorConfig,
+    BcConfig,
     Config,
     CriticConfig,
     DataConfig,
@@ -12,16 +13,19 @@ from common.config.schema import (
     EvaluationConfig,
     GaussianConfig,
     MethodConfig,
+    PlanningConfig,
     PointMazeConfig,
     PriorConfig,
     ReplayConfig,
     SamplingConfig,
     TrainingConfig,
     VaeConfig,
+    WorldModelConfig,
 )
 
 __all__ = [
     "ActorConfig",
+    "BcConfig",
     "Config",
     "ConfigError",
     "CriticConfig",
@@ -30,12 +34,14 @@ __all__ = [
     "EvaluationConfig",
     "GaussianConfig",
     "MethodConfig",
+    "PlanningConfig",
     "PointMazeConfig",
     "PriorConfig",
     "ReplayConfig",
     "SamplingConfig",
     "TrainingConfig",
     "VaeConfig",
+    "WorldModelConfig",
     "dump",
     "load",
     "override",

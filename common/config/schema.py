@@ -41,6 +41,9 @@ class DataConfig(_Section):
     """Fetch the Minari dataset when it is not on this machine."""
     observation_keys: tuple[str, ...] | None = None
     """Keys of a dictionary observation to concatenate, in this order; None: all of them, sorted."""
+    goal_indices: tuple[NonNegative, ...] = ()
+    """Entries of the flat state that a goal prescribes, in the goal's order (x and y in a maze); empty
+    for a task without goals."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the episodes kept from training and used to report validation losses."""
     generate: PointMazeConfig | None = None
@@ -90,6 +93,9 @@ class SamplingConfig(_Section):
     """Denoising steps, at most the T of training."""
     guidance: Annotated[float, Field(ge=0)] | None = None
     """w of classifier-free guidance; 1 is the conditional model."""
+    nulled: Literal["state", "goal", "both"] | None = None
+    """What the unconditional half of guidance goes without; a prior without goals takes `state`
+    only."""
     extra_steps: NonNegative | None = None
     """Diffusion-X: further denoising steps at t = 1 (supplement E)."""
     temperature: Annotated[float, Field(ge=0)] | None = None
@@ -131,6 +137,13 @@ class PriorConfig(_Section):
     third party's."""
     diffusion: DiffusionConfig = DiffusionConfig()
     gaussian: GaussianConfig = GaussianConfig()
+    goal_conditioned: bool = False
+    """Learn p(z | s, goal) (LDGC, section 4.3); needs `data.goal_indices`."""
+    goal_drop_probability: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Probability that training nulls the goal, apart from the state."""
+    hindsight_steps: Positive | None = None
+    """Training goals are states of the same episode at most this many steps after the window's end;
+    None: up to the episode's end."""
     learning_rate: PositiveFloat = 1e-4
     schedule: Literal["constant", "one_cycle"] = "constant"
     batch_size: Positive = 32
@@ -193,6 +206,40 @@ class CriticConfig(_Section):
         return self
 
 
+class WorldModelConfig(_Section):
+    """The temporally abstract world model p(s_{t+H} | s_t, z) (supplement B)."""
+
+    hidden: Widths = (256, 256, 256)
+    min_std: Annotated[float, Field(ge=0)] = 1e-3
+    learning_rate: PositiveFloat = 5e-4
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    batch_size: Positive = 128
+    epochs: Positive = 100
+
+
+class BcConfig(_Section):
+    """Behaviour cloning: a network pi(a | s) without latents, the paper's BC column."""
+
+    hidden: Positive = 256
+    min_std: Annotated[float, Field(ge=0)] = 1e-3
+    learning_rate: PositiveFloat = 5e-4
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    batch_size: Positive = 256
+    epochs: Positive = 100
+
+
+class PlanningConfig(_Section):
+    """Planning with the world model (LDCP, Algorithm 2)."""
+
+    depth: Positive = 2
+    """d, latents in a row; n^d of them are compared."""
+    candidates: Positive = 50
+    """n, latents per state and level."""
+    cost: Annotated[str, Field(min_length=1)] = "euclidean"
+    """What a predicted state costs: `euclidean`, its distance to the goal, or a function of your own
+    as `package.module:function`."""
+
+
 class ActorConfig(_Section):
     """Policy execution (section 4.2)."""
 
@@ -202,14 +249,16 @@ class ActorConfig(_Section):
     sample_actions: bool = False
     """Draw actions from the decoder instead of taking its mode."""
     sampling: SamplingConfig = SamplingConfig()
+    planning: PlanningConfig = PlanningConfig()
 
 
 class MethodConfig(_Section):
     """One row of the scores: a policy over the models of a variant."""
 
-    policy: Literal["ranked", "unranked", "behaviour"]
-    """`ranked`: the best candidate by the critic; `unranked`: one prior sample; `behaviour`: what
-    the dataset itself scores."""
+    policy: Literal["ranked", "unranked", "planned", "cloned", "behaviour"]
+    """`ranked`: the best candidate by the critic (LDCQ, BCQ-H); `unranked`: one prior sample (BC, or
+    LDGC with a goal-conditioned prior); `planned`: the best by the world model (LDCP); `cloned`: the
+    network of behaviour cloning; `behaviour`: what the dataset itself scores."""
     variant: str = "main"
 
 
@@ -252,6 +301,8 @@ class Config(_Section):
     vae: VaeConfig = VaeConfig()
     prior: PriorConfig = PriorConfig()
     critic: CriticConfig = CriticConfig()
+    world_model: WorldModelConfig = WorldModelConfig()
+    bc: BcConfig = BcConfig()
     actor: ActorConfig = ActorConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     variant: str = "main"
@@ -275,6 +326,11 @@ class Config(_Section):
         if "main" in self.variants:
             raise ValueError(
                 "variants.main is given, expected any other name: main is this configuration itself"
+            )
+        if self.prior.goal_conditioned and not self.data.goal_indices:
+            raise ValueError(
+                "data.goal_indices is empty, expected the entries of the state that a goal "
+                "prescribes, since prior.goal_conditioned is true"
             )
         known = {"main", self.variant, *self.variants}
         for name, method in self.evaluation.methods.items():

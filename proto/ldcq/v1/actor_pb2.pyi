@@ -48,6 +48,7 @@ class ActorServiceDescribeResponse(_message.Message):
     ACTION_DIM_FIELD_NUMBER: _builtins.int
     HORIZON_FIELD_NUMBER: _builtins.int
     EXECUTE_STEPS_FIELD_NUMBER: _builtins.int
+    GOAL_DIM_FIELD_NUMBER: _builtins.int
     vae_version: _builtins.str
     """The decoder's version."""
     state_dim: _builtins.int
@@ -58,6 +59,8 @@ class ActorServiceDescribeResponse(_message.Message):
     """H."""
     execute_steps: _builtins.int
     """The steps of a latent that are executed before the next is chosen, 1 to H."""
+    goal_dim: _builtins.int
+    """G, the entries of a goal; 0 where no method pursues goals."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The methods that `Act` and `Evaluate` accept: "ldcq", "bcq_h", "prior"."""
@@ -71,10 +74,11 @@ class ActorServiceDescribeResponse(_message.Message):
         action_dim: _builtins.int = ...,
         horizon: _builtins.int = ...,
         execute_steps: _builtins.int = ...,
+        goal_dim: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_dim", b"action_dim", "execute_steps", b"execute_steps", "horizon", b"horizon", "methods", b"methods", "state_dim", b"state_dim", "vae_version", b"vae_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_dim", b"action_dim", "execute_steps", b"execute_steps", "goal_dim", b"goal_dim", "horizon", b"horizon", "methods", b"methods", "state_dim", b"state_dim", "vae_version", b"vae_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -91,6 +95,7 @@ class ActorServiceActRequest(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     RESTART_FIELD_NUMBER: _builtins.int
+    GOALS_FIELD_NUMBER: _builtins.int
     plan_token: _builtins.bytes
     """The token of the last reply for these environments, in the same order; left out at the start of an episode."""
     method: _builtins.str
@@ -105,6 +110,10 @@ class ActorServiceActRequest(_message.Message):
     def restart(self) -> _tensor_pb2.Tensor:
         """Environments whose episode has just begun, (E), bool: their plan is dropped. Left out: none."""
 
+    @_builtins.property
+    def goals(self) -> _tensor_pb2.Tensor:
+        """Goals (E, G), float32; required by a method that pursues goals, ignored by the others."""
+
     def __init__(
         self,
         *,
@@ -113,15 +122,20 @@ class ActorServiceActRequest(_message.Message):
         method: _builtins.str = ...,
         seed: _builtins.int = ...,
         restart: _tensor_pb2.Tensor | None = ...,
+        goals: _tensor_pb2.Tensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_plan_token", b"_plan_token", "_restart", b"_restart", "plan_token", b"plan_token", "restart", b"restart", "states", b"states"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_goals", b"_goals", "_plan_token", b"_plan_token", "_restart", b"_restart", "goals", b"goals", "plan_token", b"plan_token", "restart", b"restart", "states", b"states"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_plan_token", b"_plan_token", "_restart", b"_restart", "method", b"method", "plan_token", b"plan_token", "restart", b"restart", "seed", b"seed", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goals", b"_goals", "_plan_token", b"_plan_token", "_restart", b"_restart", "goals", b"goals", "method", b"method", "plan_token", b"plan_token", "restart", b"restart", "seed", b"seed", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__goals: _TypeAlias = _typing.Literal["goals"]  # noqa: Y015
+    _WhichOneofArgType__goals: _TypeAlias = _typing.Literal["_goals", b"_goals"]  # noqa: Y015
     _WhichOneofReturnType__plan_token: _TypeAlias = _typing.Literal["plan_token"]  # noqa: Y015
     _WhichOneofArgType__plan_token: _TypeAlias = _typing.Literal["_plan_token", b"_plan_token"]  # noqa: Y015
     _WhichOneofReturnType__restart: _TypeAlias = _typing.Literal["restart"]  # noqa: Y015
     _WhichOneofArgType__restart: _TypeAlias = _typing.Literal["_restart", b"_restart"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__goals) -> _WhichOneofReturnType__goals | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__plan_token) -> _WhichOneofReturnType__plan_token | None: ...
     @_typing.overload

@@ -25,25 +25,25 @@ _sym_db = _symbol_database.Default()
 from ldcq.v1 import tensor_pb2 as ldcq_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13ldcq/v1/prior.proto\x12\x07ldcq.v1\x1a\x14ldcq/v1/tensor.proto\"\xc6\x01\n\x0eSamplerOptions\x12\x13\n\x06solver\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05steps\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x15\n\x08guidance\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x18\n\x0b\x65xtra_steps\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x18\n\x0btemperature\x18\x05 \x01(\x02H\x04\x88\x01\x01\x42\t\n\x07_solverB\x08\n\x06_stepsB\x0b\n\t_guidanceB\x0e\n\x0c_extra_stepsB\x0e\n\x0c_temperature\"\x1d\n\x1bPriorServiceDescribeRequest\"\x81\x02\n\x1cPriorServiceDescribeResponse\x12\x16\n\x0eimplementation\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x13\n\x0bvae_version\x18\x03 \x01(\t\x12\x11\n\tstate_dim\x18\x04 \x01(\x05\x12\x12\n\nlatent_dim\x18\x05 \x01(\x05\x12\x10\n\x08goal_dim\x18\x06 \x01(\x05\x12\x16\n\x0etraining_steps\x18\x07 \x01(\x05\x12\x0f\n\x07solvers\x18\x08 \x03(\t\x12)\n\x08\x64\x65\x66\x61ults\x18\t \x01(\x0b\x32\x17.ldcq.v1.SamplerOptions\x12\x10\n\x08max_rows\x18\n \x01(\x03\"\x9c\x02\n\x19PriorServiceSampleRequest\x12\x1f\n\x06states\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12#\n\x05goals\x18\x02 \x01(\x0b\x32\x0f.ldcq.v1.TensorH\x00\x88\x01\x01\x12\x12\n\ncandidates\x18\x03 \x01(\x05\x12(\n\x07options\x18\x04 \x01(\x0b\x32\x17.ldcq.v1.SamplerOptions\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12#\n\x08priority\x18\x06 \x01(\x0e\x32\x11.ldcq.v1.Priority\x12#\n\x16\x65xpected_model_version\x18\x07 \x01(\tH\x01\x88\x01\x01\x42\x08\n\x06_goalsB\x19\n\x17_expected_model_version\"\x85\x01\n\x1aPriorServiceSampleResponse\x12 \n\x07latents\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x15\n\rqueue_seconds\x18\x03 \x01(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x04 \x01(\x01*N\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x14\n\x10PRIORITY_LEARNER\x10\x01\x12\x12\n\x0ePRIORITY_ACTOR\x10\x02\x32\xba\x01\n\x0cPriorService\x12W\n\x08\x44\x65scribe\x12$.ldcq.v1.PriorServiceDescribeRequest\x1a%.ldcq.v1.PriorServiceDescribeResponse\x12Q\n\x06Sample\x12\".ldcq.v1.PriorServiceSampleRequest\x1a#.ldcq.v1.PriorServiceSampleResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13ldcq/v1/prior.proto\x12\x07ldcq.v1\x1a\x14ldcq/v1/tensor.proto\"\xe6\x01\n\x0eSamplerOptions\x12\x13\n\x06solver\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05steps\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x15\n\x08guidance\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x18\n\x0b\x65xtra_steps\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x18\n\x0btemperature\x18\x05 \x01(\x02H\x04\x88\x01\x01\x12\x13\n\x06nulled\x18\x06 \x01(\tH\x05\x88\x01\x01\x42\t\n\x07_solverB\x08\n\x06_stepsB\x0b\n\t_guidanceB\x0e\n\x0c_extra_stepsB\x0e\n\x0c_temperatureB\t\n\x07_nulled\"\x1d\n\x1bPriorServiceDescribeRequest\"\x81\x02\n\x1cPriorServiceDescribeResponse\x12\x16\n\x0eimplementation\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x13\n\x0bvae_version\x18\x03 \x01(\t\x12\x11\n\tstate_dim\x18\x04 \x01(\x05\x12\x12\n\nlatent_dim\x18\x05 \x01(\x05\x12\x10\n\x08goal_dim\x18\x06 \x01(\x05\x12\x16\n\x0etraining_steps\x18\x07 \x01(\x05\x12\x0f\n\x07solvers\x18\x08 \x03(\t\x12)\n\x08\x64\x65\x66\x61ults\x18\t \x01(\x0b\x32\x17.ldcq.v1.SamplerOptions\x12\x10\n\x08max_rows\x18\n \x01(\x03\"\x9c\x02\n\x19PriorServiceSampleRequest\x12\x1f\n\x06states\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12#\n\x05goals\x18\x02 \x01(\x0b\x32\x0f.ldcq.v1.TensorH\x00\x88\x01\x01\x12\x12\n\ncandidates\x18\x03 \x01(\x05\x12(\n\x07options\x18\x04 \x01(\x0b\x32\x17.ldcq.v1.SamplerOptions\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12#\n\x08priority\x18\x06 \x01(\x0e\x32\x11.ldcq.v1.Priority\x12#\n\x16\x65xpected_model_version\x18\x07 \x01(\tH\x01\x88\x01\x01\x42\x08\n\x06_goalsB\x19\n\x17_expected_model_version\"\x85\x01\n\x1aPriorServiceSampleResponse\x12 \n\x07latents\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x15\n\rqueue_seconds\x18\x03 \x01(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x04 \x01(\x01*N\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x14\n\x10PRIORITY_LEARNER\x10\x01\x12\x12\n\x0ePRIORITY_ACTOR\x10\x02\x32\xba\x01\n\x0cPriorService\x12W\n\x08\x44\x65scribe\x12$.ldcq.v1.PriorServiceDescribeRequest\x1a%.ldcq.v1.PriorServiceDescribeResponse\x12Q\n\x06Sample\x12\".ldcq.v1.PriorServiceSampleRequest\x1a#.ldcq.v1.PriorServiceSampleResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ldcq.v1.prior_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=969
-  _globals['_PRIORITY']._serialized_end=1047
+  _globals['_PRIORITY']._serialized_start=1001
+  _globals['_PRIORITY']._serialized_end=1079
   _globals['_SAMPLEROPTIONS']._serialized_start=55
-  _globals['_SAMPLEROPTIONS']._serialized_end=253
-  _globals['_PRIORSERVICEDESCRIBEREQUEST']._serialized_start=255
-  _globals['_PRIORSERVICEDESCRIBEREQUEST']._serialized_end=284
-  _globals['_PRIORSERVICEDESCRIBERESPONSE']._serialized_start=287
-  _globals['_PRIORSERVICEDESCRIBERESPONSE']._serialized_end=544
-  _globals['_PRIORSERVICESAMPLEREQUEST']._serialized_start=547
-  _globals['_PRIORSERVICESAMPLEREQUEST']._serialized_end=831
-  _globals['_PRIORSERVICESAMPLERESPONSE']._serialized_start=834
-  _globals['_PRIORSERVICESAMPLERESPONSE']._serialized_end=967
-  _globals['_PRIORSERVICE']._serialized_start=1050
-  _globals['_PRIORSERVICE']._serialized_end=1236
+  _globals['_SAMPLEROPTIONS']._serialized_end=285
+  _globals['_PRIORSERVICEDESCRIBEREQUEST']._serialized_start=287
+  _globals['_PRIORSERVICEDESCRIBEREQUEST']._serialized_end=316
+  _globals['_PRIORSERVICEDESCRIBERESPONSE']._serialized_start=319
+  _globals['_PRIORSERVICEDESCRIBERESPONSE']._serialized_end=576
+  _globals['_PRIORSERVICESAMPLEREQUEST']._serialized_start=579
+  _globals['_PRIORSERVICESAMPLEREQUEST']._serialized_end=863
+  _globals['_PRIORSERVICESAMPLERESPONSE']._serialized_start=866
+  _globals['_PRIORSERVICESAMPLERESPONSE']._serialized_end=999
+  _globals['_PRIORSERVICE']._serialized_start=1082
+  _globals['_PRIORSERVICE']._serialized_end=1268
 # @@protoc_insertion_point(module_scope)

@@ -57,6 +57,7 @@ class SamplerOptions(_message.Message):
     GUIDANCE_FIELD_NUMBER: _builtins.int
     EXTRA_STEPS_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    NULLED_FIELD_NUMBER: _builtins.int
     solver: _builtins.str
     """The solver, one of `PriorServiceDescribeResponse.solvers`."""
     steps: _builtins.int
@@ -67,6 +68,8 @@ class SamplerOptions(_message.Message):
     """Diffusion-X: further denoising steps at t = 1 (supplement E)."""
     temperature: _builtins.float
     """Scales the initial and the injected noise; 1 is the model's distribution, 0 a deterministic sample."""
+    nulled: _builtins.str
+    """What the unconditional half of guidance goes without: "state", "goal" or "both"; a prior without goals takes "state"."""
     def __init__(
         self,
         *,
@@ -75,15 +78,18 @@ class SamplerOptions(_message.Message):
         guidance: _builtins.float | None = ...,
         extra_steps: _builtins.int | None = ...,
         temperature: _builtins.float | None = ...,
+        nulled: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_steps", b"_extra_steps", "_guidance", b"_guidance", "_solver", b"_solver", "_steps", b"_steps", "_temperature", b"_temperature", "extra_steps", b"extra_steps", "guidance", b"guidance", "solver", b"solver", "steps", b"steps", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extra_steps", b"_extra_steps", "_guidance", b"_guidance", "_nulled", b"_nulled", "_solver", b"_solver", "_steps", b"_steps", "_temperature", b"_temperature", "extra_steps", b"extra_steps", "guidance", b"guidance", "nulled", b"nulled", "solver", b"solver", "steps", b"steps", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_steps", b"_extra_steps", "_guidance", b"_guidance", "_solver", b"_solver", "_steps", b"_steps", "_temperature", b"_temperature", "extra_steps", b"extra_steps", "guidance", b"guidance", "solver", b"solver", "steps", b"steps", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extra_steps", b"_extra_steps", "_guidance", b"_guidance", "_nulled", b"_nulled", "_solver", b"_solver", "_steps", b"_steps", "_temperature", b"_temperature", "extra_steps", b"extra_steps", "guidance", b"guidance", "nulled", b"nulled", "solver", b"solver", "steps", b"steps", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__extra_steps: _TypeAlias = _typing.Literal["extra_steps"]  # noqa: Y015
     _WhichOneofArgType__extra_steps: _TypeAlias = _typing.Literal["_extra_steps", b"_extra_steps"]  # noqa: Y015
     _WhichOneofReturnType__guidance: _TypeAlias = _typing.Literal["guidance"]  # noqa: Y015
     _WhichOneofArgType__guidance: _TypeAlias = _typing.Literal["_guidance", b"_guidance"]  # noqa: Y015
+    _WhichOneofReturnType__nulled: _TypeAlias = _typing.Literal["nulled"]  # noqa: Y015
+    _WhichOneofArgType__nulled: _TypeAlias = _typing.Literal["_nulled", b"_nulled"]  # noqa: Y015
     _WhichOneofReturnType__solver: _TypeAlias = _typing.Literal["solver"]  # noqa: Y015
     _WhichOneofArgType__solver: _TypeAlias = _typing.Literal["_solver", b"_solver"]  # noqa: Y015
     _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
@@ -94,6 +100,8 @@ class SamplerOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__extra_steps) -> _WhichOneofReturnType__extra_steps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance) -> _WhichOneofReturnType__guidance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nulled) -> _WhichOneofReturnType__nulled | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__solver) -> _WhichOneofReturnType__solver | None: ...
     @_typing.overload
