@@ -131,7 +131,7 @@ def _latencies(
             for counts, place in (((1,) * SINGLES, 0), ((len(states),), 1)):
                 for count in counts:
                     start = time.perf_counter()
-                    policy.choose(states[:count], seed)
+                    policy.choose(states[:count], None, seed)
                     taken[setting, n][place].append(time.perf_counter() - start)
     return {
         point: (statistics.median(single), statistics.median(many))

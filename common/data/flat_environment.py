@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any, SupportsFloat
+from typing import Any, Final, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -14,9 +14,16 @@ from common.data.flattening import Flattening
 
 Action = npt.NDArray[np.generic] | int
 
+GOAL: Final = "ldcq_goal"
+"""The entry of `info` that holds the goal, shape (G,), after every reset and step of a task that
+has one."""
+
 
 class FlatEnvironment(gymnasium.Wrapper[Float, Action, Any, Any]):
     """Observations become float32 vectors; flat actions take the shape and type the task wants.
+
+    Where observations are a dictionary with `desired_goal`, that is the goal: every `info` holds it
+    under `GOAL`, so that vectors of environments pass it on.
 
     Attributes:
         flattening: How observations are flattened.
@@ -41,17 +48,24 @@ class FlatEnvironment(gymnasium.Wrapper[Float, Action, Any, Any]):
     ) -> tuple[Float, dict[str, Any]]:
         """Starts an episode; the state has shape (S,)."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return self.flattening.single(observation), info
+        return self.flattening.single(observation), _with_goal(info, observation)
 
     def step(self, action: Action) -> tuple[Float, SupportsFloat, bool, bool, dict[str, Any]]:
         """One step with an action of shape (A,), or a Discrete one as a number or of shape (1,)."""
         observation, reward, terminated, truncated, info = self.env.step(self._unflatten(action))
+        info = _with_goal(info, observation)
         return self.flattening.single(observation), reward, terminated, truncated, info
 
     def _unflatten(self, action: Action) -> Any:
         if isinstance(self._inner, gymnasium.spaces.Box):
             return np.asarray(action, self._inner.dtype).reshape(self._inner.shape)
         return int(np.asarray(action).reshape(()))
+
+
+def _with_goal(info: dict[str, Any], observation: Any) -> dict[str, Any]:
+    if not isinstance(observation, dict) or "desired_goal" not in observation:
+        return info
+    return {**info, GOAL: np.array(observation["desired_goal"], np.float32).reshape(-1)}
 
 
 def make_registered(

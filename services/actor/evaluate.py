@@ -125,7 +125,11 @@ class Evaluation:
         for policy in policies.values():
             decoder = policy.models.decoder
             check_spaces(
-                task.make_env, decoder.state_dim, decoder.action_dim, decoder.discrete_actions
+                task.make_env,
+                decoder.state_dim,
+                decoder.action_dim,
+                decoder.discrete_actions,
+                policy.goal_dim,
             )
 
     @property
@@ -207,10 +211,12 @@ class Evaluation:
         )
 
     def _counted(self, method: str, agent: Agent) -> Agent:
-        def act(states: NDArray[Any], restart: NDArray[Any]) -> NDArray[Any]:
+        def act(
+            states: NDArray[Any], goals: NDArray[Any] | None, restart: NDArray[Any]
+        ) -> NDArray[Any]:
             self._on_step(method, min(self._steps, self.total_steps), self.total_steps)
             self._steps += len(states)
-            return agent(states, restart)
+            return agent(states, goals, restart)
 
         return act
 

@@ -22,6 +22,7 @@ class Models:
         vae_version: The decoder's version.
         prior_version: The prior that the candidates must come from.
         critic_version: The critic's version; empty without one.
+        goal_dim: G of the goals that the method pursues; 0 where it pursues none.
     """
 
     decoder: LatentPolicy
@@ -29,6 +30,7 @@ class Models:
     vae_version: str
     prior_version: str
     critic_version: str = ""
+    goal_dim: int = 0
 
     @property
     def versions(self) -> str:
@@ -69,7 +71,8 @@ def models_of_prior(store: Store, artifact: Artifact, device: torch.device) -> M
         StoreError: The VAE cannot be loaded.
     """
     vae = _parent(artifact, "vae")
-    return Models(_decoder(store, vae, device), None, vae, artifact.version)
+    goal_dim = artifact.meta.dimensions.get("goal", 0)
+    return Models(_decoder(store, vae, device), None, vae, artifact.version, goal_dim=goal_dim)
 
 
 def model_loader(store: Store, policy: str, device: torch.device) -> ModelLoader:

@@ -69,13 +69,25 @@ class LatentPlanPolicy:
         self._client = client
         self._device = models.decoder.state_normaliser.mean.device
 
+    @property
+    def goal_dim(self) -> int:
+        """G of the goals that the policy pursues; 0 where it pursues none and ignores them."""
+        return self.models.goal_dim
+
     def act(
-        self, states: Array, plan: Plan | None, restart: Array | None, seed: int
+        self,
+        states: Array,
+        goals: Array | None,
+        plan: Plan | None,
+        restart: Array | None,
+        seed: int,
     ) -> tuple[Array, Plan]:
         """One step of E environments.
 
         Args:
             states: Raw, shape (E, S), float32.
+            goals: In the environment's units, shape (E, G), float32; None will do where `goal_dim`
+                is 0.
             plan: What the last step of these environments returned; None to begin.
             restart: Environments whose plan is dropped, shape (E,), bool; None: none.
             seed: Fixes the candidates (and the actions, where they are drawn).
@@ -87,7 +99,8 @@ class LatentPlanPolicy:
         Raises:
             RpcError: The prior service is away, or serves another model.
         """
-        plan = self._renewed(states, plan, restart, seed)
+        pursued = goals if self.goal_dim else None
+        plan = self._renewed(states, pursued, plan, restart, seed)
         generator = None
         if self.settings.sample_actions:
             # Within one plan number every plan only gets shorter, so the pair names the step.
@@ -100,11 +113,12 @@ class LatentPlanPolicy:
         used = Plan(plan.method, plan.model_versions, plan.latents, left, plan.plans)
         return actions.cpu().numpy(), used
 
-    def choose(self, states: Array, seed: int) -> Array:
+    def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
         """Chooses a latent for every state: z_max = argmax_z min_j Q_j(s, z) over n prior samples.
 
         Args:
             states: Raw, shape (N, S), float32.
+            goals: Shape (N, G), float32, for a policy that pursues goals, else None.
             seed: Fixes the samples.
 
         Returns:
@@ -117,6 +131,7 @@ class LatentPlanPolicy:
                 self.settings.candidates,
                 seed=derive_seed(seed, start),
                 options=self.settings.sampling,
+                goals=None if goals is None else goals[start : start + per_call],
                 priority="actor",
                 expected_version=self.models.prior_version,
             )
@@ -133,7 +148,14 @@ class LatentPlanPolicy:
         best: Array = values.argmax(dim=1).cpu().numpy()
         return best
 
-    def _renewed(self, states: Array, plan: Plan | None, restart: Array | None, seed: int) -> Plan:
+    def _renewed(
+        self,
+        states: Array,
+        goals: Array | None,
+        plan: Plan | None,
+        restart: Array | None,
+        seed: int,
+    ) -> Plan:
         """`plan` with a new latent wherever nothing is left of the old one."""
         if plan is None:
             width, latent_dim = len(states), self.models.decoder.latent_dim
@@ -143,7 +165,9 @@ class LatentPlanPolicy:
             latents, left, plans = plan.latents.copy(), plan.steps_left.copy(), plan.plans
         due = (left == 0) if restart is None else (left == 0) | restart
         if due.any():
-            latents[due] = self.choose(states[due], derive_seed(seed, plans))
+            latents[due] = self.choose(
+                states[due], None if goals is None else goals[due], derive_seed(seed, plans)
+            )
             left[due] = self.settings.execute_steps
             plans += 1
         return Plan(self.method, self.models.versions, latents, left, plans)
@@ -165,9 +189,11 @@ class PolicyAgent:
         self._seed = seed
         self._plan: Plan | None = None
 
-    def __call__(self, states: Array, restart: Array) -> Array:
-        """Actions (E, A) for states (E, S); `restart` (E,) marks episodes that have just begun."""
-        actions, self._plan = self._policy.act(states, self._plan, restart, self._seed)
+    def __call__(self, states: Array, goals: Array | None, restart: Array) -> Array:
+        """Actions (E, A) for states (E, S) and goals (E, G); `restart` (E,) marks episodes that
+        have just begun.
+        """
+        actions, self._plan = self._policy.act(states, goals, self._plan, restart, self._seed)
         return actions
 
 

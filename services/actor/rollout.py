@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
+from common.data.flat_environment import GOAL
+
 EnvFactory = Callable[[], "gymnasium.Env[Any, Any]"]
 Array = NDArray[Any]
 
@@ -22,9 +24,10 @@ class SpaceMismatchError(ValueError):
 class Agent(Protocol):
     """Chooses actions for environments stepped side by side."""
 
-    def __call__(self, states: Array, restart: Array) -> Array:
+    def __call__(self, states: Array, goals: Array | None, restart: Array) -> Array:
         """Actions (E, A), or indices (E, 1), for states (E, S).
 
+        `goals` (E, G) are what the environments ask for, None where the task has no goals;
         `restart` (E,) is True where an episode has just begun.
         """
         ...
@@ -54,7 +57,9 @@ class _Slot:
     positions: list[Array] = field(default_factory=list)
 
 
-def check_spaces(make_env: EnvFactory, state_dim: int, action_dim: int, actions: int) -> None:
+def check_spaces(
+    make_env: EnvFactory, state_dim: int, action_dim: int, actions: int, goal_dim: int = 0
+) -> None:
     """Compares an environment with what a model expects, before anything is rolled out.
 
     Args:
@@ -62,6 +67,7 @@ def check_spaces(make_env: EnvFactory, state_dim: int, action_dim: int, actions:
         state_dim: S of the model.
         action_dim: A of the model (1 where actions are discrete).
         actions: How many discrete actions the model knows, 0 for continuous ones.
+        goal_dim: G of a model that pursues goals, else 0.
 
     Raises:
         SpaceMismatchError: They differ; the message names the space, what it is and what the model
@@ -70,6 +76,7 @@ def check_spaces(make_env: EnvFactory, state_dim: int, action_dim: int, actions:
     env = make_env()
     try:
         observation, action = env.observation_space, env.action_space
+        goal = env.reset(seed=0)[1].get(GOAL, np.zeros(0)) if goal_dim else np.zeros(0)
     finally:
         env.close()
     if observation.shape != (state_dim,):
@@ -87,6 +94,12 @@ def check_spaces(make_env: EnvFactory, state_dim: int, action_dim: int, actions:
         raise SpaceMismatchError(
             f"action space: the environment has {action}, the models expect {expected}; "
             f"check evaluation.environment"
+        )
+    if len(goal) != goal_dim:
+        given = f"goals of {len(goal)} entries" if len(goal) else "no goals (no `desired_goal`)"
+        raise SpaceMismatchError(
+            f"goals: the environment has {given}, the models expect {goal_dim} entries; check "
+            f"data.goal_indices and evaluation.environment"
         )
 
 
@@ -120,12 +133,14 @@ def rollout(
     envs = SyncVectorEnv([make_env] * width, autoreset_mode=AutoresetMode.DISABLED)
     try:
         slots = [_Slot(index) for index in range(width)]
-        states, _ = envs.reset(seed=[seed + index for index in range(width)])
+        states, info = envs.reset(seed=[seed + index for index in range(width)])
+        goals = _goals(None, info)
         restart = np.ones(width, dtype=bool)
         _remember(slots, states, position_indices)
         while any(slot.index is not None for slot in slots):
-            actions = _for_environment(agent(states, restart), envs.single_action_space)
-            states, rewards, terminations, truncations, _ = envs.step(actions)
+            actions = _for_environment(agent(states, goals, restart), envs.single_action_space)
+            states, rewards, terminations, truncations, info = envs.step(actions)
+            goals = _goals(goals, info)
             ended = terminations | truncations
             _remember(slots, states, position_indices, rewards)
             ended |= [len(slot.rewards) >= max_episode_steps for slot in slots]
@@ -138,11 +153,22 @@ def rollout(
                 # A slot without episodes left is reset as well (its steps are ignored):
                 # environments step together.
                 seeds = [seed + (slot.index or 0) for slot in slots]
-                states, _ = envs.reset(seed=list(seeds), options={"reset_mask": ended})
+                states, info = envs.reset(seed=list(seeds), options={"reset_mask": ended})
+                goals = _goals(goals, info)
                 begun = [slot for slot, fresh in zip(slots, ended, strict=True) if fresh]
                 _remember(begun, states[ended], position_indices)
     finally:
         envs.close()
+
+
+def _goals(before: Array | None, info: dict[str, Any]) -> Array | None:
+    """The goals (E, G) after a reset or step, of which only some environments may have told."""
+    if GOAL not in info:
+        return before
+    told = info[f"_{GOAL}"]
+    goals: Array = info[GOAL].copy() if before is None else before.copy()
+    goals[told] = info[GOAL][told]
+    return goals
 
 
 def _next(index: int | None, width: int, episodes: int) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 
 from common.config import Config, ConfigError, resolve_variant
 from common.data import DataError
@@ -71,6 +72,7 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
             action_dim=models.decoder.action_dim,
             horizon=models.decoder.horizon,
             execute_steps=config.actor.execute_steps or models.decoder.horizon,
+            goal_dim=max(self._methods.models(method).goal_dim for method in ready),
         )
 
     def Act(  # noqa: N802
@@ -96,8 +98,9 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
         if request.HasField("restart"):
             shape = (len(states),)
             restart = decode(request.restart, field="restart", shape=shape, dtype=np.bool_)
+        goals = _goals(request, policy, len(states))
         plan = _plan(request, policy, len(states))
-        actions, plan = policy.act(states, plan, restart, request.seed)
+        actions, plan = policy.act(states, goals, plan, restart, request.seed)
         if policy.models.decoder.discrete_actions == 0:
             actions = actions.astype(np.float32, copy=False)
         return actor_pb2.ActorServiceActResponse(actions=encode(actions), plan_token=to_token(plan))
@@ -212,6 +215,18 @@ def add_actor(server: Server, settings: ServiceSettings, priors: Priors) -> Serv
     servicer = ActorServicer(base, settings.store, settings.variant, methods)
     server.add(actor_pb2_grpc.add_ActorServiceServicer_to_server, servicer, FULL_NAME)
     return methods
+
+
+def _goals(
+    request: actor_pb2.ActorServiceActRequest, policy: LatentPlanPolicy, environments: int
+) -> NDArray[np.float32] | None:
+    if policy.goal_dim == 0:
+        return None
+    if not request.HasField("goals"):
+        raise InvalidFieldError(
+            "goals", "none", f"shape ({environments}, {policy.goal_dim}): {policy.method} has goals"
+        )
+    return decode(request.goals, field="goals", shape=(environments, policy.goal_dim))
 
 
 def _plan(

@@ -9,6 +9,8 @@ import gymnasium
 import numpy as np
 import pytest
 
+from common.data.flat_environment import FlatEnvironment
+from common.data.flattening import flattening
 from services.actor.rollout import Episode, SpaceMismatchError, check_spaces, rollout
 
 LIMIT = 23
@@ -40,7 +42,8 @@ class Agent:
     def __init__(self) -> None:
         self.restarts = 0
 
-    def __call__(self, states: Any, restart: Any) -> Any:
+    def __call__(self, states: Any, goals: Any, restart: Any) -> Any:
+        assert goals is None
         self.restarts += int(restart.sum())
         return np.sin(3 * states[:, :2]) * 1.5  # partly outside the action space
 
@@ -64,7 +67,7 @@ def _single(seed: int) -> tuple[list[float], list[Any]]:
     state, _ = env.reset(seed=seed)
     rewards, positions = [], [state[[0, 2]]]
     for _ in range(LIMIT):
-        action = np.clip(agent(state[None], np.zeros(1, bool))[0], -1, 1).astype(np.float32)
+        action = np.clip(agent(state[None], None, np.zeros(1, bool))[0], -1, 1).astype(np.float32)
         state, reward, ended, _, _ = env.step(action)
         rewards.append(reward)
         positions.append(state[[0, 2]])
@@ -110,6 +113,74 @@ def test_an_agent_is_told_of_every_beginning() -> None:
     )
     assert agent.restarts == len(episodes) == 6
     assert all(episode.positions is None for episode in episodes)
+
+
+class Chase(Drift):
+    """Its goal is drawn anew at every reset, and moves with every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        flat = self.observation_space
+        self.observation_space = gymnasium.spaces.Dict(
+            {"observation": flat, "desired_goal": gymnasium.spaces.Box(-np.inf, np.inf, (2,))}
+        )
+
+    def _told(self) -> dict[str, Any]:
+        return {"observation": self.position.copy(), "desired_goal": self.goal.copy()}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self.goal = self.np_random.normal(size=2).astype(np.float32)
+        return self._told(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        _, reward, terminated, truncated, info = super().step(action)
+        self.goal = self.goal + np.float32(0.25)
+        return self._told(), reward, terminated, truncated, info
+
+
+def _flat_chase() -> FlatEnvironment:
+    env = Chase()
+    return FlatEnvironment(env, flattening(env.observation_space, ["observation"], "chase"))
+
+
+class GoalAgent:
+    """Acts by its goal alone; keeps the goal it was told of in every state."""
+
+    def __init__(self) -> None:
+        self.seen: dict[bytes, Any] = {}
+
+    def __call__(self, states: Any, goals: Any, restart: Any) -> Any:
+        assert restart.shape == (len(states),)
+        for state, goal in zip(states, goals, strict=True):
+            self.seen[state.tobytes()] = goal.copy()
+        return np.sin(goals)
+
+
+@pytest.mark.parametrize("environments", [1, 3])
+def test_an_agent_is_told_the_goal_of_every_environment_at_every_step(environments: int) -> None:
+    agent = GoalAgent()
+    arguments: Any = {"episodes": 5, "seed": 9, "max_episode_steps": LIMIT}
+    played = list(rollout(_flat_chase, agent, environments=environments, **arguments))
+    for episode in played:
+        env = Chase()
+        told, _ = env.reset(seed=9 + episode.index)
+        for reward in episode.rewards:
+            np.testing.assert_array_equal(
+                agent.seen[told["observation"].tobytes()], told["desired_goal"]
+            )
+            action = np.sin(told["desired_goal"])
+            told, expected, *_ = env.step(action)
+            assert reward == expected
+    assert len({len(episode.rewards) for episode in played}) > 1
+
+
+def test_a_task_without_the_goals_that_a_model_pursues_is_refused() -> None:
+    check_spaces(_flat_chase, 3, 2, 0, goal_dim=2)
+    with pytest.raises(SpaceMismatchError, match="goals of 2 entries, the models expect 3"):
+        check_spaces(_flat_chase, 3, 2, 0, goal_dim=3)
+    with pytest.raises(SpaceMismatchError, match="goals: the environment has no goals"):
+        check_spaces(Drift, 3, 2, 0, goal_dim=2)
 
 
 @pytest.mark.parametrize(
