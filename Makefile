@@ -4,7 +4,7 @@ BIN := .venv/bin
 BUF := npx --yes @bufbuild/buf@1.75.0
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test test-full lint format proto proto-lint
+.PHONY: help setup demo test test-full test-gpu lint format proto proto-lint
 
 help: ## say what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: setup ## the fast tests, under 10 minutes on two cores
 
 test-full: setup ## all tests that this machine can run
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+test-gpu: setup ## the tests that need a CUDA device
+	$(BIN)/pytest -m gpu
 
 lint: setup ## style, types, the arrows between packages, the generated code
 	$(BIN)/ruff check .

@@ -37,15 +37,18 @@ def plain_sample(
     denoiser = prior.denoiser
     state = prior.state_normaliser(states).repeat_interleave(candidates, dim=0)
     rows, width = len(state), len(prior.latent_normaliser.mean)
-    nothing = torch.zeros(rows)
-    latent = torch.randn(rows, width, generator=generator)
+    device = states.device
+    nothing = torch.zeros(rows, device=device)
+    latent = torch.randn(rows, width, generator=generator, device=device)
     for step in SOLVERS["ddpm"](prior.alpha_bar, prior.config.steps)[:stop_after]:
-        time = torch.full((rows,), step.time)
+        time = torch.full((rows,), step.time, device=device)
         clean = denoiser(latent, state, time)
         if guidance != 1:
             null = denoiser(latent, state, time, nothing)
             clean = null + guidance * (clean - null)
         latent = step.latent * latent + step.clean * clean
         if step.noise:
-            latent = latent + step.noise * torch.randn(rows, width, generator=generator)
+            latent = latent + step.noise * torch.randn(
+                rows, width, generator=generator, device=device
+            )
     return prior.latent_normaliser.inverse(latent)

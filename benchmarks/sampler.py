@@ -19,17 +19,18 @@ from torch import Tensor, nn
 from benchmarks.plain_sampler import plain_sample
 from benchmarks.result import BenchmarkResult
 from common.config import SamplingConfig, load
+from common.training.device import DeviceError
 from services.prior.diffusion import DiffusionPrior
 from services.prior.fused import FusedDenoiser, freeze
 from services.prior.protocol import Statistics, sample
-from services.prior.randomness import BLOCK_ROWS
+from services.prior.randomness import block_rows
 from services.prior.sampling import DiffusionSampler
 from services.prior.split import FrozenDenoiser, SplitDenoiser
 
 STATE_DIM = 4
 SHAPES = ((1, 500), (128, 100), (128, 500))
 GUIDANCE = (1.0, 2.0)
-SGEMM_SIZES = (256, 512, 1024)
+SGEMM_SIZES = {"cpu": (256, 512, 1024), "cuda": (2048, 4096, 8192)}
 
 BUDGET = {"plain": 64_000, "in_blocks": 64_000, "split": 320_000, "ours": 1_600_000}
 """Rows times steps of each sampler per round. Every step takes as long as any other, so the rest of
@@ -60,6 +61,7 @@ def run(
     threads: int = 1,
     shapes: Sequence[tuple[int, int]] = SHAPES,
     guidance: Sequence[float] = GUIDANCE,
+    device: str = "cpu",
 ) -> BenchmarkResult:
     """Measures everything in turn, `rounds` times, and compares medians.
 
@@ -68,10 +70,15 @@ def run(
         threads: Of all samplers and of sgemm.
         shapes: Numbers of states and candidates; the last is the summary's.
         guidance: Weights w; the first is the summary's.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        DeviceError: There is no CUDA device.
     """
-    # CPU time does not count what other processes take, but counts all threads.
-    clock = time.process_time if threads == 1 else time.perf_counter
-    prior = paper_prior()
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device: got 'cuda', but torch sees no CUDA device; expected cpu")
+    clock = _clock(device, threads)
+    prior = paper_prior().to(device)
     with _torch_threads(threads), torch.inference_mode():
         frozen = freeze(prior.denoiser, prior.config.steps)
         cells = [_Cell(*shape, w) for shape in shapes for w in guidance]
@@ -79,11 +86,15 @@ def run(
         for _ in range(rounds):
             for cell in cells:
                 for name, draw in _samplers(prior, frozen, cell).items():
-                    steps = min(max(1, BUDGET[name] // cell.rows), prior.config.steps)
+                    steps = prior.config.steps
+                    if device == "cpu":
+                        steps = min(max(1, BUDGET[name] // cell.rows), steps)
+                    else:
+                        draw(steps)  # Captures its graph.
                     seconds = _timed(clock, draw, steps)
                     cell.seconds[name].append(seconds / (steps * cell.rows))
-            for size in SGEMM_SIZES:
-                products[size].append(_sgemm(clock, size))
+            for size in SGEMM_SIZES[device]:
+                products[size].append(_sgemm(clock, size, device))
         sgemm = max(statistics.median(rates) for rates in products.values())
         rows = [_row(prior, cell, sgemm) for cell in cells]
         judged = rows[len(guidance) * (len(shapes) - 1)]
@@ -97,7 +108,7 @@ def run(
             name="sampler",
             summary={**{name: judged[name] for name in names}, "sgemm_gflops": sgemm / 1e9},
             rows=rows,
-            notes=_notes(prior, isinstance(frozen, FusedDenoiser), threads),
+            notes=_notes(prior, isinstance(frozen, FusedDenoiser), threads, device),
         )
 
 
@@ -125,8 +136,10 @@ def _samplers(
     prior: DiffusionPrior, frozen: FrozenDenoiser, cell: _Cell
 ) -> dict[str, Callable[[int], object]]:
     """By name, what draws the cell's latents in so many steps."""
-    states = torch.randn(cell.states, STATE_DIM, generator=torch.Generator().manual_seed(1))
-    count = min(cell.rows, BLOCK_ROWS)
+    device = prior.latent_normaliser.mean.device
+    source = torch.Generator().manual_seed(1)
+    states = torch.randn(cell.states, STATE_DIM, generator=source).to(device)
+    count = min(cell.rows, block_rows(device))
     block = states.repeat_interleave(cell.candidates, dim=0)[:count]
     pieces = -(-cell.rows // count)
 
@@ -136,11 +149,11 @@ def _samplers(
             states,
             candidates,
             guidance=cell.guidance,
-            generator=torch.Generator().manual_seed(2),
+            generator=torch.Generator(device).manual_seed(2),
             stop_after=steps,
         )
 
-    def ours(denoiser: FrozenDenoiser) -> Callable[[int], Tensor]:
+    def ours(denoiser: FrozenDenoiser, capture: bool = True) -> Callable[[int], Tensor]:
         sampler = DiffusionSampler(
             denoiser,
             prior.alpha_bar,
@@ -148,6 +161,7 @@ def _samplers(
             prior.state_normaliser,
             prior.latent_normaliser,
             prior.config.clip_sample,
+            capture,
         )
         options = SamplingConfig(
             solver="ddpm", guidance=cell.guidance, extra_steps=0, temperature=1.0
@@ -160,7 +174,7 @@ def _samplers(
         "plain": plain,
         "ours": ours(frozen),
         "in_blocks": lambda steps: [plain(steps, block, 1) for _ in range(pieces)],
-        "split": ours(SplitDenoiser(prior.denoiser, prior.config.steps)),
+        "split": ours(SplitDenoiser(prior.denoiser, prior.config.steps), capture=False),
     }
 
 
@@ -180,24 +194,42 @@ def _row(prior: DiffusionPrior, cell: _Cell, sgemm: float) -> dict[str, Any]:
     }
 
 
-def _notes(prior: DiffusionPrior, compiled: bool, threads: int) -> list[str]:
+def _clock(device: str, threads: int) -> Callable[[], float]:
+    """Seconds so far: of one thread on the CPU, its own; else those of the clock on the wall."""
+    if device == "cuda":
+
+        def finished() -> float:
+            torch.cuda.synchronize()
+            return time.perf_counter()
+
+        return finished
+    # CPU time does not count what other processes take, but counts all threads.
+    return time.process_time if threads == 1 else time.perf_counter
+
+
+def _notes(prior: DiffusionPrior, compiled: bool, threads: int, device: str) -> list[str]:
+    on_gpu = device == "cuda"
+    how = "captured as a CUDA graph." if on_gpu else "compiled."
+    rows = block_rows(torch.device(device))
     return [
         "plain: section A.2.2 in eager PyTorch, all rows at once; in blocks: the same on"
-        f" {BLOCK_ROWS} rows at a time; split: the parts of state and time computed once, eager"
+        f" {rows} rows at a time; split: the parts of state and time computed once, eager"
         " PyTorch; unnamed: what the service runs, "
-        + ("compiled." if compiled else "eager as well: no C compiler was found."),
-        f"T = {prior.config.steps}, DDPM, of which some steps are measured and the rest"
-        " extrapolated; GFLOP/s and the fraction of sgemm count"
+        + (how if compiled or on_gpu else "eager as well: no C compiler was found."),
+        f"T = {prior.config.steps}, DDPM"
+        + (", of which some steps are measured and the rest extrapolated" if not on_gpu else "")
+        + "; GFLOP/s and the fraction of sgemm count"
         f" {needed_macs(prior):,} multiply-adds per latent, step and half of guidance, though"
         " fewer are done where the matrices of two layers are multiplied beforehand.",
-        f"{'CPU' if threads == 1 else 'wall clock'} time of {threads} thread(s), medians of"
-        f" interleaved rounds; sgemm: the best of square products of {SGEMM_SIZES}.",
+        f"{'CPU' if threads == 1 and not on_gpu else 'wall clock'} time of {threads} thread(s),"
+        f" medians of interleaved rounds; sgemm: the best of square products of"
+        f" {SGEMM_SIZES[device]}.",
     ]
 
 
-def _sgemm(clock: Callable[[], float], size: int) -> float:
+def _sgemm(clock: Callable[[], float], size: int, device: str) -> float:
     """FLOP/s of a square single-precision matrix product."""
-    left, right, out = torch.randn(size, size), torch.randn(size, size), torch.empty(size, size)
+    left, right, out = (torch.randn(size, size, device=device) for _ in range(3))
     repeats = max(1, 2 * 1024**3 // size**3)
 
     def multiply(times: int) -> None:

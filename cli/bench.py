@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,14 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from benchmarks.result import BenchmarkResult
+
+
+class Device(StrEnum):
+    """Where a benchmark computes."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
 
 app = typer.Typer(help="Measure speed, as ratios taken side by side.", no_args_is_help=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -83,9 +92,10 @@ def sampler(
     as_json: JsonOption = False,
     threads: Annotated[int, typer.Option(min=1, help="Of every sampler and of sgemm.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
+    device: Annotated[Device, typer.Option(help="Where.")] = Device.cpu,
 ) -> None:
     """Latents per second of the paper's prior, against the plain denoiser and against sgemm."""
-    run("sampler", as_json, threads=threads, rounds=rounds)
+    run("sampler", as_json, threads=threads, rounds=rounds, device=device.value)
 
 
 @app.command(epilog="Example: ldcq bench solvers configs/demo.yaml --store runs/demo --json")

@@ -15,15 +15,33 @@ BLOCK_ROWS = 2048
 """Rows computed at once, so that activations stay in cache. Part of what a seed means: changing it
 changes samples."""
 
+CUDA_BLOCK_ROWS = 16384
+"""The same on a GPU, where too few rows leave most of it idle."""
+
 LEAST_ROWS = 64
 """Smaller blocks are padded: with fewer rows (12 were seen) matrix libraries choose other kernels,
 and the same row gets other bits than among many."""
 
 
-def block_ranges(rows: int) -> Iterator[tuple[int, int]]:
-    """Start and end of each block of a call of so many rows."""
-    for start in range(0, rows, BLOCK_ROWS):
-        yield start, min(start + BLOCK_ROWS, rows)
+def block_rows(device: torch.device) -> int:
+    """Most rows that are computed at once on this kind of device."""
+    return CUDA_BLOCK_ROWS if device.type == "cuda" else BLOCK_ROWS
+
+
+def block_ranges(rows: int, most: int = BLOCK_ROWS) -> Iterator[tuple[int, int]]:
+    """Start and end of each block, of at most `most` rows, of a call of so many rows."""
+    for start in range(0, rows, most):
+        yield start, min(start + most, rows)
+
+
+def padded_rows(rows: int, device: torch.device) -> int:
+    """How many rows a block of `rows` is computed as.
+
+    At least `LEAST_ROWS`, and on a GPU a power of two, so that a few captured graphs serve every
+    size of call.
+    """
+    least = max(rows, LEAST_ROWS)
+    return 1 << (least - 1).bit_length() if device.type == "cuda" else least
 
 
 def block_generator(seed: int, block: int, device: torch.device) -> torch.Generator:
@@ -59,7 +77,7 @@ class BlockNoise:
         self, sources: Sequence[tuple[int, torch.Generator]], width: int, device: torch.device
     ) -> None:
         self.rows = sum(rows for rows, _ in sources)
-        self._values = torch.zeros(max(self.rows, LEAST_ROWS), width, device=device)
+        self._values = torch.zeros(padded_rows(self.rows, device), width, device=device)
         self._slices: list[tuple[Tensor, torch.Generator]] = []
         start = 0
         for rows, generator in sources:
@@ -72,6 +90,20 @@ class BlockNoise:
         for values, generator in self._slices:
             values.normal_(generator=generator)
         return self._values
+
+    @property
+    def padded(self) -> int:
+        """Rows with the padding."""
+        return len(self._values)
+
+    def buffer(self, draws: int) -> Tensor:
+        """Room for so many draws, (draws, padded, Z), zeros."""
+        return self._values.new_zeros(draws, *self._values.shape)
+
+    def draw_all(self, out: Tensor) -> None:
+        """Fills `out` (draws, padded, Z) with the very numbers that as many `draw` would give."""
+        for values in out:
+            values.copy_(self.draw())
 
     def pad(self, values: Tensor) -> Tensor:
         """Rows of zeros behind `values` (rows, width), as many as the noise has."""

@@ -5,7 +5,7 @@ at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from common.config import SamplingConfig
 from common.nn.normaliser import Normaliser
+from services.prior.graphs import LoopGraphs
 from services.prior.protocol import Draw, OptionError
-from services.prior.randomness import BlockNoise, block_generator, block_ranges
+from services.prior.randomness import BlockNoise, block_generator, block_ranges, block_rows
 from services.prior.solvers import SOLVERS, Step
 from services.prior.split import Condition, FrozenDenoiser
 
@@ -88,6 +89,7 @@ class DiffusionSampler:
         state_normaliser: Of raw states.
         latent_normaliser: Of raw latents.
         clip_sample: Bound of z0_hat, in standardised latents; None: unbounded.
+        capture: On a GPU, run the loop as captured graphs.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class DiffusionSampler:
         state_normaliser: Normaliser,
         latent_normaliser: Normaliser,
         clip_sample: float | None,
+        capture: bool = True,
     ) -> None:
         self._denoiser = denoiser
         self._alpha_bar = alpha_bar
@@ -105,6 +108,8 @@ class DiffusionSampler:
         self._state_normaliser = state_normaliser
         self._latent_normaliser = latent_normaliser
         self._clip = clip_sample
+        on_gpu = latent_normaliser.mean.device.type == "cuda"
+        self._graphs = LoopGraphs(self._loop, self._draws) if capture and on_gpu else None
 
     def check(self, options: SamplingConfig) -> None:
         """Raises OptionError for options this model does not take."""
@@ -121,7 +126,8 @@ class DiffusionSampler:
         """Algorithm 1, lines 5-9. See `services.prior.protocol.Sampler`."""
         resolved = resolve_options(options, self._defaults, len(self._alpha_bar) - 1)
         parts = self._denoiser.condition(self._state_normaliser(states))
-        for block, (start, end) in enumerate(block_ranges(len(states) * candidates)):
+        most = block_rows(states.device)
+        for block, (start, end) in enumerate(block_ranges(len(states) * candidates, most)):
             condition = _rows_of(parts, candidates, start, end)
             noise = self._noise([(end - start, block_generator(seed, block, states.device))])
             yield self._denoise(condition, noise, resolved)
@@ -144,7 +150,23 @@ class DiffusionSampler:
     def _denoise(self, condition: Condition, noise: BlockNoise, options: ResolvedOptions) -> Tensor:
         """One block from noise to raw latents, (noise.rows, Z)."""
         condition = self._denoiser.prepare(tuple(noise.pad(part) for part in condition))
-        latent = noise.draw().mul(options.temperature)
+        if self._graphs is None:
+            latent = self._loop(condition, noise.draw, options)
+        else:
+            latent = self._graphs(condition, noise, options)
+        return self._latent_normaliser.inverse(latent[: noise.rows])
+
+    def _loop(
+        self, condition: Condition, draw: Callable[[], Tensor], options: ResolvedOptions
+    ) -> Tensor:
+        """Lines 5-9 for one block: standardised latents, (R, Z).
+
+        Args:
+            condition: From `prepare`, of R rows.
+            draw: Gives N(0, I), (R, Z), for every use of noise; left as it is.
+            options: How to sample.
+        """
+        latent = draw().mul(options.temperature)
         before = latent
         for step in plan_steps(options, self._alpha_bar):
             clean = self._denoiser.predict(latent, condition, step.time, options.guidance)
@@ -155,9 +177,14 @@ class DiffusionSampler:
                 latent.add_(before, alpha=step.previous)
             scale = step.noise * options.temperature
             if scale:
-                latent.add_(noise.draw(), alpha=scale)
+                latent.add_(draw(), alpha=scale)
             before = clean
-        return self._latent_normaliser.inverse(latent[: noise.rows])
+        return latent
+
+    def _draws(self, options: ResolvedOptions) -> int:
+        """How often the loop draws noise."""
+        steps = plan_steps(options, self._alpha_bar)
+        return 1 + sum(step.noise * options.temperature != 0 for step in steps)
 
 
 def _rows_of(parts: Condition, candidates: int, start: int, end: int) -> Condition:

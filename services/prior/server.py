@@ -16,6 +16,7 @@ from ldcq.v1 import prior_pb2_grpc
 from services.prior import metrics
 from services.prior.model import ServedPrior, load_prior
 from services.prior.queueing import ComputeQueue
+from services.prior.randomness import block_rows
 from services.prior.requests import MAX_ROWS
 from services.prior.servicer import PriorServicer
 from services.prior.train import STAGE, run
@@ -78,7 +79,9 @@ class PriorProcess:
     ) -> None:
         self._server, self._settings = server, settings
         self._device = resolve_device(settings.config)
-        self.queue = ComputeQueue(queue_rows, setup=self._use_threads)
+        self.queue = ComputeQueue(
+            queue_rows, setup=self._use_threads, batch_rows=block_rows(self._device)
+        )
         self.follower = Follower(
             settings.store,
             "prior",

@@ -14,7 +14,7 @@ from services.prior.randomness import block_generator
 
 def test_figures_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler, "BUDGET", dict.fromkeys(sampler.BUDGET, 20))
-    monkeypatch.setattr(sampler, "SGEMM_SIZES", (16,))
+    monkeypatch.setattr(sampler, "SGEMM_SIZES", {"cpu": (16,)})
     before = torch.get_num_threads()
     result = sampler.run(rounds=1, shapes=((1, 5), (3, 4)), guidance=(1.0, 2.0))
     assert {"ratio_to_plain", "fraction_of_sgemm"} <= set(result.summary)
