@@ -10,7 +10,7 @@ MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 CONNECTION_AGE_SECONDS = 30.0
 """A client looks for new replicas only when a connection ends, so servers end them now and then."""
 
-CONNECTION_GRACE_SECONDS = 300.0
+CONNECTION_GRACE_SECONDS = 3600.0
 """How long calls on an aged connection may go on; above the deadline of the longest call."""
 
 _KEEPALIVE_SECONDS = 20.0
