@@ -1,0 +1,126 @@
+"""The experiments by name, and how one is run from start to end."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from pathlib import Path
+
+from common.config import ConfigError
+from common.store import Store
+from experiments.context import Context, Experiment, Pipeline
+from experiments.result import Result, Scale, hardware
+from experiments.writing import write
+
+MODULES = {
+    "maze2d": "experiments.maze2d",
+    "door-human": "experiments.door_human",
+    "horizon": "experiments.horizon",
+    "steps": "experiments.steps",
+    "random-walk": "experiments.random_walk",
+    "latents": "experiments.latents",
+    "world-model": "experiments.world_model",
+}
+"""The module of each experiment, which offers an `EXPERIMENT`; in the order of `make results`."""
+
+SCALES: tuple[Scale, ...] = ("smoke", "small", "full")
+TRAINED = ("vae", "latents", "prior", "candidates", "critic", "world_model", "bc", "evaluation")
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that name.
+
+    Raises:
+        ConfigError: There is none; the message lists those there are.
+    """
+    if name not in MODULES:
+        raise ConfigError(f"experiment: got {name!r}, expected one of {', '.join(MODULES)}")
+    # Imported when asked for: each brings the services' parts that it measures with.
+    experiment = importlib.import_module(MODULES[name]).EXPERIMENT
+    assert isinstance(experiment, Experiment)
+    return experiment
+
+
+def perform(
+    name: str,
+    *,
+    scale: str,
+    seeds: int | None,
+    dataset: str | None,
+    out: Path,
+    pipeline: Pipeline,
+    store: Store,
+) -> Result:
+    """Runs an experiment and writes its results into `<out>/<name>`.
+
+    Args:
+        name: Its name.
+        scale: smoke, small or full.
+        seeds: Number of training seeds; None: the experiment's own.
+        dataset: Dataset to use instead of its own.
+        out: Folder of results; experiments that share it share what they train.
+        pipeline: Runs configurations on `store`.
+        store: Where everything trained is and goes.
+
+    Raises:
+        ConfigError: No such experiment or scale, or it takes no other dataset.
+        Exception: Whatever a pipeline raises.
+    """
+    experiment = find(name)
+    known = _scale(scale)
+    if dataset is not None and not experiment.takes_dataset:
+        raise ConfigError(
+            f"--dataset {dataset}: {name} makes its own data; run it without --dataset"
+        )
+    count = experiment.seeds[known] if seeds is None else seeds
+    if count < 1:
+        raise ConfigError(f"--seeds {count}: expected at least 1")
+    folder = out / name
+    before, started = _made(store), time.monotonic()
+    numbers = tuple(range(count))
+    findings = experiment.run(Context(known, numbers, dataset, store, folder, pipeline))
+    command = _command(name, known, numbers, dataset)
+    seconds = time.monotonic() - started
+    result = Result(
+        name=name,
+        title=experiment.title,
+        shows=experiment.shows,
+        paper=experiment.paper,
+        command=command,
+        scale=known,
+        dataset=dataset or experiment.dataset(known),
+        seeds=numbers,
+        findings=findings,
+        wall_seconds=_wall(folder, command, seconds, anew=_made(store) != before),
+        hardware=hardware(),
+    )
+    write(result, folder)
+    return result
+
+
+def _scale(text: str) -> Scale:
+    for scale in SCALES:
+        if scale == text:
+            return scale
+    raise ConfigError(f"--scale {text}: expected one of {', '.join(SCALES)}")
+
+
+def _command(name: str, scale: Scale, seeds: tuple[int, ...], dataset: str | None) -> str:
+    command = f"ldcq experiment {name} --scale {scale} --seeds {len(seeds)}"
+    return command + (f" --dataset {dataset}" if dataset else "")
+
+
+def _made(store: Store) -> dict[str, list[str]]:
+    return {kind: store.versions(kind) for kind in TRAINED}
+
+
+def _wall(folder: Path, command: str, seconds: float, *, anew: bool) -> float:
+    """The time the result took: a call that found everything there reports the first one's."""
+    try:
+        last = json.loads((folder / "results.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return seconds
+    if anew or last.get("command") != command:
+        return seconds
+    return max(seconds, float(last["wall_seconds"]))

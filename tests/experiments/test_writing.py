@@ -1,0 +1,111 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from experiments.page import duration, page
+from experiments.result import Findings, PaperValue, Picture, Result, Row
+from experiments.writing import write
+from services.actor.report.theme import Theme, new_figure
+from services.actor.scores import Estimate
+
+
+def draw(_: Theme) -> Figure:
+    figure, axes = new_figure(2, 2)
+    axes[0].plot([0, 1], [0, 1])
+    return figure
+
+
+@pytest.fixture
+def result() -> Result:
+    ldcq = Row(
+        "ldcq",
+        settings={"horizon": 30},
+        episode_return=Estimate(67.0, 60.0, 75.25),
+        first_hit=Estimate(177.14, 170.0, 184.0),
+        success=0.86,
+        measures={"off_support": 0.031},
+        episodes=100,
+        seeds=3,
+        train_seconds=700.0,
+        paper=PaperValue(150.1, "Table 1", "maze2d-large-v1 of D4RL", 2.9),
+    )
+    bc = Row("bc", settings={"horizon": 30}, episode_return=Estimate(1.0, 0.0, 2.0), seeds=3)
+    findings = Findings(
+        [ldcq, bc],
+        [Picture("scores", "Scores of the methods.", draw)],
+        ["The critic cuts corners."],
+        {"n": 50},
+        {"seed 0": "abc"},
+    )
+    command = "ldcq experiment maze2d --scale small --seeds 3"
+    return Result(
+        "maze2d", "Large maze", "It shows.", "Table 1", command, "small", "ldcq/x-v0", (0, 1, 2),
+        findings, 754.0, "2 CPU cores",
+    )  # fmt: skip
+
+
+def test_the_json_holds_what_readers_of_rows_expect(result: Result, tmp_path: Path) -> None:
+    write(result, tmp_path)
+    content = json.loads((tmp_path / "results.json").read_text())
+    first, second = content["rows"]
+    assert first["method"] == "ldcq"
+    assert first["return"] == {"mean": 67.0, "ci_low": 60.0, "ci_high": 75.25}
+    assert first["first_hit"]["mean"] == 177.14
+    assert (first["success"], first["episodes"], first["seeds"]) == (0.86, 100, 3)
+    assert (first["train_seconds"], first["horizon"], first["off_support"]) == (700.0, 30, 0.031)
+    assert first["paper"]["value"] == 150.1
+    assert second["first_hit"] is None
+    assert second["paper"] is None
+    assert content["seeds"] == [0, 1, 2]
+    assert content["command"] == result.command
+
+
+def test_the_csv_has_one_line_per_row_and_the_intervals_ends(
+    result: Result, tmp_path: Path
+) -> None:
+    write(result, tmp_path)
+    with (tmp_path / "results.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["method"] for line in lines] == ["ldcq", "bc"]
+    assert [lines[0][name] for name in ("return", "return_low", "return_high")] == [
+        "67.0", "60.0", "75.25",
+    ]  # fmt: skip
+    assert (lines[0]["paper"], lines[1]["paper"]) == ("150.1", "")
+
+
+def test_the_page_shows_the_table_the_picture_and_the_command(
+    result: Result, tmp_path: Path
+) -> None:
+    write(result, tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert (
+        "| LDCQ | 30 | 67.0 [60.0, 75.2] | 177.1 [170.0, 184.0] | 0.86 | 0.03 | 150.1 ± 2.9 |"
+        " 100 | 3 | 12 min |" in text
+    )
+    assert "![Scores of the methods.](scores.png)" in text
+    assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
+    assert result.command in text
+    assert "13 min on 2 CPU cores" in text
+    assert "other data (Table 1, maze2d-large-v1 of D4RL)" in text
+
+
+def test_columns_that_no_row_fills_are_left_out(result: Result) -> None:
+    text = page(result).replace(page(result).splitlines()[0], "")
+    assert "first hit" in text
+    bare = Result(
+        **{
+            **result.__dict__,
+            "findings": Findings([Row("ldcq", measures={"walk_gap": 0.2}, seeds=1)]),
+        }
+    )
+    assert "| method | walk gap | seeds |" in page(bare)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(7.4, "7 s"), (754.0, "13 min"), (12_240.0, "3.4 h")]
+)
+def test_durations_are_read_at_a_glance(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
