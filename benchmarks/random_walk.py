@@ -9,15 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from common.config import Config, SamplingConfig, override
+from common.data.random_walk import GAP, draw_actions
 from common.store import LatentTable, Meta
 from services.prior.learner import PriorLearner
 from services.prior.protocol import Sampler, sample
-
-LEAST_ACTION = 0.8
-"""The shortest step in the data."""
-
-TOLERANCE = 0.02
-"""How much shorter a sample may be without counting as one from the gap; the modes are 0.2 wide."""
 
 BATCH = 256
 
@@ -58,12 +53,12 @@ def walk_coverage(
         per_state: Samples of each.
 
     Returns:
-        Share of samples shorter than the data's shortest step (less `TOLERANCE`), and share of
+        Share of samples shorter than `GAP`, the data's shortest step less a little, and share of
         steps to the right, 0.5 in the data.
     """
     positions = torch.linspace(-10, 10, states)[:, None]
     actions = sample(sampler, positions, per_state, options, seed=0)
-    gap = (actions.abs() < LEAST_ACTION - TOLERANCE).float().mean()
+    gap = (actions.abs() < GAP).float().mean()
     return float(gap), float((actions > 0).float().mean())
 
 
@@ -71,8 +66,7 @@ def _walk(windows: int, seed: int) -> LatentTable:
     """Steps at random positions as a table of exact latents."""
     random = np.random.default_rng(seed)
     state = random.uniform(-10, 10, (windows, 1)).astype(np.float32)
-    length = random.uniform(LEAST_ACTION, 1.0, (windows, 1))
-    action = (length * random.choice([-1.0, 1.0], (windows, 1))).astype(np.float32)
+    action = draw_actions(random, windows)
     nothing: NDArray[np.float32] = np.zeros(windows, dtype=np.float32)
     return LatentTable(
         version="random-walk",

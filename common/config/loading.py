@@ -124,15 +124,18 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Nested keys are merged; `variants` and `evaluation.methods`, whose keys are free, are merged
-    by name as well.
+    by name as well. A section of another `kind` replaces the one before.
     """
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        merged[key] = (
-            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-        )
+        same = isinstance(old, dict) and isinstance(value, dict) and _same_kind(old, value)
+        merged[key] = _merge(dict(old or {}), value) if same else value
     return merged
+
+
+def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return bool(new.get("kind", old.get("kind")) == old.get("kind"))
 
 
 def _assign(tree: dict[str, Any], key: str, value: object) -> None:
@@ -171,10 +174,10 @@ def _parse(tree: dict[str, Any]) -> Config:
 
 def _explain(error: dict[str, Any]) -> str:
     """One pydantic error as `key: given, expected`."""
-    location = tuple(str(part) for part in error["loc"])
+    location, model = _section(tuple(str(part) for part in error["loc"]))
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
+        known = sorted(model.model_fields)
         close = difflib.get_close_matches(location[-1], known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"{key}: unknown key; {hint}allowed here: {', '.join(known)}"
@@ -186,13 +189,31 @@ def _explain(error: dict[str, Any]) -> str:
     return f"{key}: got {error['input']!r}; {message}"
 
 
-def _known_keys(path: tuple[str, ...]) -> list[str]:
+def _section(path: tuple[str, ...]) -> tuple[tuple[str, ...], type[BaseModel]]:
+    """The key that a user wrote, and the section that holds it (or that it is)."""
     model: type[BaseModel] = Config
+    choices: list[type[BaseModel]] = []
+    spelled = []
     for part in path:
-        field = model.model_fields.get(part)
-        if field is None:
-            # the name of a method or a variant: its fields are those of the mapping's values
+        kinds = {_kind(choice): choice for choice in choices}
+        if len(choices) > 1 and part in kinds:
+            model, choices = kinds[part], []  # pydantic names the kind; a user does not
             continue
-        candidates = [field.annotation, *get_args(field.annotation)]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return sorted(model.model_fields)
+        spelled.append(part)
+        field = model.model_fields.get(part)
+        # Not a field: the name of a method or a variant, whose fields are the mapping's values'.
+        if field is not None:
+            choices = _sections(field.annotation)
+            model = choices[0] if choices else model
+    return tuple(spelled), model
+
+
+def _sections(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections(part)]
+
+
+def _kind(section: type[BaseModel]) -> str:
+    kind = section.model_fields.get("kind")
+    return str(kind.default) if kind is not None else ""

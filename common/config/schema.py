@@ -4,15 +4,18 @@ otherwise.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from common.config.maze_map import maze_rows
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+MazeName = Literal["umaze", "medium", "large"]
 Widths = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
@@ -25,10 +28,32 @@ class _Section(BaseModel):
 class PointMazeConfig(_Section):
     """Generated data: D4RL's waypoint controller in gymnasium-robotics' PointMaze."""
 
-    maze: Literal["umaze", "medium", "large"] = "large"
+    kind: Literal["pointmaze"] = "pointmaze"
+    maze: MazeName | tuple[str, ...] = "large"
+    """One of D4RL's, or a map of your own: rows of `#` (wall), ` ` or `.` (free), one `G` (goal),
+    and `R` where episodes start (none: in any free cell), or gymnasium-robotics' lists of cells."""
     steps: Positive = 1_000_000
     noise: Annotated[float, Field(ge=0)] = 0.5
     """Standard deviation of the Gaussian noise added to an action before it is clipped."""
+    max_episode_steps: Positive | None = None
+    """Time limit of an evaluation; None: D4RL's, or 300 in a maze of your own."""
+    seed: NonNegative = 0
+
+    @field_validator("maze", mode="before")
+    @classmethod
+    def _known_maze_or_map(cls, given: object) -> object:
+        if isinstance(given, str):
+            if given not in get_args(MazeName):
+                raise ValueError(f"expected one of {', '.join(get_args(MazeName))}, or a map")
+            return given
+        return maze_rows(given)
+
+
+class RandomWalkConfig(_Section):
+    """Generated data: the one-dimensional random walk (supplement D)."""
+
+    kind: Literal["random_walk"] = "random_walk"
+    steps: Positive = 100_000
     seed: NonNegative = 0
 
 
@@ -42,12 +67,20 @@ class DataConfig(_Section):
     observation_keys: tuple[str, ...] | None = None
     """Keys of a dictionary observation to concatenate, in this order; None: all of them, sorted."""
     goal_indices: tuple[NonNegative, ...] = ()
-    """Entries of the flat state that a goal prescribes, in the goal's order (x and y in a maze); empty
-    for a task without goals."""
+    """Entries of the flat state that a goal prescribes, in the goal's order (x and y in a maze);
+    empty for a task without goals."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the episodes kept from training and used to report validation losses."""
-    generate: PointMazeConfig | None = None
-    """Generate the dataset under the id `dataset` when it is not on this machine."""
+    generate: Annotated[PointMazeConfig | RandomWalkConfig, Field(discriminator="kind")] | None = (
+        None
+    )
+    """Generate the dataset under the id `dataset` when it is not on this machine; `kind` says what
+    (left out: `pointmaze`)."""
+
+    @field_validator("generate", mode="before")
+    @classmethod
+    def _mazes_need_no_kind(cls, given: object) -> object:
+        return {"kind": "pointmaze", **given} if isinstance(given, dict) else given
 
 
 class TrainingConfig(_Section):
@@ -236,8 +269,8 @@ class PlanningConfig(_Section):
     candidates: Positive = 50
     """n, latents per state and level."""
     cost: Annotated[str, Field(min_length=1)] = "euclidean"
-    """What a predicted state costs: `euclidean`, its distance to the goal, or a function of your own
-    as `package.module:function`."""
+    """What a predicted state costs: `euclidean`, its distance to the goal, or a function of your
+    own as `package.module:function`."""
 
 
 class ActorConfig(_Section):
@@ -256,9 +289,9 @@ class MethodConfig(_Section):
     """One row of the scores: a policy over the models of a variant."""
 
     policy: Literal["ranked", "unranked", "planned", "cloned", "behaviour"]
-    """`ranked`: the best candidate by the critic (LDCQ, BCQ-H); `unranked`: one prior sample (BC, or
-    LDGC with a goal-conditioned prior); `planned`: the best by the world model (LDCP); `cloned`: the
-    network of behaviour cloning; `behaviour`: what the dataset itself scores."""
+    """`ranked`: the best candidate by the critic (LDCQ, BCQ-H); `unranked`: one prior sample (BC,
+    or LDGC with a goal-conditioned prior); `planned`: the best by the world model (LDCP); `cloned`:
+    the network of behaviour cloning; `behaviour`: what the dataset itself scores."""
     variant: str = "main"
 
 

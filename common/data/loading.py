@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from common.config import DataConfig
+from common.config import DataConfig, PointMazeConfig, RandomWalkConfig
 from common.data.episodes import DataError, Episodes
 from common.data.hdf5 import SUFFIXES, Hdf5File
 from common.data.minari import GENERATOR, MinariDataset, dataset_path, download, unknown_dataset
@@ -91,15 +91,29 @@ def ensure_dataset(
     if config.generate is None:
         return False
     folder = dataset_path(store_root, config.dataset)
-    wanted = config.generate.model_dump(mode="json")
     if folder is not None:
-        made = MinariDataset(folder).metadata.get(GENERATOR)
-        if made is not None and made != wanted:
-            raise DataError(
-                f"data.generate: {config.dataset} in {folder} was generated with {made}, expected "
-                f"{wanted}; choose another data.dataset, or delete that folder"
-            )
+        _check_generated_so(config.generate, folder, config.dataset)
         return False
+    if isinstance(config.generate, RandomWalkConfig):
+        from common.data.random_walk import write_random_walk  # needs Gymnasium and Minari
+
+        return write_random_walk(config.generate, config.dataset, store_root, on_progress)
     from common.data.pointmaze import write_pointmaze  # needs the simulator
 
     return write_pointmaze(config.generate, config.dataset, store_root, on_progress)
+
+
+def _check_generated_so(
+    wanted: PointMazeConfig | RandomWalkConfig, folder: Path, dataset: str
+) -> None:
+    made = MinariDataset(folder).metadata.get(GENERATOR)
+    if made is None:
+        return
+    # What an older record does not say yet has its default value.
+    complete = {"kind": "pointmaze", "max_episode_steps": None} | made
+    expected = wanted.model_dump(mode="json")
+    if {key: complete.get(key) for key in expected} != expected:
+        raise DataError(
+            f"data.generate: {dataset} in {folder} was generated with {made}, expected "
+            f"{expected}; choose another data.dataset, or delete that folder"
+        )

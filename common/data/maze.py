@@ -1,26 +1,32 @@
-"""The mazes of D4RL's maze2d: free cells, coordinates, goals, shortest paths. NumPy only."""
+"""The mazes of D4RL's maze2d and those of your own: free cells, coordinates, goals, shortest paths.
+NumPy only.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-MazeName = Literal["umaze", "medium", "large"]
+from common.config import MazeName
+from common.config.maze_map import BOTH, GOAL, START, WALL, maze_rows
+
 Cell = tuple[int, int]
 Point = npt.NDArray[np.float64]
 LAYOUTS: dict[str, str] = {
-    "umaze": "##### #...# ###.# #...# #####",
-    "medium": "######## #..##..# #..#...# ##...### #..#...# #.#..#.# #...#..# ########",
+    "umaze": "##### #G..# ###.# #...# #####",
+    "medium": "######## #..##..# #..#...# ##...### #..#...# #.#..#.# #...#.G# ########",
     "large": (
         "############ #....#.....# #.##.#.#.#.# #......#...# #.####.###.# "
-        "#..#.#.....# ##.#.#.#.### #..#...#...# ############"
+        "#..#.#.....# ##.#.#.#.### #..#...#.G.# ############"
     ),
 }
+OWN_EPISODE_STEPS = 300
+"""Time limit of an evaluation in a maze that D4RL has none for."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +36,40 @@ class Maze:
     x grows with the column, y falls with the row.
 
     Attributes:
-        name: D4RL's name.
-        goal_cell: Row and column of D4RL's evaluation goal.
-        max_episode_steps: D4RL's length of an evaluation episode.
-        reference_scores: D4RL's returns that score 0 (random) and 100 (its planner).
+        name: D4RL's name, or `custom`.
+        rows: The map, as `common.config.maze_map.maze_rows` returns it.
+        max_episode_steps: Length of an evaluation episode.
+        reference_scores: D4RL's returns that score 0 (random) and 100 (its planner); None where
+            nobody has measured any.
     """
 
-    name: MazeName
-    goal_cell: Cell
-    max_episode_steps: int
-    reference_scores: tuple[float, float]
+    name: str
+    rows: tuple[str, ...]
+    max_episode_steps: int = OWN_EPISODE_STEPS
+    reference_scores: tuple[float, float] | None = None
 
     @cached_property
     def walls(self) -> npt.NDArray[np.bool_]:
         """Where cells are walls, shape (rows, columns)."""
-        return np.array([[cell == "#" for cell in row] for row in LAYOUTS[self.name].split()])
+        return np.array([[cell == WALL for cell in row] for row in self.rows])
 
     @cached_property
     def free_cells(self) -> list[Cell]:
         """Cells that are no walls, row by row."""
         return [(int(row), int(column)) for row, column in np.argwhere(~self.walls)]
+
+    @cached_property
+    def goal_cell(self) -> Cell:
+        """Row and column of the evaluation goal."""
+        return self._cells_of(GOAL + BOTH)[0]
+
+    @cached_property
+    def start_cells(self) -> list[Cell]:
+        """Where evaluation episodes start: cells marked so, or all free ones."""
+        return self._cells_of(START + BOTH) or self.free_cells
+
+    def _cells_of(self, marks: str) -> list[Cell]:
+        return [cell for cell in self.free_cells if self.rows[cell[0]][cell[1]] in marks]
 
     def centre(self, cell: Cell) -> Point:
         """Position of a cell's centre in metres, shape (2,)."""
@@ -89,11 +109,22 @@ class Maze:
         return [neighbour for neighbour in around if not self.walls[neighbour]]
 
 
+def _d4rl(name: MazeName, max_episode_steps: int, low: float, high: float) -> Maze:
+    return Maze(name, maze_rows(LAYOUTS[name].split()), max_episode_steps, (low, high))
+
+
 MAZES: dict[str, Maze] = {
-    "umaze": Maze("umaze", (1, 1), 300, (23.85, 161.86)),
-    "medium": Maze("medium", (6, 6), 600, (13.13, 277.39)),
-    "large": Maze("large", (7, 9), 800, (6.7, 273.99)),
+    "umaze": _d4rl("umaze", 300, 23.85, 161.86),
+    "medium": _d4rl("medium", 600, 13.13, 277.39),
+    "large": _d4rl("large", 800, 6.7, 273.99),
 }
+
+
+def find_maze(maze: str | Sequence[object]) -> Maze:
+    """D4RL's maze of that name, or the maze of a map (see `common.config.maze_map`)."""
+    return MAZES[maze] if isinstance(maze, str) else Maze("custom", maze_rows(maze))
+
+
 GOAL_RADIUS = 0.5
 """Distance from the goal, in metres, up to which D4RL gives reward 1."""
 POSITION_NOISE = 0.1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,14 @@ import numpy.typing as npt
 
 from common.config import PointMazeConfig
 from common.data.episodes import DataError
-from common.data.maze import GOAL_RADIUS, MAZES, POSITION_NOISE, START_SPEED, Maze, Point
+from common.data.maze import (
+    GOAL_RADIUS,
+    POSITION_NOISE,
+    START_SPEED,
+    Maze,
+    Point,
+    find_maze,
+)
 from common.data.minari import GENERATOR
 from common.data.minari_writing import EpisodeArrays, check_dataset_id, write_minari
 
@@ -148,7 +155,7 @@ def generate(
     Raises:
         DataError: The simulator is not installed.
     """
-    maze, simulation = MAZES[config.maze], FastPointMaze(_environment(config.maze))
+    maze, simulation = find_maze(config.maze), FastPointMaze(_environment(config.maze))
     random = np.random.default_rng(config.seed)
     start = maze.free_cells[int(random.integers(len(maze.free_cells)))]
     noise = random.uniform(-POSITION_NOISE, POSITION_NOISE, 2)
@@ -180,8 +187,8 @@ def write_pointmaze(
 ) -> bool:
     """Generates a dataset and writes it to the store's folder `datasets`.
 
-    Rewards are relative to D4RL's fixed evaluation goal, whatever the navigation goal was, and so
-    is `desired_goal`; the navigation goal is kept as `infos/navigation_goal`. An episode is a
+    Rewards are relative to the maze's fixed evaluation goal, whatever the navigation goal was, and
+    so is `desired_goal`; the navigation goal is kept as `infos/navigation_goal`. An episode is a
     stretch to one navigation goal; nothing terminates.
 
     Args:
@@ -197,17 +204,18 @@ def write_pointmaze(
         DataError: The simulator is not installed, or the id is not a valid one.
     """
     check_dataset_id(dataset)
-    maze = MAZES[config.maze]
+    maze = find_maze(config.maze)
     environment = _environment(config.maze)
     from common.data.pointmaze_env import evaluation_spec
 
     metadata: dict[str, Any] = {
         GENERATOR: config.model_dump(mode="json"),
         "algorithm_name": "waypoint controller",
-        "description": f"D4RL's waypoint controller in PointMaze ({config.maze}).",
-        "ref_min_score": maze.reference_scores[0],
-        "ref_max_score": maze.reference_scores[1],
+        "description": f"D4RL's waypoint controller in PointMaze ({maze.name}).",
     }
+    if maze.reference_scores is not None:
+        low, high = maze.reference_scores
+        metadata |= {"ref_min_score": low, "ref_max_score": high}
     trajectory = generate(config, on_progress)
     return write_minari(
         store_root / "datasets",
@@ -215,7 +223,7 @@ def write_pointmaze(
         _episodes(trajectory, maze),
         observation_space=environment.observation_space,
         action_space=environment.action_space,
-        evaluation_spec=evaluation_spec(config.maze),
+        evaluation_spec=evaluation_spec(config.maze, config.max_episode_steps),
         metadata=metadata,
     )
 
@@ -249,14 +257,14 @@ def _episodes(trajectory: Trajectory, maze: Maze) -> list[EpisodeArrays]:
     return episodes
 
 
-def _environment(maze: str) -> FixedGoalPointMaze:
+def _environment(maze: str | Sequence[str]) -> FixedGoalPointMaze:
     try:
         from common.data.pointmaze_env import FixedGoalPointMaze
     except ImportError as error:
         raise DataError(
             f"data.generate: PointMaze is not installed here ({error}); install the extra `maze`"
         ) from error
-    return FixedGoalPointMaze(maze)  # type: ignore[arg-type]  # checked by the configuration
+    return FixedGoalPointMaze(maze)
 
 
 def _distance(first: Point, second: Point) -> float:

@@ -1,4 +1,5 @@
-"""D4RL's maze2d task in PointMaze: one fixed goal, random starts, reward within 0.5 m.
+"""D4RL's maze2d task in PointMaze, in its mazes or your own: one fixed goal, random starts, reward
+within 0.5 m.
 
 Made through a spec with this module as entry point: a dataset recovers it without a registry.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import EzPickle
 
-from common.data.maze import GOAL_RADIUS, MAZES, POSITION_NOISE, START_SPEED, Maze, MazeName
+from common.data.maze import GOAL_RADIUS, POSITION_NOISE, START_SPEED, Maze, find_maze
 
 # Its import prints a notice about other environments' versions, in every process that makes a maze.
 with contextlib.redirect_stderr(io.StringIO()):
@@ -25,30 +27,40 @@ with contextlib.redirect_stderr(io.StringIO()):
 Observation = dict[str, npt.NDArray[np.float64]]
 
 
-def evaluation_spec(maze: MazeName) -> EnvSpec:
-    """How the task is made, with D4RL's time limit."""
+def evaluation_spec(maze: str | Sequence[str], max_episode_steps: int | None = None) -> EnvSpec:
+    """How the task is made.
+
+    Args:
+        maze: D4RL's name of it, or a map.
+        max_episode_steps: Time limit; None: the maze's own.
+    """
+    found = find_maze(maze)
     return EnvSpec(
-        id=f"ldcq/PointMaze-{maze}-v0",
+        id=f"ldcq/PointMaze-{found.name}-v0",
         entry_point="common.data.pointmaze_env:FixedGoalPointMaze",
-        max_episode_steps=MAZES[maze].max_episode_steps,
+        max_episode_steps=max_episode_steps or found.max_episode_steps,
         disable_env_checker=True,
-        kwargs={"maze": maze},
+        kwargs={"maze": maze if isinstance(maze, str) else list(maze)},
     )
 
 
 def _map(maze: Maze) -> list[list[int | str]]:
-    """As gymnasium-robotics writes mazes: 1 is a wall, c the goal; starts are there and at r."""
-    cells: list[list[int | str]] = [[1 if wall else "r" for wall in row] for row in maze.walls]
-    cells[maze.goal_cell[0]][maze.goal_cell[1]] = "c"
+    """As gymnasium-robotics writes mazes: 1 is a wall, r a start, g the goal, c both."""
+    cells: list[list[int | str]] = [[int(wall) for wall in row] for row in maze.walls]
+    for row, column in maze.start_cells:
+        cells[row][column] = "r"
+    row, column = maze.goal_cell
+    cells[row][column] = "c" if maze.goal_cell in maze.start_cells else "g"
     return cells
 
 
 class FixedGoalPointMaze(PointMazeEnv):  # type: ignore[misc]  # the package is not typed
     """PointMaze as D4RL's maze2d evaluates.
 
-    The goal is the centre of D4RL's goal cell and never moves. An episode starts in a free cell
-    drawn uniformly, up to 0.1 m off its centre, at a velocity drawn from N(0, 0.1). The reward is 1
-    within 0.5 m of the goal, else 0; nothing terminates. The physics are PointMaze's own.
+    The goal is the centre of the goal cell and never moves. An episode starts in a start cell
+    (D4RL's: any free one) drawn uniformly, up to 0.1 m off its centre, at a velocity drawn from
+    N(0, 0.1). The reward is 1 within 0.5 m of the goal, else 0; nothing terminates. The physics are
+    PointMaze's own.
     """
 
     metadata: ClassVar[dict[str, Any]] = {
@@ -56,14 +68,14 @@ class FixedGoalPointMaze(PointMazeEnv):  # type: ignore[misc]  # the package is 
         "first_hit": True,  # a continuing sparse task: the first step with reward has a score
     }
 
-    def __init__(self, maze: MazeName = "large", render_mode: str | None = None) -> None:
+    def __init__(self, maze: str | Sequence[str] = "large", render_mode: str | None = None) -> None:
         """Builds the simulation.
 
         Args:
-            maze: Which.
+            maze: D4RL's name of it, or a map.
             render_mode: As everywhere in Gymnasium.
         """
-        self.layout = MAZES[maze]
+        self.layout = find_maze(maze)
         super().__init__(
             maze_map=_map(self.layout),
             render_mode=render_mode,
@@ -87,7 +99,7 @@ class FixedGoalPointMaze(PointMazeEnv):  # type: ignore[misc]  # the package is 
         gymnasium.Env.reset(self, seed=seed)  # seeds only; PointMaze's would draw a goal as well
         self.point_env.reset(seed=seed)
         random = self.np_random
-        cells = self.layout.free_cells
+        cells = self.layout.start_cells
         drawn = cells[int(random.integers(len(cells)))]
         row, column = (options or {}).get("reset_cell", drawn)
         noise = random.uniform(-POSITION_NOISE, POSITION_NOISE, 2)

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from common.config import Config, ConfigError, dump, load, override, resolve_variant
+from common.config import (
+    Config,
+    ConfigError,
+    PointMazeConfig,
+    RandomWalkConfig,
+    dump,
+    load,
+    override,
+    resolve_variant,
+)
 
 
 def _write(folder: Path, text: str, name: str = "config.yaml") -> Path:
@@ -43,11 +52,18 @@ def test_the_paper_preset_holds_the_numbers_of_the_papers_tables() -> None:
 
 def test_the_demo_preset_generates_its_data_and_compares_four_methods() -> None:
     config = load("demo")
-    assert config.data.generate is not None
+    assert isinstance(config.data.generate, PointMazeConfig)
     assert (config.data.generate.maze, config.data.generate.steps) == ("medium", 100_000)
     assert list(config.evaluation.methods) == ["ldcq", "bcq_h", "prior", "behaviour"]
     assert config.vae.encoder == "mlp"
     assert resolve_variant(config, "bcq_h").prior.implementation == "gaussian"
+
+
+def test_a_section_of_another_kind_replaces_the_one_before(tmp_path: Path) -> None:
+    path = _write(tmp_path, "base: demo\ndata: {generate: {kind: random_walk, steps: 9}}")
+    assert load(path).data.generate == RandomWalkConfig(steps=9)
+    same = _write(tmp_path, "base: demo\ndata: {generate: {steps: 9}}")
+    assert load(same).data.generate == PointMazeConfig(maze="medium", steps=9)
 
 
 @pytest.mark.parametrize("name", ["demo", "paper"])
@@ -99,6 +115,9 @@ def test_overrides_are_yaml_values_applied_last() -> None:
         ("vae.epoch=3", "vae.epoch: unknown key; did you mean 'epochs'?.*allowed here: .*beta"),
         ("veo.epochs=3", "veo: unknown key; did you mean 'vae'?"),
         ("data.generate.noize=1", "data.generate.noize: unknown key; did you mean 'noise'?"),
+        ("data.generate={kind: random_walk, noise: 1}", "noise: unknown key.*kind, seed, steps"),
+        ("data.generate.maze=tiny", "data.generate.maze: .*umaze, medium, large, or a map"),
+        ("data.generate.maze=['###', '#R ', '###']", "data.generate.maze: the border is open"),
         ("evaluation.methods.ldcq.varant=x", "did you mean 'variant'?"),
         ("vae.epochs=0", "vae.epochs: got 0; .*greater than 0"),
         ("vae.epochs=many", "vae.epochs: got 'many'; .*integer"),

@@ -211,5 +211,6 @@ def test_noise_free_controller_scores_in_the_large_maze() -> None:
             total, steps = total + float(reward), steps + 1
         assert steps == 800
         returns.append(total)
+    assert maze.reference_scores is not None
     low, high = maze.reference_scores
     assert 100 * (np.mean(returns) - low) / (high - low) > 150

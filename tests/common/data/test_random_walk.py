@@ -1,0 +1,91 @@
+"""The random walk: its rules, its data, and its way through Minari."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gymnasium
+import minari
+import numpy as np
+import pytest
+
+from common.config import Config, DataConfig, PointMazeConfig, RandomWalkConfig
+from common.data import DataError, ensure_dataset, load_episodes, load_task
+from common.data.random_walk import generate
+from common.data.random_walk_env import evaluation_spec
+
+WALK = DataConfig(dataset="ldcq/walk-v0", generate=RandomWalkConfig(steps=4000, seed=2))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("walk")
+    assert ensure_dataset(WALK, root, lambda _done, _all: None)
+    return root
+
+
+def test_the_walk_is_the_papers() -> None:
+    environment = gymnasium.make(evaluation_spec())
+    state, _ = environment.reset(seed=0)
+    assert state == 0
+    rewards, terminated = [], False
+    while not terminated:
+        state, reward, terminated, truncated, _ = environment.step(np.array([-0.9], np.float32))
+        rewards.append(reward)
+        assert not truncated
+    assert (state, rewards) == (-10, [-1.0] * 11 + [10.0])
+    state, _ = environment.reset(options={"position": 9.0})
+    assert environment.step(np.array([7.0], np.float32))[:3] == (10, 10.0, True)
+    environment.reset()
+    ends = [environment.step(np.zeros(1, np.float32))[3] for _ in range(500)]
+    assert ends == [False] * 499 + [True]
+
+
+def test_actions_come_from_two_modes_with_nothing_between(store: Path) -> None:
+    episodes = load_episodes(WALK, store)
+    assert len(episodes.rewards) == 4000
+    size = np.abs(episodes.actions)
+    assert 0.8 <= size.min() < 0.81
+    assert 0.99 < size.max() <= 1.0
+    assert 0.45 < (episodes.actions > 0).mean() < 0.55
+
+
+def test_episodes_are_what_the_environment_says(store: Path) -> None:
+    episodes = load_episodes(WALK, store)
+    for index in range(episodes.count):
+        states = episodes.observations_of(index)[:, 0]
+        assert states[0] == 0
+        assert (np.abs(states[1:-1]) < 10).all()
+        last = int(episodes.offsets[index] + episodes.lengths[index]) - 1
+        reached = bool(abs(states[-1]) == 10)
+        assert bool(episodes.terminations[last]) == reached
+        assert bool(episodes.truncations[last]) == (not reached)
+        assert episodes.rewards[last] == (10 if reached else -1)
+    assert episodes.terminations.sum() > 10
+
+
+def test_generation_is_a_function_of_its_settings() -> None:
+    def actions(seed: int) -> np.ndarray:
+        made = generate(RandomWalkConfig(steps=700, seed=seed))
+        return np.concatenate([episode.actions for episode in made])
+
+    np.testing.assert_array_equal(actions(3), actions(3))
+    assert not np.array_equal(actions(3), actions(4))
+
+
+def test_the_dataset_brings_its_task(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = load_task(Config(data=WALK, horizon=1), store)
+    assert (task.spaces.state_dim, task.spaces.action_dim) == (1, 1)
+    assert (task.max_episode_steps, task.first_hit, task.layout) == (500, False, None)
+    assert task.reference_scores is None
+    assert task.make_env().reset(seed=1)[0] == 0
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(store / "datasets"))
+    recovered = minari.load_dataset(WALK.dataset).recover_environment(eval_env=True)
+    assert recovered.spec is not None
+    assert recovered.spec.max_episode_steps == 500
+
+
+def test_it_is_not_mistaken_for_a_maze(store: Path) -> None:
+    other = WALK.model_copy(update={"generate": PointMazeConfig(steps=10)})
+    with pytest.raises(DataError, match=r"'kind': 'random_walk'.* expected .*'kind': 'pointmaze'"):
+        ensure_dataset(other, store, lambda _done, _all: None)
