@@ -24,6 +24,8 @@ from common.store.latents import (
 )
 from common.store.lineage import digest, owning_variant, stage_sections, stage_spec
 from common.store.meta import Artifact, Meta
+from common.store.rows import RowFile, fits_in_memory, spans
+from common.store.timings import Stopwatch, Timing, lineage_timings, timing
 
 __all__ = [
     "Artifact",
@@ -36,15 +38,22 @@ __all__ = [
     "LineageError",
     "Meta",
     "MissingArtifactError",
+    "RowFile",
     "Stopped",
+    "Stopwatch",
     "Store",
     "StoreError",
+    "Timing",
     "WaitInterrupted",
     "digest",
+    "fits_in_memory",
     "latents_size",
+    "lineage_timings",
     "open_latents",
     "owning_variant",
+    "spans",
     "stage_sections",
     "stage_spec",
     "stream_latents",
+    "timing",
 ]
