@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from common.config import dump
 from common.store import Meta, owning_variant, stage_spec
+from common.store.timings import Stopwatch
 from common.training.checkpoints import Checkpoints
 from common.training.context import StageContext
 from common.training.distributed import ranks
@@ -118,7 +120,8 @@ def make_once(
     together = ranks()
     found = together.agree(lambda: context.store.find(kind, making.spec))
     if found is None:
-        made = make(making)
+        with Stopwatch(context.store, kind, making.spec) if together.first else nullcontext():
+            made = make(making)
         version = together.agree(lambda: made)
         _LOGGER.info("published %s %s", kind, version)
         return version, False

@@ -1,0 +1,114 @@
+"""How long it took to make what is in a store; kept beside the artifacts, as it decides nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from pydantic import JsonValue
+
+from common.store.artifacts import Store
+from common.store.errors import StoreError
+from common.store.files import replace_atomically
+from common.store.meta import digest
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the making of one artifact took.
+
+    Attributes:
+        seconds: Wall time of all processes that worked on it one after the other, what they
+            computed twice included.
+        lost: Processes among them that were killed before they could say how long they had worked.
+        open: One works on it, or was killed.
+    """
+
+    seconds: float = 0.0
+    lost: int = 0
+    open: bool = False
+
+
+class Stopwatch:
+    """Times the making of one artifact: `with Stopwatch(store, kind, spec): ...`.
+
+    Interrupted work is counted as well, and the next process adds to it.
+    """
+
+    def __init__(self, store: Store, kind: str, spec: Mapping[str, JsonValue]) -> None:
+        self._path = _path(store, kind, spec)
+        self._before = Timing()
+        self._started = 0.0
+
+    def __enter__(self) -> Self:
+        found = _read(self._path) or Timing()
+        self._before = Timing(found.seconds, found.lost + found.open)
+        self._started = time.monotonic()
+        _write(self._path, Timing(self._before.seconds, self._before.lost, open=True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        seconds = self._before.seconds + time.monotonic() - self._started
+        _write(self._path, Timing(seconds, self._before.lost))
+
+
+def timing(store: Store, kind: str, version: str) -> Timing | None:
+    """What the making of a published version took; None where nobody timed it.
+
+    Raises:
+        StoreError: The version is not in the store.
+    """
+    return _read(_path(store, kind, store.meta(kind, version).spec))
+
+
+def lineage_timings(store: Store, kind: str, version: str) -> dict[tuple[str, str], Timing]:
+    """The timings of a version and of everything in the store that it was made from.
+
+    Returns:
+        By kind and version; what nobody timed is left out.
+
+    Raises:
+        StoreError: A version is not in the store.
+    """
+    found: dict[tuple[str, str], Timing] = {}
+    pending, seen = [(kind, version)], {(kind, version)}
+    while pending:
+        item = pending.pop()
+        known = timing(store, *item)
+        if known is not None:
+            found[item] = known
+        for parent in store.meta(*item).parents.items():
+            # A dataset is a parent too, by its fingerprint: it is not made here.
+            if parent[0] != "dataset" and parent not in seen:
+                seen.add(parent)
+                pending.append(parent)
+    return found
+
+
+def _path(store: Store, kind: str, spec: Mapping[str, JsonValue]) -> Path:
+    return store.root / "timings" / kind / f"{digest(dict(spec))}.json"
+
+
+def _read(path: Path) -> Timing | None:
+    try:
+        return Timing(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        _LOGGER.warning("%s is damaged; the time it told is lost", path)
+        return Timing(lost=1)
+
+
+def _write(path: Path, value: Timing) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_atomically(path, json.dumps(asdict(value)).encode())
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error}") from error
