@@ -25,7 +25,6 @@ from common.store.latents import (
 from common.store.lineage import digest, owning_variant, stage_sections, stage_spec
 from common.store.meta import Artifact, Meta
 from common.store.rows import RowFile, fits_in_memory, spans
-from common.store.timings import Stopwatch, Timing, lineage_timings, timing
 
 __all__ = [
     "Artifact",
@@ -40,20 +39,16 @@ __all__ = [
     "MissingArtifactError",
     "RowFile",
     "Stopped",
-    "Stopwatch",
     "Store",
     "StoreError",
-    "Timing",
     "WaitInterrupted",
     "digest",
     "fits_in_memory",
     "latents_size",
-    "lineage_timings",
     "open_latents",
     "owning_variant",
     "spans",
     "stage_sections",
     "stage_spec",
     "stream_latents",
-    "timing",
 ]
