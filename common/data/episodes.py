@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from common.store import RowFile
+
 Float = npt.NDArray[np.float32]
 Integer = npt.NDArray[np.int64]
 Boolean = npt.NDArray[np.bool_]
+BLOCK_ROWS = 1 << 16
+"""Rows of a column on disk that are held at once."""
 
 
 class DataError(ValueError):
@@ -67,6 +73,8 @@ class Episodes:
     Episode i has `lengths[i]` actions from row `offsets[i]` on and one observation more, from row
     `offsets[i] + i` on.
 
+    Observations and actions may be on disk, where indexing reads them.
+
     Attributes:
         observations: Shape (M + E, S), in the environment's units.
         actions: Shape (M, A) float32, or (M, 1) int64 for discrete actions.
@@ -80,8 +88,8 @@ class Episodes:
         reference_scores: Returns that score 0 and 100, if the dataset records them.
     """
 
-    observations: Float
-    actions: npt.NDArray[np.float32] | npt.NDArray[np.int64]
+    observations: Float | RowFile
+    actions: Float | Integer | RowFile
     rewards: Float
     terminations: Boolean
     truncations: Boolean
@@ -124,43 +132,95 @@ class Episode:
 
 
 def join_episodes(
-    parts: Sequence[Episode],
+    parts: Iterable[Episode],
     spaces: Spaces,
     name: str,
     reference_scores: tuple[float, float] | None = None,
+    *,
+    folder: Path | None = None,
 ) -> Episodes:
-    """Concatenates and checks episodes.
+    """Concatenates and checks episodes, one after the other.
 
     Args:
         parts: Episodes with flat observations (T + 1, S) and flat actions (T, A).
         spaces: What their states and actions look like.
         name: For messages.
         reference_scores: Returns that score 0 and 100.
+        folder: Where observations and actions are to be kept; None: in memory.
 
     Raises:
         DataError: There are none, an array has the wrong length or shape, a value is not finite,
             or a discrete action is not one of the space's.
+        StoreError: The disk does not take them.
     """
-    if not parts:
-        raise DataError(f"{name}: holds no episodes with at least one step")
+    action = np.int64 if spaces.discrete_actions else np.float32
+    columns = {
+        "observations": _Column(np.float32, (spaces.state_dim,), folder),
+        "actions": _Column(action, (spaces.action_dim,), folder),
+        "rewards": _Column(np.float32),
+        "terminations": _Column(np.bool_),
+        "truncations": _Column(np.bool_),
+    }
+    steps: list[int] = []
     for index, part in enumerate(parts):
         _check_shapes(part, spaces, f"{name}, episode {index}")
-    lengths = np.array([len(part.rewards) for part in parts], np.int64)
-    raw_actions = np.concatenate([part.actions for part in parts])
-    if spaces.discrete_actions:
-        _check_discrete(raw_actions, spaces, lengths, name)
-    observations = np.concatenate([part.observations for part in parts]).astype(np.float32)
-    rewards = np.concatenate([part.rewards for part in parts]).astype(np.float32)
-    actions: Float | Integer = (
-        raw_actions.astype(np.int64) if spaces.discrete_actions else raw_actions.astype(np.float32)
+        if spaces.discrete_actions:
+            _check_discrete(part.actions, spaces, index, name)
+        for field, column in columns.items():
+            column.append(getattr(part, field), index)
+        steps.append(len(part.rewards))
+    if not steps:
+        raise DataError(f"{name}: holds no episodes with at least one step")
+    for field, column in columns.items():
+        column.check_finite(field, name)
+    arrays: dict[str, Any] = {field: column.joined() for field, column in columns.items()}
+    arrays["lengths"] = np.array(steps, np.int64)
+    return Episodes(
+        **arrays,
+        spaces=spaces,
+        fingerprint=_fingerprint(list(arrays.values()), spaces),
+        name=name,
+        reference_scores=reference_scores,
     )
-    terminations = np.concatenate([part.terminations for part in parts]).astype(np.bool_)
-    truncations = np.concatenate([part.truncations for part in parts]).astype(np.bool_)
-    _check_finite(observations, "observations", lengths + 1, name)
-    _check_finite(actions, "actions", lengths, name)
-    _check_finite(rewards, "rewards", lengths, name)
-    arrays = (observations, actions, rewards, terminations, truncations, lengths)
-    return Episodes(*arrays, spaces, _fingerprint(arrays, spaces), name, reference_scores)
+
+
+class _Column:
+    """One array of all episodes while they arrive, in memory or on disk."""
+
+    def __init__(
+        self, dtype: npt.DTypeLike, shape: tuple[int, ...] = (), folder: Path | None = None
+    ) -> None:
+        self._dtype = np.dtype(dtype)
+        self._parts: list[npt.NDArray[Any]] | RowFile = (
+            [] if folder is None else RowFile(folder, dtype, shape)
+        )
+        self._bad, self._first_bad = 0, ""
+
+    def append(self, values: npt.NDArray[np.generic], episode: int) -> None:
+        rows = np.asarray(values, self._dtype)
+        self._parts.append(rows)
+        if self._dtype.kind != "f" or (finite := np.isfinite(rows)).all():
+            return
+        bad = np.flatnonzero(~finite.reshape(len(rows), -1).all(axis=1))
+        if not self._bad:
+            self._first_bad = f"episode {episode}, step {bad[0]} ({rows[bad[0]]})"
+        self._bad += len(bad)
+
+    def check_finite(self, field: str, name: str) -> None:
+        if self._bad:
+            raise DataError(
+                f"{name}: {field} are not finite at {self._first_bad}; expected finite numbers "
+                f"({self._bad} such steps in all)"
+            )
+
+    def joined(self) -> npt.NDArray[Any] | RowFile:
+        return self._parts if isinstance(self._parts, RowFile) else np.concatenate(self._parts)
+
+
+def blocks(values: npt.NDArray[Any] | RowFile) -> Iterator[npt.NDArray[Any]]:
+    """The rows of a column from front to back, `BLOCK_ROWS` at a time."""
+    for start in range(0, len(values), BLOCK_ROWS):
+        yield values[start : start + BLOCK_ROWS]
 
 
 def _check_shapes(part: Episode, spaces: Spaces, where: str) -> None:
@@ -179,50 +239,24 @@ def _check_shapes(part: Episode, spaces: Spaces, where: str) -> None:
 
 
 def _check_discrete(
-    actions: npt.NDArray[np.generic], spaces: Spaces, lengths: Integer, name: str
+    actions: npt.NDArray[np.generic], spaces: Spaces, episode: int, name: str
 ) -> None:
     values = actions.astype(np.float64)[:, 0]
     allowed = np.isin(values, np.arange(spaces.discrete_actions))
     if not allowed.all():
-        row = int(np.argmin(allowed))
-        episode, step = _locate(row, lengths)
+        step = int(np.argmin(allowed))
         raise DataError(
-            f"{name}: actions hold {values[row]:g} at episode {episode}, step {step}; "
+            f"{name}: actions hold {values[step]:g} at episode {episode}, step {step}; "
             f"expected whole numbers from 0 to {spaces.discrete_actions - 1}"
         )
 
 
-def _check_finite(
-    values: npt.NDArray[np.float32] | npt.NDArray[np.int64],
-    field: str,
-    lengths: Integer,
-    name: str,
-) -> None:
-    """Looks for NaN and infinity; `lengths` are the rows of each episode in `values`."""
-    finite = np.isfinite(values)
-    if finite.all():
-        return
-    rows = finite if finite.ndim == 1 else finite.all(axis=1)
-    row = int(np.argmin(rows))
-    episode, step = _locate(row, lengths)
-    raise DataError(
-        f"{name}: {field} are not finite at episode {episode}, step {step} ({values[row]}); "
-        f"expected finite numbers ({int((~rows).sum())} such steps in all)"
-    )
-
-
-def _locate(row: int, lengths: Integer) -> tuple[int, int]:
-    """Episode and step of a row of the concatenation of arrays of these lengths."""
-    ends = np.cumsum(lengths)
-    episode = int(np.searchsorted(ends, row, side="right"))
-    return episode, row - int(ends[episode] - lengths[episode])
-
-
-def _fingerprint(arrays: Sequence[npt.NDArray[np.generic]], spaces: Spaces) -> str:
+def _fingerprint(arrays: Sequence[npt.NDArray[Any] | RowFile], spaces: Spaces) -> str:
     """Digest of all that is learned from, 16 hexadecimal digits; the name is not part of it."""
     bounds = [spaces.action_low.tolist(), spaces.action_high.tolist(), spaces.discrete_actions]
     digest = hashlib.sha256(json.dumps(bounds).encode())
     for values in arrays:
         digest.update(f"{values.dtype.str} {values.shape}".encode())
-        digest.update(np.ascontiguousarray(values).data)
+        for block in blocks(values):
+            digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()[:16]

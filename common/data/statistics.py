@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from common.data.episodes import Float
+from common.data.episodes import Float, blocks
 from common.data.windows import Windows
 
 CONSTANT = 1e-6
@@ -34,10 +37,14 @@ def state_statistics(windows: Windows) -> Statistics:
     used = np.zeros(episodes.count, np.bool_)
     used[windows.episode[windows.training]] = True
     rows = np.repeat(used, episodes.lengths + 1)
-    mean = np.empty(episodes.spaces.state_dim)
-    deviation = np.empty(episodes.spaces.state_dim)
-    for dimension in range(episodes.spaces.state_dim):  # one column in double precision at a time
-        column = episodes.observations[rows, dimension].astype(np.float64)
-        mean[dimension], deviation[dimension] = column.mean(), column.std()
+
+    def mean_of(function: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]) -> Any:
+        total = np.zeros(episodes.spaces.state_dim)
+        for block, kept in zip(blocks(episodes.observations), blocks(rows), strict=True):
+            total += function(block[kept].astype(np.float64)).sum(axis=0)
+        return total / rows.sum()
+
+    mean = mean_of(lambda states: states)
+    deviation = np.sqrt(mean_of(lambda states: np.square(states - mean)))
     varies = deviation > CONSTANT * np.maximum(np.abs(mean), 1.0)
     return Statistics(mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from common.data.episodes import Boolean, DataError, Episodes, Float, Integer
+from common.store import spans
 
 logger = logging.getLogger(__name__)
 Indices = npt.NDArray[np.int64] | slice
-Array = TypeVar("Array", Float, Integer, Boolean, npt.NDArray[np.float32] | Integer)
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,6 @@ class Windows:
     episode: Integer
     step: Integer
     validation: Boolean
-    _span: Integer = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_span", np.arange(self.horizon, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -55,39 +50,34 @@ class Windows:
 
     def states(self, indices: Indices) -> Float:
         """s_t, ..., s_{t+H-1} in the environment's units, shape (B, H, S)."""
-        rows = self._observation_rows(indices)[:, None] + self._span
-        return _gather(self.episodes.observations, rows)
+        first = self._observation_rows(indices)
+        return spans(self.episodes.observations, first, self.horizon)
 
     def first_states(self, indices: Indices) -> Float:
         """s_t, shape (B, S)."""
-        return _gather(self.episodes.observations, self._observation_rows(indices))
+        return self.episodes.observations[self._observation_rows(indices)]
 
     def next_states(self, indices: Indices) -> Float:
         """s_{t+H}, shape (B, S)."""
-        return _gather(self.episodes.observations, self._observation_rows(indices) + self.horizon)
+        return self.episodes.observations[self._observation_rows(indices) + self.horizon]
 
-    def actions(self, indices: Indices) -> npt.NDArray[np.float32] | npt.NDArray[np.int64]:
+    def actions(self, indices: Indices) -> Float | Integer:
         """a_t, ..., a_{t+H-1}, shape (B, H, A) float32, or (B, H, 1) int64 for discrete actions."""
-        return _gather(self.episodes.actions, self.starts[indices][:, None] + self._span)
+        return spans(self.episodes.actions, self.starts[indices], self.horizon)
 
     def rewards(self, indices: Indices) -> Float:
         """r_t, ..., r_{t+H-1}, shape (B, H)."""
-        return _gather(self.episodes.rewards, self.starts[indices][:, None] + self._span)
+        return spans(self.episodes.rewards, self.starts[indices], self.horizon)
 
     def terminated(self, indices: Indices) -> Boolean:
         """Whether the window ended in a true terminal state, shape (B,); a time limit is none."""
-        return _gather(self.episodes.terminations, self.starts[indices] + self.horizon - 1)
+        ended: Boolean = self.episodes.terminations[self.starts[indices] + self.horizon - 1]
+        return ended
 
     def _observation_rows(self, indices: Indices) -> Integer:
         # Every episode before this one holds one observation more than it holds actions.
         rows: Integer = self.starts[indices] + self.episode[indices]
         return rows
-
-
-def _gather(values: Array, rows: Integer) -> Array:
-    """Rows of a flat array in one indexing operation."""
-    gathered: Array = values[rows]
-    return gathered
 
 
 def make_windows(

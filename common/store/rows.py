@@ -89,7 +89,8 @@ class RowFile:
         """Some rows, as of an array in memory: a slice without a step, or indices of any shape."""
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(self._rows)
-            return self.spans(np.array([start]), max(stop - start, 0))[0]
+            whole: npt.NDArray[Any] = self.spans(np.array([start]), max(stop - start, 0))[0]
+            return whole
         return self.spans(rows.ravel(), 1).reshape(*rows.shape, *self._row_shape)
 
     def spans(self, first: npt.NDArray[np.int64], count: int) -> npt.NDArray[Any]:
@@ -105,7 +106,7 @@ class RowFile:
             )
         read = np.empty((len(first), count * self._row_bytes), np.uint8)
         for target, row in zip(read, first.tolist(), strict=True):
-            self._fill(memoryview(target), row * self._row_bytes)
+            self._fill(target.data, row * self._row_bytes)
         return read.view(self.dtype).reshape(len(first), count, *self._row_shape)
 
     def _fill(self, target: memoryview, offset: int) -> None:
