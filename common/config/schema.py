@@ -92,9 +92,9 @@ class TrainingConfig(_Section):
     log_every: Positive = 50
     """Steps between rows of the metric logs."""
     validate_every: Positive = 500
-    latents_memory: Positive | None = None
-    """MiB of latents a prior is trained from in memory; a larger table is streamed from the store,
-    which shuffles it in another order. None: half of the machine's memory."""
+    memory: Positive | None = None
+    """MiB of data that a stage is trained from in memory; what is larger stays on disk and is read
+    as it is needed. None: a quarter of the machine's memory."""
 
 
 class VaeConfig(_Section):

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from common.data.episodes import DataError, Episode, Episodes, Spaces, join_episodes
+from common.data.episodes import DataError, Episode, Episodes, Spaces, blocks, join_episodes
 from common.data.flattening import flat_actions
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".hdf5", ".h5")
 REQUIRED = ("observations", "actions", "rewards", "terminals")
+NARROW = ("rewards", "terminals", "timeouts")
+CHUNK_CACHE_BYTES = 1 << 26
+"""Of an array's chunks, whatever their size, each should be decompressed once only."""
 
 
 @dataclass(frozen=True)
@@ -53,33 +55,52 @@ class Hdf5File:
         observations, actions = arrays["observations"], arrays["actions"]
         state_dim = int(np.prod(observations.shape[1:]))
         if np.issubdtype(actions.dtype, np.integer):
-            return Spaces.discrete(state_dim, int(actions.max()) + 1)
-        rows = actions.reshape(len(actions), -1)
-        low, high = rows.min(axis=0), rows.max(axis=0)
-        return Spaces.box(state_dim, np.fmin(low, -1.0), np.fmax(high, 1.0))
+            return Spaces.discrete(
+                state_dim, max(int(block.max()) for block in blocks(actions)) + 1
+            )
+        low, high = np.float64(-1), np.float64(1)
+        for block in blocks(actions):
+            rows = block.reshape(len(block), -1)
+            low, high = np.fmin(rows.min(axis=0), low), np.fmax(rows.max(axis=0), high)
+        return Spaces.box(state_dim, low, high)
 
-    def read(self) -> Episodes:
+    @property
+    def size(self) -> int:
+        """Bytes of its flattened states and actions."""
+        spaces = self.spaces
+        return 4 * len(self._arrays["rewards"]) * (spaces.state_dim + spaces.action_dim)
+
+    def read(self, folder: Path | None = None) -> Episodes:
         """All episodes.
+
+        Args:
+            folder: Where states and actions are to be kept; None: in memory.
 
         Raises:
             DataError: An array is missing or of another length, or a value is not finite.
+            StoreError: The disk does not take them.
         """
+        try:
+            return self._read(folder)
+        except OSError as error:
+            raise DataError(f"{self.name}: cannot be read ({error})") from error
+
+    def _read(self, folder: Path | None) -> Episodes:
         arrays = self._arrays
         rows = len(arrays["rewards"])
         terminals = np.asarray(arrays["terminals"]).astype(np.bool_).reshape(rows)
         timeouts = np.asarray(arrays.get("timeouts", np.zeros(rows))).astype(np.bool_).reshape(rows)
         ends = np.flatnonzero(terminals | timeouts) + 1
         bounds = np.unique(np.concatenate([[0], ends, [rows]]))
-        parts = [
+        episodes = (
             self._episode(int(start), int(end), bool(terminals[end - 1]))
             for start, end in pairwise(bounds)
-        ]
-        kept = [part for part in parts if len(part.rewards)]
-        if len(kept) < len(parts):
-            logger.warning(
-                "%s: %d episodes of a single step dropped", self.name, len(parts) - len(kept)
-            )
-        return join_episodes(kept, self.spaces, self.name)
+        )
+        kept = (part for part in episodes if len(part.rewards))
+        joined = join_episodes(kept, self.spaces, self.name, folder=folder)
+        if dropped := len(bounds) - 1 - joined.count:
+            logger.warning("%s: %d episodes of a single step dropped", self.name, dropped)
+        return joined
 
     def _episode(self, start: int, end: int, terminated: bool) -> Episode:
         arrays = self._arrays
@@ -101,19 +122,22 @@ class Hdf5File:
         )
 
     @cached_property
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def _arrays(self) -> dict[str, Any]:
         import h5py
 
         try:
-            with h5py.File(self.path, "r") as file:
-                missing = [key for key in REQUIRED if key not in file]
-                if missing:
-                    raise DataError(
-                        f"{self.name}: no {', '.join(missing)}; expected D4RL's arrays "
-                        f"{', '.join(REQUIRED)} (and timeouts), found {', '.join(file) or 'none'}"
-                    )
-                wanted = [*REQUIRED, "timeouts", "next_observations"]
-                arrays = {key: np.asarray(file[key][()]) for key in wanted if key in file}
+            # Open as long as `self`: what is wide is read episode by episode.
+            file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
+            missing = [key for key in REQUIRED if key not in file]
+            if missing:
+                raise DataError(
+                    f"{self.name}: no {', '.join(missing)}; expected D4RL's arrays "
+                    f"{', '.join(REQUIRED)} (and timeouts), found {', '.join(file) or 'none'}"
+                )
+            wanted = [*REQUIRED, "timeouts", "next_observations"]
+            arrays = {key: file[key] for key in wanted if key in file}
+            for key in {*NARROW} & {*arrays}:
+                arrays[key] = np.asarray(arrays[key][()])
         except OSError as error:
             raise DataError(f"{self.name}: not a readable HDF5 file ({error})") from error
         rows = len(arrays["observations"])

@@ -10,6 +10,7 @@ from common.config import DataConfig, PointMazeConfig, RandomWalkConfig
 from common.data.episodes import DataError, Episodes
 from common.data.hdf5 import SUFFIXES, Hdf5File
 from common.data.minari import GENERATOR, MinariDataset, dataset_path, download, unknown_dataset
+from common.store import fits_in_memory
 
 logger = logging.getLogger(__name__)
 
@@ -51,17 +52,24 @@ def is_on_this_machine(config: DataConfig, store_root: Path) -> bool:
     return dataset_path(store_root, config.dataset) is not None
 
 
-def load_episodes(config: DataConfig, store_root: Path) -> Episodes:
-    """Reads and checks all episodes.
+def load_episodes(config: DataConfig, store_root: Path, memory: int | None = None) -> Episodes:
+    """Reads and checks all episodes; where they do not fit into memory, onto disk.
 
     Args:
         config: Which dataset, and which keys of its observations.
-        store_root: Generated datasets are in its folder `datasets`.
+        store_root: Generated datasets are in its folder `datasets`, as are states and actions that
+            do not fit into memory.
+        memory: MiB that they may take there (`training.memory`).
 
     Raises:
         DataError: It is not on this machine, cannot be read, or holds values that are not finite.
+        StoreError: The disk does not take them.
     """
-    episodes = open_dataset(config, store_root).read()
+    dataset = open_dataset(config, store_root)
+    fits = fits_in_memory(dataset.size, memory)
+    if not fits:
+        logger.info("%s: %d MiB, read as needed from disk", dataset.name, dataset.size >> 20)
+    episodes = dataset.read(None if fits else store_root / "datasets")
     logger.info(
         "%s: %d episodes, %d steps, %s",
         episodes.name,

@@ -148,18 +148,28 @@ class MinariDataset:
             ) from error
         return environment
 
-    def read(self) -> Episodes:
+    @property
+    def size(self) -> int:
+        """Bytes of its flattened states and actions."""
+        return 4 * int(self._dataset.total_steps) * (self.spaces.state_dim + self.spaces.action_dim)
+
+    def read(self, folder: Path | None = None) -> Episodes:
         """All episodes.
+
+        Args:
+            folder: Where states and actions are to be kept; None: in memory.
 
         Raises:
             DataError: The files cannot be read, an array does not fit its episode, or a value is
                 not finite.
+            StoreError: The disk does not take them.
         """
         try:
-            parts = list(self._parts())
+            return join_episodes(
+                self._parts(), self.spaces, self.name, self.reference_scores, folder=folder
+            )
         except (OSError, KeyError) as error:
             raise DataError(f"{self.folder}: cannot be read ({error})") from error
-        return join_episodes(parts, self.spaces, self.name, self.reference_scores)
 
     def _parts(self) -> Iterator[Episode]:
         for episode in self._dataset.iterate_episodes():

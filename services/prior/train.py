@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 
+from common.config import ConfigError
 from common.rpc.settings import ServiceSettings
 from common.store import (
     LatentStream,
     LatentTable,
+    fits_in_memory,
     latents_size,
     open_latents,
     stream_latents,
@@ -36,13 +37,19 @@ def run(context: StageContext) -> str:
 
     Raises:
         UnknownPriorError: `prior.implementation` is not registered.
+        ConfigError: It takes no goals, and is to be conditioned on them.
         LineageError: The latents are another VAE's.
         StoreError: The latents are damaged, or the store does not take the artifact.
         Stopped: Asked to stop; a checkpoint was saved.
         DivergedError: The loss became NaN or infinite.
     """
     # Before anything is waited for: an unknown name would not become known meanwhile.
-    find_prior(context.config.prior.implementation)
+    settings = context.config.prior
+    if not find_prior(settings.implementation).takes_goals and settings.goal_conditioned:
+        raise ConfigError(
+            f"prior.goal_conditioned is true, but the prior {settings.implementation!r} takes no "
+            "goals; expected false, or another prior.implementation"
+        )
     parents = ranks().agree(lambda: context.wait_for_parents(STAGE))
     version, reused = make_once(context, STAGE, parents, _train)
     context.progress.published(version, reused)
@@ -77,7 +84,7 @@ def _train(making: Making) -> str:
             **table.meta.dimensions,
             "state": learner.state_dim,
             "latent": learner.latent_dim,
-            "goal": 0,
+            "goal": learner.goal_dim,
         },
         details=learner.published.details(),
     )
@@ -86,14 +93,9 @@ def _train(making: Making) -> str:
 def _latents(making: Making) -> LatentTable | LatentStream:
     """The table, in memory where that has room for it."""
     store, parents = making.context.store, making.parents
-    limit = making.context.config.training.latents_memory
-    room = (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-        if limit is None
-        else limit << 20
-    )
     version, vae = parents["latents"], parents["vae"]
-    if latents_size(store, version) <= room:
+    size = latents_size(store, version)
+    if fits_in_memory(size, making.context.config.training.memory):
         return open_latents(store, version, vae_version=vae)
-    _LOGGER.info("latents %s are larger than %d MiB: streaming them", version, room >> 20)
+    _LOGGER.info("latents %s: %d MiB, streamed from the store", version, size >> 20)
     return stream_latents(store, version, vae_version=vae)
