@@ -42,6 +42,8 @@ class TrainedService(StrEnum):
     VAE = "vae"
     PRIOR = "prior"
     CRITIC = "critic"
+    WORLD_MODEL = "world_model"
+    BC = "bc"
 
 
 class ScaledService(StrEnum):
@@ -87,7 +89,8 @@ def run(
 ) -> None:
     """Run everything: data, VAE, latents, prior, critic, evaluation and report.
 
-    Starts the services as processes on this machine. What the store already holds for this
+    What no configured method needs is left out; planning adds the world model, and cloning its
+    network. Starts the services as processes on this machine. What the store already holds for this
     configuration is not made
     again, so an interrupted run is continued by running it again.
     """

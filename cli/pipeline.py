@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from cli import record
 from cli.interrupts import handled
-from cli.plan import MODULES, Plan, Planner, needed_variants
+from cli.plan import MODULES, NEEDS, Plan, Planner
 from cli.supervisor import RunError, Supervisor
 from cli.terminal import ProgressBars
 from common.config import Config, dump, resolve_variant
@@ -101,7 +101,7 @@ def train(
     for kind in needed:
         _require(store, config, variant, kind)
     with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
-        plan = planner.stages([service], [variant])
+        plan = planner.stages({service: [variant]})
         with _supervised(plan, folder, console) as supervisor:
             supervisor.wait(plan.goals())
     version = store.current(service, owning_variant(config, variant, service))
@@ -113,14 +113,11 @@ def train(
 def evaluate(config: Config, store_url: str, replicas: int, console: Console) -> RunResult:
     """Rolls out the configured methods with the models of a trained store. Raises like `run`."""
     store = _existing(store_url)
-    variants = needed_variants(config)
     for method in config.evaluation.methods.values():
-        if method.policy == "ranked":
-            _require(store, config, method.variant, "critic")
-        elif method.policy == "unranked":
-            _require(store, config, method.variant, "prior")
+        for kind in NEEDS[method.policy]:
+            _require(store, config, method.variant, kind)
     with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
-        plan = planner.stages(["actor"], variants)
+        plan = planner.stages({"actor": ["main"]})
         with _supervised(plan, folder, console) as supervisor:
             done = supervisor.wait(["actor"])
     return _result(store, done["actor"].artifact_version)
@@ -178,7 +175,8 @@ def _existing(store_url: str) -> Store:
 
 
 def _published(store: Store) -> dict[str, list[str]]:
-    return {kind: store.versions(kind) for kind in ("vae", "latents", "prior", "critic")}
+    kinds = ("vae", "latents", "prior", "critic", "world_model", "bc")
+    return {kind: store.versions(kind) for kind in kinds}
 
 
 def _result(store: Store, version: str, nothing_trained: bool = False) -> RunResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +15,23 @@ MODULES = {
     "vae": "services.vae",
     "prior": "services.prior",
     "critic": "services.qlearner",
+    "world_model": "services.qlearner.world_model",
+    "bc": "services.vae.bc",
     "actor": "services.actor",
 }
 """The service behind every name that the command line knows."""
 
-TRAINERS = ("vae", "prior", "critic", "actor")
-"""What a whole run trains or evaluates, in order."""
+NEEDS = {
+    "ranked": ("vae", "prior", "critic"),
+    "unranked": ("vae", "prior"),
+    "planned": ("vae", "prior", "world_model"),
+    "cloned": ("bc",),
+    "behaviour": (),
+}
+"""The stages that a method's policy needs, in order."""
+
+SERVED = ("vae", "critic", "actor")
+"""Stages whose process goes on to serve what it made; those of the others end."""
 
 MOST_REPLICAS = 16
 """Prior servers that a variant has addresses for."""
@@ -124,41 +135,37 @@ class Planner:
     _ports: _Ports = field(default_factory=_Ports, init=False, repr=False)
 
     def whole_run(self) -> Plan:
-        """Every stage of every pipeline that the configured methods need, and the servers they
-        use.
+        """Every stage that the configured methods need, the evaluation, and the servers they
+        call.
         """
-        return self.stages(TRAINERS, needed_variants(self.config))
+        return self.stages({**needed_stages(self.config), "actor": ["main"]})
 
-    def stages(self, services: Iterable[str], variants: list[str]) -> Plan:
-        """The processes that train (or evaluate with) `services` for `variants`, with the prior
-        servers they call.
+    def stages(self, wanted: Mapping[str, Sequence[str]]) -> Plan:
+        """The processes that train (or evaluate), with the prior servers they call.
+
+        Args:
+            wanted: Stages, each with the variants to train it for; `actor` evaluates all methods.
         """
-        wanted = set(services)
-        groups: dict[str, ReplicaGroup] = {}
-        if wanted & {"critic", "actor"}:
-            owners = self._owners("prior", variants)
-            groups = {owner: self._replicas(number, owner) for number, owner in enumerate(owners)}
+        calling = list(wanted.get("critic", ()))
+        if "actor" in wanted:
+            calling += needed_stages(self.config)["prior"]
+        owners = self._owners("prior", calling)
+        groups = {owner: self._replicas(number, owner) for number, owner in enumerate(owners)}
         prior_options: list[str] = []
-        for variant in variants if groups else ():
+        for variant in dict.fromkeys(calling):
             group = groups[owning_variant(self.config, variant, "prior")]
             prior_options += ["--prior", f"{variant}={group.target}"]
 
         processes: list[ProcessSpec] = []
-        if "vae" in wanted:
-            owners = self._owners("vae", variants)
-            processes += [self._process("vae", owner, "serve", "--train") for owner in owners]
-        if "prior" in wanted:
-            owners = self._owners("prior", variants)
-            processes += [self._process("prior", owner, "train") for owner in owners]
-        if "critic" in wanted:
-            extra = ("--train", *prior_options)
-            owners = self._owners("critic", variants)
-            processes += [self._process("critic", owner, "serve", *extra) for owner in owners]
-        if "actor" in wanted:
-            processes.append(self._process("actor", "main", "serve", "--train", *prior_options))
+        for stage in MODULES:
+            verb = ("serve", "--train") if stage in SERVED else ("train",)
+            extra = prior_options if stage in ("critic", "actor") else ()
+            stage_owners = self._owners(stage, wanted.get(stage, ()))
+            processes += [self._process(stage, owner, *verb, *extra) for owner in stage_owners]
         return Plan(tuple(processes), tuple(groups.values()))
 
     def _owners(self, kind: str, variants: Iterable[str]) -> list[str]:
+        kind = "evaluation" if kind == "actor" else kind
         owners = (owning_variant(self.config, variant, kind) for variant in variants)
         return list(dict.fromkeys(owners))
 
@@ -195,8 +202,20 @@ def _full_name(name: str, variant: str) -> str:
     return name if variant == "main" else f"{name}@{variant}"
 
 
-def needed_variants(config: Config) -> list[str]:
-    """The pipelines that the configured methods take their models from, the main one first."""
+def needed_stages(config: Config) -> dict[str, list[str]]:
+    """What the configured methods are made of.
+
+    Returns:
+        Every stage but the evaluation, with the variants that a method takes it from, the main one
+        first.
+    """
     methods = config.evaluation.methods.values()
-    used = {method.variant for method in methods if method.policy != "behaviour"}
-    return ["main", *(variant for variant in config.variants if variant in used)]
+    needed: dict[str, list[str]] = {stage: [] for stage in MODULES if stage != "actor"}
+    for variant in ("main", *config.variants):
+        policies = {method.policy for method in methods if method.variant == variant}
+        for stage, variants in needed.items():
+            if any(stage in NEEDS[policy] for policy in policies):
+                variants.append(variant)
+    if not any(needed.values()):
+        needed["vae"].append("main")  # whose stage makes the dataset
+    return needed

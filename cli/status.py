@@ -17,7 +17,7 @@ from common.rpc.channel import connect
 from common.store import MissingArtifactError, Store
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
-KINDS = ("vae", "latents", "prior", "critic", "evaluation")
+KINDS = ("vae", "latents", "prior", "critic", "world_model", "bc", "evaluation")
 TIMEOUT = 2.0
 
 

@@ -14,12 +14,15 @@ from common.nn.normaliser import Normaliser
 from common.nn.weights import load_weights
 from common.store import Artifact
 
+KIND_CLONED = "bc"
+"""Artifacts of behaviour cloning: a decoder over latents of no dimension, pi(a | s)."""
+
 
 class LatentPolicy(nn.Module):
     """pi(a | s, z) over raw states, with its normalisation inside.
 
     Args:
-        version: The version of the VAE it belongs to.
+        version: The version of the VAE it belongs to, or of the cloned network that it is.
         dimensions: The VAE's dimensions: state, action, latent, horizon, discrete_actions.
         state_normaliser: Raw to standardised states.
         decoder: The network.
@@ -47,14 +50,16 @@ class LatentPolicy(nn.Module):
         """Rebuilds the policy from a VAE artifact, leaving the encoder aside, frozen.
 
         Args:
-            artifact: Of kind "vae".
+            artifact: Of kind "vae" or "bc".
             device: Where it is to run.
 
         Raises:
             ValueError: The artifact is of another kind or lacks one of the policy's weights.
         """
-        if artifact.meta.kind != "vae":
-            raise ValueError(f"artifact.kind: got {artifact.meta.kind!r}, expected 'vae'")
+        if artifact.meta.kind not in ("vae", KIND_CLONED):
+            raise ValueError(
+                f"artifact.kind: got {artifact.meta.kind!r}, expected 'vae' or {KIND_CLONED!r}"
+            )
         dimensions, details = artifact.meta.dimensions, artifact.meta.details
         decoder = make_decoder(
             state_dim=dimensions["state"],

@@ -36,10 +36,14 @@ Train = Callable[[ServiceSettings], int]
 
 
 def main(
-    name: str, *, serve: Serve, train: Train | None = None, argv: Sequence[str] | None = None
+    name: str,
+    *,
+    serve: Serve | None = None,
+    train: Train | None = None,
+    argv: Sequence[str] | None = None,
 ) -> NoReturn:
     """The command line of `python -m services.<name>`; ends the process with the exit code."""
-    arguments = _parser(name, trains=train is not None).parse_args(argv)
+    arguments = _parser(name, serve is not None, train is not None).parse_args(argv)
     if arguments.end_with_input:
         threading.Thread(target=_end_with_input, name="input", daemon=True).start()
 
@@ -49,7 +53,7 @@ def main(
         return train(settings)
 
     code = run_service(
-        serve if arguments.action == "serve" else train_only,
+        serve if serve is not None and arguments.action == "serve" else train_only,
         config=arguments.config,
         overrides=arguments.overrides,
         store=arguments.store,
@@ -159,15 +163,17 @@ def _announce(address: str) -> None:
     print(f"listening on {address}", flush=True)
 
 
-def _parser(name: str, trains: bool) -> argparse.ArgumentParser:
+def _parser(name: str, serves: bool, trains: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m services.{name}")
     actions = parser.add_subparsers(dest="action", required=True)
+    if trains:
+        _add_options(actions.add_parser("train", help="train, publish and exit"))
+    if not serves:
+        return parser
     serve = actions.add_parser("serve", help="answer calls until asked to stop")
+    serve.set_defaults(train=False)
     if trains:
         serve.add_argument("--train", action="store_true", help="train and publish before serving")
-        _add_options(actions.add_parser("train", help="train, publish and exit"))
-    else:
-        serve.set_defaults(train=False)
     _add_options(serve)
     return parser
 

@@ -18,7 +18,9 @@ ANCESTORS: dict[str, tuple[str, ...]] = {
     "prior": ("vae", "latents"),
     "candidates": ("vae", "latents", "prior"),
     "critic": ("vae", "latents", "prior"),
-    "evaluation": ("vae", "latents", "prior", "critic"),
+    "world_model": ("vae", "latents"),
+    "bc": (),
+    "evaluation": ("vae", "latents", "prior", "critic", "world_model", "bc"),
 }
 
 # The paths of the configuration that decide a kind's result beyond its parents. Absent on purpose:
@@ -40,6 +42,16 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "prior": ("seed", "device", "threads", "prior"),
     "candidates": ("seed", "critic.windows", "critic.cached_candidates", "critic.sampling"),
     "critic": ("seed", "device", "threads", "discount", "critic"),
+    "world_model": ("seed", "device", "threads", "world_model"),
+    "bc": (
+        "seed",
+        "device",
+        "threads",
+        "data.dataset",
+        "data.observation_keys",
+        "data.validation_fraction",
+        "bc",
+    ),
     "evaluation": ("actor", "evaluation"),
 }
 
@@ -49,7 +61,8 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
 
     Args:
         config: The variant's own configuration.
-        kind: "vae", "latents", "prior", "candidates", "critic" or "evaluation".
+        kind: "vae", "latents", "prior", "candidates", "critic", "world_model", "bc" or
+            "evaluation".
 
     Returns:
         A JSON tree of the keys that matter, nested as in the configuration.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cli.plan import MOST_REPLICAS, Plan, Planner, ProcessSpec, needed_variants
-from common.config import Config, load
+from cli.plan import MOST_REPLICAS, Plan, Planner, ProcessSpec, needed_stages
+from common.config import Config, load, override
 
 
 def _planner(config: Config, replicas: int = 1) -> Planner:
@@ -60,7 +60,7 @@ def test_variants_that_no_method_uses_are_not_run() -> None:
         "demo",
         ["variants.unused={horizon: 10}", "evaluation.methods.bcq_h.policy=behaviour"],
     )
-    assert needed_variants(config) == ["main"]
+    assert needed_stages(config)["prior"] == ["main"]
     assert not any("@" in name for name in _names(_planner(config).whole_run()))
 
 
@@ -77,5 +77,41 @@ def test_a_variant_with_another_horizon_has_a_vae_of_its_own() -> None:
 
 
 def test_a_critic_alone_brings_the_prior_servers_it_calls() -> None:
-    plan = _planner(load("demo"), replicas=2).stages(["critic"], ["bcq_h"])
+    plan = _planner(load("demo"), replicas=2).stages({"critic": ["bcq_h"]})
     assert _names(plan) == ["prior-0@bcq_h", "prior-1@bcq_h", "critic@bcq_h"]
+
+
+def test_methods_bring_the_stages_they_need_and_no_others() -> None:
+    methods = {
+        "planned": {"policy": "planned"},
+        "bc": {"policy": "cloned", "variant": "bcq_h"},
+        "behaviour": {"policy": "behaviour"},
+    }
+    config = override(load("demo"), {"evaluation.methods": methods, "data.goal_indices": [0, 1]})
+    plan = _planner(config).whole_run()
+    assert _names(plan) == ["prior-0", "vae", "prior-trainer", "world_model", "bc", "actor"]
+    ending = [spec.name for spec in plan.processes if spec.ends]
+    assert ending == ["prior-trainer", "world_model", "bc"]
+    modules = {spec.name: spec.command[2] for spec in plan.processes}
+    assert modules["world_model"] == "services.qlearner.world_model"
+    assert modules["bc"] == "services.vae.bc"
+    assert [spec.name for spec in plan.processes if "--prior" in spec.command] == ["actor"]
+
+
+def test_a_goal_conditioned_variant_without_ranked_methods_has_no_critic() -> None:
+    config = load(
+        "demo",
+        [
+            "data.goal_indices=[0, 1]",
+            "variants.ldgc={prior.goal_conditioned: true}",
+            "evaluation.methods.ldgc={policy: unranked, variant: ldgc}",
+        ],
+    )
+    names = _names(_planner(config).whole_run())
+    assert {"prior-trainer@ldgc", "prior-0@ldgc", "critic"} <= set(names)
+    assert "critic@ldgc" not in names
+
+
+def test_the_data_alone_need_the_stage_that_makes_them() -> None:
+    config = override(load("demo"), {"evaluation.methods": {"behaviour": {"policy": "behaviour"}}})
+    assert _names(_planner(config).whole_run()) == ["vae", "actor"]

@@ -9,7 +9,7 @@ import pytest
 from common.config import Config, load, override
 from common.store import digest, owning_variant, stage_sections, stage_spec
 
-KINDS = ["vae", "latents", "prior", "candidates", "critic", "evaluation"]
+KINDS = ["vae", "latents", "prior", "candidates", "critic", "world_model", "bc", "evaluation"]
 
 
 @pytest.fixture
@@ -20,19 +20,22 @@ def demo() -> Config:
 @pytest.mark.parametrize(
     ("key", "value", "changed"),
     [
-        ("seed", 7, {"vae", "prior", "candidates", "critic"}),
-        ("threads", 2, {"vae", "prior", "critic"}),
+        ("seed", 7, {"vae", "prior", "candidates", "critic", "world_model", "bc"}),
+        ("threads", 2, {"vae", "prior", "critic", "world_model", "bc"}),
         ("horizon", 20, {"vae", "latents"}),
         ("discount", 0.9, {"latents", "critic"}),
-        ("data.dataset", "other/data-v0", {"vae"}),
-        ("data.observation_keys", ["achieved_goal"], {"vae"}),
-        ("data.validation_fraction", 0.2, {"vae"}),
+        ("data.dataset", "other/data-v0", {"vae", "bc"}),
+        ("data.observation_keys", ["achieved_goal"], {"vae", "bc"}),
+        ("data.validation_fraction", 0.2, {"vae", "bc"}),
         ("vae.epochs", 1, {"vae"}),
         ("prior.diffusion.steps", 50, {"prior"}),
         ("prior.gaussian.hidden", [8], set()),
         ("critic.updates", 5, {"critic"}),
         ("critic.windows", 5, {"critic", "candidates"}),
+        ("world_model.epochs", 1, {"world_model"}),
+        ("bc.epochs", 1, {"bc"}),
         ("actor.candidates", 5, {"evaluation"}),
+        ("actor.planning.depth", 1, {"evaluation"}),
         ("evaluation.video", False, set()),
         ("evaluation.episodes", 3, {"evaluation"}),
         ("training.checkpoint_every", 3, set()),
@@ -92,14 +95,17 @@ def test_a_variant_owns_what_it_configures_and_all_that_follows(demo: Config) ->
         "prior": "bcq_h",
         "candidates": "bcq_h",
         "critic": "bcq_h",
+        "world_model": "main",
+        "bc": "main",
         "evaluation": "bcq_h",
     }
     assert {owning_variant(demo, "main", kind) for kind in KINDS} == {"main"}
 
 
-def test_a_variant_with_another_vae_owns_everything(demo: Config) -> None:
+def test_a_variant_with_another_vae_owns_everything_made_from_it(demo: Config) -> None:
     base = override(demo, {"variants": {**demo.variants, "small": {"vae.latent_dim": 4}}})
-    assert {owning_variant(base, "small", kind) for kind in KINDS} == {"small"}
+    owned = {kind for kind in KINDS if owning_variant(base, "small", kind) == "small"}
+    assert owned == set(KINDS) - {"bc"}
 
 
 def test_an_unknown_kind_is_refused(demo: Config) -> None:

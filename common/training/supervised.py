@@ -1,0 +1,143 @@
+"""A learner for stages that fit one network to rows of data: Adam over shuffled batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from common.training.distributed import ranks
+from common.training.sampling import BatchSampler, generator
+from common.training.schedule import learning_rate_schedule
+
+VALIDATION_ROWS = 4096
+"""Held-out rows that a validation looks at, spread evenly over all."""
+
+
+class FitSettings(Protocol):
+    """What a section of the configuration says about fitting."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Of Adam; the peak where there is a cycle."""
+
+    @property
+    def schedule(self) -> Literal["constant", "one_cycle"]:
+        """See `learning_rate_schedule`."""
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training rows."""
+
+
+class SupervisedLearner(ABC):
+    """The `Learner` of a network whose loss is a mean over rows.
+
+    All randomness of step k is a function of the seed and k, so that there is no generator whose
+    state would have to be saved.
+
+    Attributes:
+        network: What is trained.
+        total: Updates in all.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        network: nn.Module,
+        settings: FitSettings,
+        *,
+        seed: int,
+        training: NDArray[np.int64],
+        held_out: NDArray[np.int64],
+    ) -> None:
+        """Takes the network as it is initialised.
+
+        Args:
+            stage: The stage's name; its random numbers are its own.
+            network: On the device where it is to be trained.
+            settings: How to fit.
+            seed: The configuration's.
+            training: Rows to learn from.
+            held_out: Rows to validate with; may be empty.
+
+        Raises:
+            ValueError: There are no rows to learn from.
+        """
+        self.network = network
+        self._stage, self._seed, self._ranks = stage, seed, ranks()
+        self._training, self._held_out = training, _spread(held_out, VALIDATION_ROWS)
+        self._sampler = BatchSampler(len(training), settings.batch_size, seed, stage, "batch")
+        self.total = settings.epochs * self._sampler.steps_per_epoch
+        self._optimiser = torch.optim.Adam(
+            network.parameters(), lr=settings.learning_rate, fused=True
+        )
+        self._schedule = learning_rate_schedule(self._optimiser, settings.schedule, self.total)
+
+    @abstractmethod
+    def metrics(
+        self, rows: NDArray[np.int64], share: slice, random: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Means over some rows; `loss` is what is minimised.
+
+        Args:
+            rows: A batch.
+            share: Which of them to look at; random numbers are drawn for all.
+            random: Draws whatever is drawn.
+        """
+
+    def update(self, step: int) -> Mapping[str, Tensor | float]:
+        """One step of Adam; `metrics`, and the learning rate."""
+        rows = self._training[self._sampler.indices(step).numpy()]
+        share = self._ranks.share(len(rows))
+        # What is averaged over a share, weighted by it, adds up to the average over the batch.
+        weight = len(rows[share]) / len(rows)
+        found = self.metrics(rows, share, generator(self._seed, self._stage, "update", step))
+        metrics = {name: weight * value for name, value in found.items()}
+        self._optimiser.zero_grad(set_to_none=True)
+        metrics["loss"].backward()  # type: ignore[no-untyped-call]
+        sums = self._ranks.sum_gradients(self.network.parameters(), *metrics.values())
+        rate = float(self._optimiser.param_groups[0]["lr"])
+        self._optimiser.step()
+        self._schedule.step()
+        detached = {name: value.detach() for name, value in zip(metrics, sums, strict=True)}
+        return {**detached, "learning_rate": rate}
+
+    @torch.no_grad()
+    def validate(self) -> Mapping[str, Tensor | float]:
+        """`metrics` of held-out rows, with the same noise every time; empty without such rows."""
+        if not len(self._held_out):
+            return {}
+        random = generator(self._seed, self._stage, "validation")
+        return self.metrics(self._held_out, slice(None), random)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser and schedule."""
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
+        self.network.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.load_state_dict(state["schedule"])
+
+
+def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most `count` of the rows, evenly spread."""
+    if len(rows) <= count:
+        return rows
+    chosen: NDArray[np.int64] = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
+    return chosen

@@ -1,0 +1,69 @@
+"""The stage: latents of windows to a published world model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from common.nn.world_model import KIND as STAGE
+from common.rpc.settings import ServiceSettings
+from common.store import open_latents
+from common.training import configure_torch, ranks
+from common.training.context import StageContext
+from common.training.making import Making, make_once
+from common.training.process import train_process
+from services.qlearner.world_model.learner import WorldModelLearner
+
+
+def run(context: StageContext) -> str:
+    """Trains (or resumes) and publishes the world model, unless it is there already.
+
+    Args:
+        context: Configuration, store and where to report.
+
+    Returns:
+        The world model's version.
+
+    Raises:
+        LineageError: The latents are another VAE's.
+        StoreError: The latents are damaged, or the store does not take the artifact.
+        Stopped: Asked to stop; a checkpoint was saved.
+        DivergedError: The loss became NaN or infinite.
+    """
+    parents = ranks().agree(lambda: context.wait_for_parents(STAGE))
+    version, reused = make_once(context, STAGE, parents, _train)
+    context.progress.published(version, reused)
+    return version
+
+
+def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
+    """Trains, with `StageService` answering meanwhile, and ends.
+
+    Args:
+        settings: Where to listen and the store.
+        on_start: Told the address bound.
+
+    Returns:
+        The process's exit code: 0 published, 1 failed, 143 or 130 stopped by a signal.
+
+    Raises:
+        ServerError: The address cannot be bound.
+    """
+    return train_process(STAGE, run, settings, on_start)
+
+
+def _train(making: Making) -> str:
+    context, parents = making.context, making.parents
+    config = context.config
+    table = open_latents(context.store, parents["latents"], vae_version=parents["vae"])
+    learner = WorldModelLearner(config, table, configure_torch(config))
+    making.train(learner, learner.total)
+    return making.publish(
+        learner.model.state_dict(),
+        implementation="gaussian",
+        dimensions={
+            **table.meta.dimensions,
+            "state": table.state.shape[1],
+            "latent": table.latent_mean.shape[1],
+        },
+        details=learner.model.details(),
+    )

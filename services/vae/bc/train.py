@@ -1,0 +1,81 @@
+"""The stage: dataset to a published network of behaviour cloning."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from common.data import Windows, make_windows
+from common.data.loading import ensure_dataset, load_episodes
+from common.nn.policy import KIND_CLONED as STAGE
+from common.rpc.settings import ServiceSettings
+from common.training import configure_torch, ranks
+from common.training.context import StageContext
+from common.training.making import Making, make_once
+from common.training.process import train_process
+from services.vae.bc.learner import BcLearner
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def run(context: StageContext) -> str:
+    """Trains (or resumes) and publishes the network, unless it is there already.
+
+    Args:
+        context: Configuration, store and where to report.
+
+    Returns:
+        The network's version.
+
+    Raises:
+        DataError: The dataset is not there or cannot be used.
+        StoreError: The store does not take the artifact.
+        Stopped: Asked to stop; a checkpoint was saved.
+        DivergedError: The loss became NaN or infinite.
+    """
+    steps = _steps(context)
+    parents = {"dataset": steps.episodes.fingerprint}
+    version, reused = make_once(context, STAGE, parents, lambda making: _train(making, steps))
+    context.progress.published(version, reused)
+    return version
+
+
+def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
+    """Trains, with `StageService` answering meanwhile, and ends.
+
+    Args:
+        settings: Where to listen and the store.
+        on_start: Told the address bound.
+
+    Returns:
+        The process's exit code: 0 published, 1 failed, 143 or 130 stopped by a signal.
+
+    Raises:
+        ServerError: The address cannot be bound.
+    """
+    return train_process(STAGE, run, settings, on_start)
+
+
+def _steps(context: StageContext) -> Windows:
+    config, root = context.config, context.store.root
+
+    def generated(done: int, total: int) -> None:
+        context.progress.running(done, total, {}, "generating the dataset")
+
+    generates = config.data.generate is not None
+    if generates and ranks().agree(lambda: ensure_dataset(config.data, root, generated)):
+        _LOGGER.info("generated %s", config.data.dataset)
+    episodes = load_episodes(config.data, root)
+    return make_windows(episodes, 1, config.data.validation_fraction, config.seed)
+
+
+def _train(making: Making, steps: Windows) -> str:
+    config = making.context.config
+    learner = BcLearner(config, steps, configure_torch(config))
+    making.train(learner, learner.total)
+    return making.publish(
+        learner.policy.state_dict(),
+        implementation="decoder",
+        dimensions=learner.dimensions,
+        details=learner.details,
+    )

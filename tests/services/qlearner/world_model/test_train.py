@@ -1,0 +1,196 @@
+"""The stage over made-up latents whose consequences are known."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from common.config import Config, dump, override
+from common.nn.world_model import WorldModel
+from common.rpc.stage import Progress
+from common.store import LatentTable, Meta, Stopped, Store, StoreError, stage_spec
+from common.training.context import StageContext
+from ldcq.v1 import stage_pb2
+from services.qlearner.world_model.learner import WorldModelLearner
+from services.qlearner.world_model.train import run
+from tests.latent_tables import publish_table
+
+CPU = torch.device("cpu")
+MOVE = np.array([[3.0, 0.0, 0.0], [0.0, -2.0, 0.0]], np.float32)
+"""What the two dimensions of a latent do to the three of the state."""
+
+
+@pytest.fixture
+def config() -> Config:
+    section = {
+        "hidden": [32],
+        "min_std": 0.01,
+        "learning_rate": 1e-2,
+        "schedule": "one_cycle",
+        "batch_size": 64,
+        "epochs": 20,
+    }
+    changes = {
+        "seed": 1,
+        "device": "cpu",
+        "data.goal_indices": [0, 1],
+        "training": {"checkpoint_every": 20, "log_every": 10, "validate_every": 100},
+        "world_model": section,
+    }
+    return override(Config(), changes)
+
+
+def table(rows: int = 600) -> LatentTable:
+    """What follows s is s + z MOVE, almost; the third entry never changes; some windows end."""
+    random = np.random.default_rng(0)
+    state = random.normal(10, 5, (rows, 3)).astype(np.float32)
+    state[:, 2] = 7.0
+    mean = random.normal(0, 2, (rows, 2)).astype(np.float32)
+    noise = 0.1 * random.normal(size=(rows, 3)).astype(np.float32) * np.array([1, 1, 0])
+    return LatentTable(
+        version="",
+        meta=Meta(kind="latents"),
+        state=state,
+        latent_mean=mean,
+        latent_std=np.full_like(mean, 0.01),
+        reward=np.zeros(rows, np.float32),
+        discount=np.where(np.arange(rows) % 9 == 0, 0, 0.9).astype(np.float32),
+        next_state=(state + mean @ MOVE + noise).astype(np.float32),
+        episode=np.arange(rows),
+        step=np.zeros(rows, np.int64),
+        validation=np.arange(rows) % 6 == 0,
+    )
+
+
+def publish_parents(store: Store, config: Config) -> None:
+    spec = stage_spec(config, "vae", {"dataset": "d"})
+    meta = Meta(kind="vae", spec=spec, parents={"dataset": "d"})
+    vae = store.publish(meta, {"weight": np.zeros(2, np.float32)}, "")
+    parents = {"vae": vae, "dataset": "d"}
+    spec = stage_spec(config, "latents", parents)
+    dimensions = {"state": 3, "action": 1, "latent": 2, "horizon": config.horizon}
+    meta = Meta(kind="latents", spec=spec, parents=parents, dimensions=dimensions)
+    publish_table(store, meta, table())
+
+
+@pytest.fixture
+def store(tmp_path: Path, config: Config) -> Store:
+    made = Store(tmp_path / "store")
+    publish_parents(made, config)
+    return made
+
+
+def context(store: Store, config: Config, **options: Any) -> StageContext:
+    return StageContext(config, store, Progress("world_model"), **options)
+
+
+def test_learns_where_latents_lead_and_publishes_it_once(store: Store, config: Config) -> None:
+    version = run(context(store, config))
+    artifact = store.load("world_model", version)
+    assert store.current("world_model") == version
+    assert artifact.meta.parents == {
+        "vae": store.current("vae"),
+        "latents": store.current("latents"),
+    }
+    model = WorldModel.from_artifact(artifact)
+    seen = table()
+    predicted = model.predict(torch.from_numpy(seen.state), torch.from_numpy(seen.latent_mean))
+    off = predicted.numpy() - seen.next_state
+    assert np.sqrt(np.square(off[:, :2]).mean()) < 1.0  # of changes of 6 and 4
+    np.testing.assert_allclose(predicted[:, 2].numpy(), 7.0, atol=0.1)
+    # A terminal state is a next state like any other.
+    assert np.sqrt(np.square(off[seen.discount == 0, :2]).mean()) < 1.0
+
+    again = context(store, config)
+    assert run(again) == version
+    assert again.progress.snapshot().state == stage_pb2.STAGE_STATE_PUBLISHED
+    assert again.progress.snapshot().reused
+
+
+def test_metrics_are_in_the_units_they_claim(config: Config) -> None:
+    learner = WorldModelLearner(config, table(), CPU)
+    before = learner.validate()
+    for step in range(learner.total):
+        metrics = learner.update(step)
+    after = learner.validate()
+    assert metrics.keys() == {"loss", "error", "goal_error", "learning_rate"}
+    assert after.keys() == before.keys() == {"loss", "error", "goal_error"}
+    assert after["loss"] < before["loss"]
+    # Two of three entries vary; the error is relative to how much, the goal's in its own units.
+    assert float(before["error"]) == pytest.approx(np.sqrt(2 / 3), rel=0.2)
+    assert float(before["goal_error"]) == pytest.approx(6.3, rel=0.2)
+    assert float(after["goal_error"]) < 1.0
+
+
+def test_latents_are_drawn_from_the_posterior(config: Config) -> None:
+    wide = table()
+    wide.latent_std[:] = 2.0
+    narrow = WorldModelLearner(config, table(), CPU)
+    drawn = WorldModelLearner(config, wide, CPU)
+    # As much as the means vary, so that the inputs' deviation is the root of two times as large.
+    ratio = drawn.model.latent_normaliser.std / narrow.model.latent_normaliser.std
+    torch.testing.assert_close(ratio, torch.full((2,), 2**0.5), rtol=0.1, atol=0)
+    rows, random = np.arange(64), torch.Generator().manual_seed(0)
+    one, two = (drawn.metrics(rows, slice(None), random)["loss"] for _ in range(2))
+    assert one != two
+
+
+def test_no_training_window_is_an_error(config: Config) -> None:
+    held_out = table(20)
+    held_out.validation[:] = True
+    with pytest.raises(StoreError, match="hold no training window"):
+        WorldModelLearner(config, held_out, CPU)
+
+
+def test_a_stopped_stage_resumes_to_the_same_version(
+    store: Store, tmp_path: Path, config: Config
+) -> None:
+    whole = Store(tmp_path / "whole")
+    publish_parents(whole, config)
+    expected = run(context(whole, config))
+
+    class StopsAtStep(threading.Event):
+        looks = 0
+
+        def is_set(self) -> bool:
+            self.looks += 1
+            return self.looks > 33
+
+    with pytest.raises(Stopped, match=r"world_model: stopped after \d+"):
+        run(context(store, config, stop=StopsAtStep()))
+    assert store.current("world_model") is None
+    assert list(store.root.glob("checkpoints/world_model/*/*.safetensors"))
+    torch.manual_seed(99)
+    assert run(context(store, config)) == expected
+
+
+def test_a_killed_process_goes_on_to_the_same_version(
+    store: Store, tmp_path: Path, config: Config
+) -> None:
+    config = override(config, {"world_model.epochs": 60})
+    whole = Store(tmp_path / "whole")
+    publish_parents(whole, config)
+    expected = run(context(whole, config))
+    path = tmp_path / "config.yaml"
+    path.write_text(dump(config))
+    command = [sys.executable, "-m", "services.qlearner.world_model", "train"]
+    command += ["--config", str(path), "--store", str(store.root)]
+    with subprocess.Popen(command) as process:
+        deadline = time.monotonic() + 90
+        while not list(store.root.glob("checkpoints/world_model/*/*.safetensors")):
+            assert process.poll() is None, "it ended before its first checkpoint"
+            assert time.monotonic() < deadline, "no checkpoint"
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+    assert store.current("world_model") is None
+    assert run(context(store, config)) == expected
