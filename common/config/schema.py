@@ -206,6 +206,11 @@ class CriticConfig(_Section):
     """Latent Q-learning (section 4.2, Algorithm 1, A.2.3, Table 7)."""
 
     hidden: Widths = (256, 256, 256, 32)
+    fourier_octaves: NonNegative = 0
+    """Frequencies (1, 2, 4, ... per standard deviation) of the sines and cosines that the networks
+    see of `fourier_indices`, for values that change across a thin wall; 0: none, the paper's."""
+    fourier_indices: tuple[NonNegative, ...] = ()
+    """Entries of the flat state that get them: coordinates in space."""
     learning_rate: PositiveFloat = 5e-4
     batch_size: Positive = 128
     updates: Positive = 200_000
@@ -217,6 +222,9 @@ class CriticConfig(_Section):
     replay: ReplayConfig = ReplayConfig()
     windows: Positive | None = None
     """Windows in the replay buffer, drawn at random from the training windows; None: all."""
+    reward_windows: Fraction = 0.0
+    """Share of `windows` drawn from those with a reward in them (all of those, where they are
+    fewer); the rest come from the others. Updates are not weighted back."""
     candidates: Positive = 500
     """n, latents per next state in the target's max."""
     candidate_source: Literal["online", "cache"] = "online"
@@ -228,6 +236,19 @@ class CriticConfig(_Section):
     calls_in_flight: Positive = 4
     """Sample calls under way at once; batches are drawn that many updates ahead."""
     sampling: SamplingConfig = SamplingConfig()
+
+    @model_validator(mode="after")
+    def _options_are_complete(self) -> CriticConfig:
+        if self.fourier_octaves and not self.fourier_indices:
+            raise ValueError(
+                "fourier_indices is empty, expected entries of the state, since fourier_octaves "
+                f"is {self.fourier_octaves}"
+            )
+        if self.reward_windows and self.windows is None:
+            raise ValueError(
+                f"windows is null, expected a number, since reward_windows is {self.reward_windows}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _cache_holds_enough(self) -> CriticConfig:

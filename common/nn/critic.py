@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Self, cast
 
@@ -11,6 +12,7 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.config import ConfigError
 from common.nn.normaliser import Normaliser
 from common.nn.weights import load_weights
 
@@ -119,6 +121,35 @@ def _has_half_products() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+@dataclass(frozen=True)
+class FourierFeatures:
+    """Sines and cosines of entries of the normalised state, beside the state itself.
+
+    A network over coordinates alone is smooth in them, and so blurs what a thin wall parts (Tancik
+    et al. 2020); the paper's critic has none of these.
+
+    Attributes:
+        indices: Entries of the state.
+        octaves: Frequencies per entry: 1, 2, 4, ... radians per standard deviation.
+    """
+
+    indices: tuple[int, ...] = ()
+    octaves: int = 0
+
+    @property
+    def width(self) -> int:
+        """How many features there are."""
+        return 2 * len(self.indices) * self.octaves
+
+    def append_to(self, states: Tensor) -> Tensor:
+        """Normalised states (N, S) with their features, (N, S + width)."""
+        if not self.width:
+            return states
+        octaves = 2.0 ** torch.arange(self.octaves, device=states.device)
+        phases = (states[:, list(self.indices), None] * octaves).flatten(1)
+        return torch.cat((states, phases.sin(), phases.cos()), dim=1)
+
+
 class Critic(nn.Module):
     """Two Q-networks for clipped double Q-learning, over raw states and latents.
 
@@ -132,6 +163,7 @@ class Critic(nn.Module):
         latent_normaliser: Normaliser,
         hidden: Sequence[int],
         reward_scale: float = 1.0,
+        fourier: FourierFeatures = FourierFeatures(),
     ) -> None:
         """Builds both networks.
 
@@ -140,6 +172,10 @@ class Critic(nn.Module):
             latent_normaliser: Statistics of the latents, (Z,).
             hidden: Widths of the hidden layers of each network.
             reward_scale: What rewards were multiplied by in training.
+            fourier: What the networks see of the state beside the state.
+
+        Raises:
+            ConfigError: It is of entries that states do not have.
         """
         super().__init__()
         self.state_normaliser = state_normaliser
@@ -148,8 +184,14 @@ class Critic(nn.Module):
         self.latent_dim = int(latent_normaliser.mean.shape[0])
         self.hidden = tuple(hidden)
         self.reward_scale = reward_scale
+        if any(index >= self.state_dim for index in fourier.indices):
+            raise ConfigError(
+                f"critic.fourier_indices is {[*fourier.indices]}, expected entries of the state, "
+                f"0 to {self.state_dim - 1}"
+            )
+        self.fourier = fourier
         self.networks = nn.ModuleList(
-            QNetwork(self.state_dim, self.latent_dim, hidden) for _ in range(2)
+            QNetwork(self.state_dim + fourier.width, self.latent_dim, hidden) for _ in range(2)
         )
 
     @classmethod
@@ -173,13 +215,23 @@ class Critic(nn.Module):
             Normaliser.identity(meta.dimensions["latent"]),
             cast("Sequence[int]", meta.details["hidden"]),
             float(cast("float", meta.details["reward_scale"])),
+            _fourier(meta.details),
         )
         load_weights(critic, artifact.tensors)
         return critic.to(device).eval()
 
     def details(self) -> dict[str, JsonValue]:
         """What `from_artifact` needs beside the dimensions and weights."""
-        return {"hidden": [*self.hidden], "reward_scale": self.reward_scale}
+        details: dict[str, JsonValue] = {
+            "hidden": [*self.hidden],
+            "reward_scale": self.reward_scale,
+        }
+        if self.fourier.width:
+            details["fourier"] = {
+                "indices": [*self.fourier.indices],
+                "octaves": self.fourier.octaves,
+            }
+        return details
 
     def q_values(self, states: Tensor, latents: Tensor) -> Tensor:
         """Q_1 and Q_2 in units of scaled rewards.
@@ -191,7 +243,7 @@ class Critic(nn.Module):
         Returns:
             Values, (2, N) or (2, N, n).
         """
-        states = self.state_normaliser(states)
+        states = self._inputs(states)
         latents = self.latent_normaliser(latents)
         # A loop: on a CPU it is about twice as fast over many candidates as one batched product
         # over both networks.
@@ -235,7 +287,7 @@ class Critic(nn.Module):
         """
         if states.device.type != "cpu":  # There, finding out which are left takes longer.
             return self.smaller_q(states, latents).amax(dim=1)
-        states, latents = self.state_normaliser(states), self.latent_normaliser(latents)
+        states, latents = self._inputs(states), self.latent_normaliser(latents)
         first, second = cast("tuple[QNetwork, QNetwork]", tuple(self.networks))
         most = max(1, ROWS_AT_ONCE["cpu"] // max(1, latents.shape[1]))
         blocks = [slice(start, start + most) for start in range(0, len(states), most)]
@@ -266,3 +318,17 @@ class Critic(nn.Module):
             Values, (N, n).
         """
         return self.smaller_q(states, latents) / self.reward_scale
+
+    def _inputs(self, states: Tensor) -> Tensor:
+        """What the networks see of raw states (N, S), once per state and not per candidate."""
+        return self.fourier.append_to(self.state_normaliser(states))
+
+
+def _fourier(details: Mapping[str, JsonValue]) -> FourierFeatures:
+    """Of a published critic; none in one that does not name them."""
+    given = cast("Mapping[str, JsonValue]", details.get("fourier", {}))
+    if not given:
+        return FourierFeatures()
+    return FourierFeatures(
+        tuple(cast("Sequence[int]", given["indices"])), cast("int", given["octaves"])
+    )

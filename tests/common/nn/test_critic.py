@@ -10,21 +10,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from common.nn.critic import ROWS_AT_ONCE, Critic, QNetwork
+from common.config import ConfigError
+from common.nn.critic import ROWS_AT_ONCE, Critic, FourierFeatures, QNetwork
 from common.nn.normaliser import Normaliser
 from common.store import Artifact, Meta
 
 S, Z, N, CANDIDATES = 3, 5, 7, 4
 
 
-@pytest.fixture
-def critic() -> Critic:
+@pytest.fixture(params=[FourierFeatures(), FourierFeatures((2, 0), 3)], ids=["", "fourier"])
+def critic(request: pytest.FixtureRequest) -> Critic:
     torch.manual_seed(0)
     built = Critic(
         Normaliser(torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.5, 3.0])),
         Normaliser(torch.randn(Z), torch.rand(Z) + 0.5),
         hidden=(16, 12, 8),
         reward_scale=0.25,
+        fourier=request.param,
     )
     with torch.no_grad():  # LayerNorms of fresh networks are all alike: make them count.
         for parameter in built.parameters():
@@ -36,6 +38,8 @@ def plain(critic: Critic, state: Tensor, latent: Tensor) -> list[Tensor]:
     """Both networks on one pair, [s; z] concatenated."""
     s = (state - critic.state_normaliser.mean) / critic.state_normaliser.std
     z = (latent - critic.latent_normaliser.mean) / critic.latent_normaliser.std
+    phases = [s[i] * 2.0**k for i in critic.fourier.indices for k in range(critic.fourier.octaves)]
+    s = torch.stack([*s, *(phase.sin() for phase in phases), *(phase.cos() for phase in phases)])
     values = []
     for network in critic.networks:
         assert isinstance(network, QNetwork)
@@ -137,6 +141,16 @@ def test_an_artifact_is_enough_to_score(critic: Critic) -> None:
     torch.testing.assert_close(
         rebuilt.score(states, latents), critic.score(states, latents), rtol=0, atol=0
     )
+
+
+def test_features_of_entries_that_states_do_not_have_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"critic.fourier_indices is \[9\], expected .* 0 to 2"):
+        Critic(
+            Normaliser.identity(S),
+            Normaliser.identity(Z),
+            hidden=(8,),
+            fourier=FourierFeatures((9,), 2),
+        )
 
 
 def test_an_artifact_of_another_kind_is_refused(critic: Critic) -> None:
