@@ -34,6 +34,7 @@ class LocalPrior:
         *,
         seed: int,
         options: SamplingConfig | None = None,
+        goals: NDArray[np.float32] | None = None,
         priority: str = "learner",  # noqa: ARG002 - there is no queue
         expected_version: str | None = None,
     ) -> Future[Samples]:
@@ -44,7 +45,14 @@ class LocalPrior:
             )
         start = time.perf_counter()
         rows = torch.as_tensor(states, dtype=torch.float32, device=self._prior.device)
-        latents = sample(self._prior.sampler, rows, candidates, options or SamplingConfig(), seed)
+        latents = sample(
+            self._prior.sampler,
+            rows,
+            candidates,
+            options or SamplingConfig(),
+            seed,
+            None if goals is None else torch.as_tensor(goals, device=self._prior.device),
+        )
         reply: Future[Samples] = Future()
         seconds = time.perf_counter() - start
         reply.set_result(Samples(latents.cpu().numpy(), self._prior.version, 0.0, seconds))

@@ -1,5 +1,5 @@
-"""The denoising network mu_psi(z_t, s, t) (A.2.2), as it is trained; `split` has the same function
-as it is sampled.
+"""The denoising network mu_psi(z_t, s, t) (A.2.2), with a goal mu_psi(z_t, s, g, t) (section 4.3),
+as it is trained; `split` has the same function as it is sampled.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def skip_sources(widths: Sequence[int]) -> tuple[int | None, ...]:
 
 
 class ResidualBlock(nn.Module):
-    """x + LN(W2 GELU(FiLM_t(LN(W1 [x; s])))): the state encoding is concatenated, time scales and
-    shifts.
+    """x + LN(W2 GELU(FiLM_t(LN(W1 [x; c])))): the encodings c of state and goal are concatenated,
+    time scales and shifts.
 
-    Both conditions act on the first layer only, and linearly, which is what lets `split` take them
+    All conditions act on the first layer only, and linearly, which is what lets `split` take them
     out of the loop.
     """
 
@@ -74,7 +74,7 @@ class ResidualBlock(nn.Module):
 
         Args:
             latent: The current activation x, (B, width).
-            condition: The state's encoding, (B, condition_dim).
+            condition: The encodings of state and goal, (B, condition_dim).
             time: The time's encoding, (B, time_dim).
 
         Returns:
@@ -90,16 +90,17 @@ class Denoiser(nn.Module):
     """mu_psi(z_t, s, t), which predicts z_0 (A.2.2): residual blocks with U-Net like skip
     connections.
 
-    The null condition of classifier-free guidance is a vector of zeros in the place of the state's
-    *encoding*. A zero state would not do: states are standardised, so zero is the mean state, whose
-    encoding is not null.
+    A goal has an encoder of its own, whose output stands beside the state's. The null condition of
+    classifier-free guidance is a vector of zeros in the place of an *encoding*. A zero state would
+    not do: states are standardised, so zero is the mean state, whose encoding is not null.
 
     Args:
         state_dim: S.
         latent_dim: Z.
         widths: Widths of the residual blocks.
-        condition_dim: Width of the state's encoding.
+        condition_dim: Width of the state's encoding, and of the goal's.
         time_dim: Width of the time's embedding and encoding, even.
+        goal_dim: G; 0: there are no goals.
     """
 
     def __init__(
@@ -109,11 +110,16 @@ class Denoiser(nn.Module):
         widths: Sequence[int],
         condition_dim: int,
         time_dim: int,
+        goal_dim: int = 0,
     ) -> None:
         super().__init__()
         self.widths = tuple(widths)
         self.time_dim = time_dim
         self.encode_state = mlp([state_dim, condition_dim, condition_dim], nn.GELU)
+        self.encode_goal = (
+            mlp([goal_dim, condition_dim, condition_dim], nn.GELU) if goal_dim else None
+        )
+        width_of_both = 2 * condition_dim if goal_dim else condition_dim
         self.encode_time = nn.Sequential(mlp([time_dim, time_dim, time_dim], nn.GELU), nn.GELU())
         before = (latent_dim, *self.widths[:-1])
         self.resize = nn.ModuleList(
@@ -121,14 +127,20 @@ class Denoiser(nn.Module):
             for index, (inputs, width) in enumerate(zip(before, self.widths, strict=True))
         )
         self.blocks = nn.ModuleList(
-            ResidualBlock(width, condition_dim, time_dim) for width in self.widths
+            ResidualBlock(width, width_of_both, time_dim) for width in self.widths
         )
         self.last_norm = nn.LayerNorm(self.widths[-1])
         self.last = nn.Linear(self.widths[-1], latent_dim)
         self.skips = skip_sources(self.widths)
 
     def forward(
-        self, latent: Tensor, state: Tensor, time: Tensor, keep: Tensor | None = None
+        self,
+        latent: Tensor,
+        state: Tensor,
+        time: Tensor,
+        keep: Tensor | None = None,
+        goal: Tensor | None = None,
+        keep_goal: Tensor | None = None,
     ) -> Tensor:
         """Predicts z_0.
 
@@ -137,13 +149,15 @@ class Denoiser(nn.Module):
             state: Standardised states, (B, S).
             time: t, integers from 1 to T, (B,).
             keep: 1 where the state is given, 0 where it is nulled, (B,); None: always given.
+            goal: Standardised goals, (B, G), of a network with goals.
+            keep_goal: As `keep`, for the goal.
 
         Returns:
             z0_hat, (B, Z).
         """
-        condition = self.encode_state(state)
-        if keep is not None:
-            condition = condition * keep[:, None]
+        condition = _kept(self.encode_state(state), keep)
+        if self.encode_goal is not None:
+            condition = torch.cat([condition, _kept(self.encode_goal(goal), keep_goal)], dim=1)
         encoded_time = self.encode_time(time_embedding(time, self.time_dim))
         outputs: list[Tensor] = []
         for resize, block, skip in zip(self.resize, self.blocks, self.skips, strict=True):
@@ -153,3 +167,7 @@ class Denoiser(nn.Module):
             latent = block(latent, condition, encoded_time)
             outputs.append(latent)
         return cast(Tensor, self.last(self.last_norm(latent)))
+
+
+def _kept(encoded: Tensor, keep: Tensor | None) -> Tensor:
+    return encoded if keep is None else encoded * keep[:, None]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from services.prior.denoiser import Denoiser, ResidualBlock, time_embedding
 from services.prior.kernel import GROUP, TILE, Block, Network, load
-from services.prior.split import Condition, FrozenDenoiser, SplitDenoiser
+from services.prior.split import Condition, FrozenDenoiser, Nulled, SplitDenoiser, encode
 
 _Compute = Callable[[int, int], int]
 
@@ -52,7 +52,7 @@ class FusedDenoiser:
 
     @torch.inference_mode()
     def __init__(self, denoiser: Denoiser, training_steps: int, library: CDLL) -> None:
-        self._encode_state = copy.deepcopy(denoiser.encode_state)
+        self._encoders = copy.deepcopy((denoiser.encode_state, denoiser.encode_goal))
         # In double precision: products of weights are rounded once.
         denoiser = copy.deepcopy(denoiser).double()
         times = torch.arange(1, training_steps + 1)
@@ -75,27 +75,28 @@ class FusedDenoiser:
         self._null = self.prepare((self._bias.expand(TILE, -1),))
         self._pool: ThreadPoolExecutor | None = None
 
-    def condition(self, states: Tensor) -> Condition:
-        """W_s s + b of all blocks, centred, side by side. See `split.FrozenDenoiser`."""
-        return (torch.addmm(self._bias, self._encode_state(states), self._state),)
+    def condition(
+        self, states: Tensor, goals: Tensor | None = None, nulled: Nulled = "both"
+    ) -> Condition:
+        """W_s s + W_g g + b of all blocks, centred, side by side. See `split.FrozenDenoiser`."""
+        encoded = encode(*self._encoders, states, goals, nulled)
+        return tuple(torch.addmm(self._bias, one, self._state) for one in encoded)
 
     def prepare(self, condition: Condition) -> Condition:
         """In tiles, (tiles, features, TILE). See `split.FrozenDenoiser`."""
-        (rows,) = condition
-        padded = rows.new_zeros(-(-len(rows) // TILE) * TILE, rows.shape[1])
-        padded[: len(rows)] = rows
-        return (padded.view(-1, TILE, rows.shape[1]).transpose(1, 2).contiguous(),)
+        return tuple(_tiles(rows) for rows in condition)
 
     def predict(self, latent: Tensor, condition: Condition, time: int, guidance: float) -> Tensor:
         """z0_hat under guidance, (R, Z). See `split.FrozenDenoiser`."""
         latent = latent.contiguous()
-        (tiles,), (null,) = condition, self._null
+        tiles, null = condition[0], (*condition[1:], *self._null)[0]
         count = -(-len(latent) // TILE)
         if len(tiles) != count or latent.shape[1] != self._network.latent:
             raise ValueError(f"{tuple(latent.shape)} latents do not fit {len(tiles)} tiles of rows")
         stride = tiles[0].numel() if count else 0
+        null_stride = stride if len(condition) > 1 else 0
         if guidance == 0:
-            tiles, stride = null, 0
+            tiles, stride = null, null_stride
         both = guidance not in (0, 1)
         out = torch.empty_like(latent)
 
@@ -108,7 +109,8 @@ class FusedDenoiser:
                 rows,
                 tiles.data_ptr() + 4 * first * stride,
                 stride,
-                null.data_ptr() if both else None,
+                null.data_ptr() + 4 * first * null_stride if both else None,
+                null_stride,
                 guidance,
                 out.data_ptr() + 4 * row * latent.shape[1],
             )
@@ -127,6 +129,13 @@ class FusedDenoiser:
             self._pool = ThreadPoolExecutor(threads, thread_name_prefix="denoise")
         bounds = [tiles * part // threads for part in range(threads + 1)]
         return list(self._pool.map(compute, bounds[:-1], bounds[1:]))
+
+
+def _tiles(rows: Tensor) -> Tensor:
+    """Rows (R, features) as (tiles, features, TILE), the last tile filled up with zeros."""
+    padded = rows.new_zeros(-(-len(rows) // TILE) * TILE, rows.shape[1])
+    padded[: len(rows)] = rows
+    return padded.view(-1, TILE, rows.shape[1]).transpose(1, 2).contiguous()
 
 
 class _Weights:
@@ -161,7 +170,7 @@ def _centre(tensor: Tensor) -> Tensor:
 def _pack_block(
     weights: _Weights, resize: nn.Module, block: ResidualBlock, skip: int | None, time: Tensor
 ) -> tuple[Block, Tensor, Tensor]:
-    """The kernel's block, and the matrix (padded, condition) and bias (padded,) of its state."""
+    """The kernel's block, and its condition's matrix (padded, condition) and bias (padded,)."""
     width = block.second.out_features
     first, state = block.first.weight[:, :width], block.first.weight[:, width:]
     bias: Tensor = block.first.bias

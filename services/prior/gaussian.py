@@ -1,5 +1,5 @@
 """The conditional Gaussian prior of BCQ-H (section 5.3): N(mu(s), diag sigma(s)^2), by maximum
-likelihood.
+likelihood; with goals N(mu(s, g), diag sigma(s, g)^2).
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import torch
 from pydantic import JsonValue
@@ -35,16 +35,26 @@ class GaussianPrior(Prior):
         config: Widths of the network and floor of sigma.
         state_normaliser: Of raw states (S,).
         latent_normaliser: Of raw latents (Z,).
+        goal_normaliser: Of raw goals (G,); None: a prior without goals.
     """
 
+    takes_goals: ClassVar[bool] = True
+
     def __init__(
-        self, config: GaussianConfig, state_normaliser: Normaliser, latent_normaliser: Normaliser
+        self,
+        config: GaussianConfig,
+        state_normaliser: Normaliser,
+        latent_normaliser: Normaliser,
+        goal_normaliser: Normaliser | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.state_normaliser = state_normaliser
         self.latent_normaliser = latent_normaliser
-        sizes = [len(state_normaliser.mean), *config.hidden, 2 * len(latent_normaliser.mean)]
+        self.goal_normaliser = goal_normaliser
+        goals = 0 if goal_normaliser is None else len(goal_normaliser.mean)
+        inputs, outputs = len(state_normaliser.mean) + goals, 2 * len(latent_normaliser.mean)
+        sizes = [inputs, *config.hidden, outputs]
         self.network = mlp(sizes, nn.GELU, layer_norm=True)
 
     @classmethod
@@ -53,16 +63,19 @@ class GaussianPrior(Prior):
         return cls(
             config.gaussian,
             *statistics.normalisers(),
+            statistics.goal_normaliser(),
         )
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> Self:
         """The model as published."""
         meta = artifact.meta
+        goals = meta.dimensions.get("goal", 0)
         prior = cls(
             GaussianConfig.model_validate(meta.details["gaussian"]),
             Normaliser.identity(meta.dimensions["state"]),
             Normaliser.identity(meta.dimensions["latent"]),
+            Normaliser.identity(goals) if goals else None,
         )
         load_weights(prior, artifact.tensors)
         return prior
@@ -71,22 +84,27 @@ class GaussianPrior(Prior):
         """The network's configuration."""
         return {"gaussian": self.config.model_dump(mode="json")}
 
-    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, states: Tensor, goals: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of standardised latents.
 
         Args:
             states: Raw states, (B, S).
+            goals: Raw goals, (B, G), of a prior with goals.
 
         Returns:
-            mu(s) and sigma(s), each (B, Z).
+            mu(s) and sigma(s), or mu(s, g) and sigma(s, g), each (B, Z).
         """
-        mean, raw_std = self.network(self.state_normaliser(states)).chunk(2, dim=1)
+        inputs = self.state_normaliser(states)
+        if self.goal_normaliser is not None:
+            assert goals is not None, "this prior has goals"
+            inputs = torch.cat([inputs, self.goal_normaliser(goals)], dim=1)
+        mean, raw_std = self.network(inputs).chunk(2, dim=1)
         return mean, functional.softplus(raw_std) + self.config.min_std
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """-log N(z; mu(s), sigma(s)) of z ~ q, per latent dimension, a scalar."""
         latents = self.latent_normaliser(batch.draw(generator))
-        mean, std = self(batch.states)
+        mean, std = self(batch.states, batch.goals)
         errors = ((latents - mean) / std).square()
         return cast(Tensor, (0.5 * errors + std.log() + 0.5 * math.log(2 * math.pi)).mean())
 
@@ -124,11 +142,16 @@ class GaussianSampler:
         return 1
 
     def blocks(
-        self, states: Tensor, candidates: int, options: SamplingConfig, seed: int
+        self,
+        states: Tensor,
+        candidates: int,
+        options: SamplingConfig,
+        seed: int,
+        goals: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Z = mu(s) + sigma(s) eps. See `services.prior.protocol.Sampler`."""
         self.check(options)
-        mean, std = self._prior(states)
+        mean, std = self._prior(states, goals)
         for block, (start, end) in enumerate(block_ranges(len(states) * candidates)):
             state = torch.arange(start, end, device=states.device) // candidates
             noise = torch.empty(end - start, mean.shape[1], device=states.device)

@@ -194,18 +194,20 @@ static void denoise_tile(const Network *net, int step, const float *z, int rows,
 /* z0_hat of `rows` latents z (rows, latent) at t = step + 1.
 
    condition: (tiles, features, TILE), `stride` floats from tile to tile, 0: one tile for all rows.
-   null: NULL, or the null condition's one tile; then out = null + guidance (conditional - null).
+   null: NULL, or the null condition in tiles, with a stride of its own as it may keep the state or
+   the goal; then out = null + guidance (conditional - null).
    Returns 0, or 1 where there is no memory. */
 int ldcq_denoise(const Network *net, int step, const float *z, long rows, const float *condition,
-                 long stride, const float *null, float guidance, float *out) {
+                 long stride, const float *null, long null_stride, float guidance, float *out) {
     size_t wide = (size_t)net->widest * TILE;
     float *memory = aligned_alloc(64, (6 * wide + (size_t)net->features * TILE) * sizeof(float));
     if (!memory) return 1;
     Buffers at = {memory,            memory + wide,     memory + 2 * wide, memory + 3 * wide,
                   memory + 4 * wide, memory + 5 * wide, memory + 6 * wide};
-    for (long row = 0; row < rows; row += TILE, condition += stride)
+    for (long tile = 0, row = 0; row < rows; tile++, row += TILE)
         denoise_tile(net, step, z + row * net->latent, rows - row < TILE ? (int)(rows - row) : TILE,
-                     condition, null, guidance, &at, out + row * net->latent);
+                     condition + tile * stride, null ? null + tile * null_stride : NULL, guidance,
+                     &at, out + row * net->latent);
     free(memory);
     return 0;
 }

@@ -73,6 +73,7 @@ def load() -> ctypes.CDLL | None:
         ctypes.c_void_p,
         ctypes.c_long,
         ctypes.c_void_p,
+        ctypes.c_long,
         ctypes.c_float,
         ctypes.c_void_p,
     )

@@ -20,8 +20,9 @@ from common.training import (
     learning_rate_schedule,
     ranks,
 )
+from services.prior.hindsight import Hindsight
 from services.prior.protocol import Batch, Prior, Statistics, find_prior
-from services.prior.streaming import StreamedPairs
+from services.prior.streaming import StreamedPairs, episodes_of
 
 VALIDATION_ROWS = 4096
 """Held-out pairs that a validation looks at, spread evenly over all."""
@@ -62,6 +63,7 @@ class PriorLearner:
     Raises:
         UnknownPriorError: `prior.implementation` is not registered.
         ValueError: All windows are held out for validation.
+        ConfigError: `data.goal_indices` are no entries of a state.
     """
 
     def __init__(
@@ -77,13 +79,16 @@ class PriorLearner:
         held_out = _spread(np.flatnonzero(table.validation), VALIDATION_ROWS)
         self._pairs: _PairsInMemory | StreamedPairs
         if isinstance(table, LatentStream):
-            streamed = StreamedPairs(table, settings.batch_size, config.seed, device)
-            statistics, self._pairs = streamed.statistics(), streamed
-            self._validation = streamed.held_out(held_out)
+            goals = Hindsight(config, episodes_of(table)) if settings.goal_conditioned else None
+            self._pairs = StreamedPairs(table, settings.batch_size, config.seed, device, goals)
         else:
-            statistics = training_statistics(table)
-            self._pairs = _PairsInMemory(table, settings.batch_size, config.seed, device)
-            self._validation = _batch(table, held_out, device)
+            goals = Hindsight(config, [table.episode]) if settings.goal_conditioned else None
+            self._pairs = _PairsInMemory(table, settings.batch_size, config.seed, device, goals)
+        statistics = self._pairs.statistics()
+        if goals is not None:
+            goals.check(len(statistics.state_mean))
+            statistics = replace(statistics, goal_indices=tuple(goals.indices))
+        self._validation = self._pairs.held_out(held_out)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator(config.seed, "prior", "weights").initial_seed())
             implementation = find_prior(config.prior.implementation)
@@ -106,6 +111,11 @@ class PriorLearner:
     def latent_dim(self) -> int:
         """Z."""
         return self._validation.latent_mean.shape[1]
+
+    @property
+    def goal_dim(self) -> int:
+        """G, 0 for a prior without goals."""
+        return 0 if self._validation.goals is None else self._validation.goals.shape[1]
 
     @property
     def published(self) -> Prior:
@@ -165,14 +175,9 @@ class PriorLearner:
         self._schedule.load_state_dict(state["schedule"])
 
 
-def _batch(table: LatentTable, rows: NDArray[np.int64], device: torch.device) -> Batch:
-    columns = (table.state, table.latent_mean, table.latent_std)
-    state, mean, std = (torch.from_numpy(column[rows]).to(device) for column in columns)
-    return Batch(state, mean, std)
-
-
 def _select(batch: Batch, rows: Tensor | slice) -> Batch:
-    return Batch(batch.states[rows], batch.latent_mean[rows], batch.latent_std[rows])
+    goals = None if batch.goals is None else batch.goals[rows]
+    return Batch(batch.states[rows], batch.latent_mean[rows], batch.latent_std[rows], goals)
 
 
 class _PairsInMemory:
@@ -184,15 +189,37 @@ class _PairsInMemory:
         batch_size: int,
         seed: int,
         device: torch.device,
+        goals: Hindsight | None,
     ) -> None:
-        training = np.flatnonzero(~table.validation)
-        self._pairs = _batch(table, training, device)
-        self._sampler = BatchSampler(len(training), batch_size, seed, "prior", "batch")
+        self._table, self._device, self._goals = table, device, goals
+        self._training = np.flatnonzero(~table.validation)
+        self._pairs = self._rows(self._training)
+        self._sampler = BatchSampler(len(self._training), batch_size, seed, "prior", "batch")
         self.steps_per_epoch = self._sampler.steps_per_epoch
 
     def batch(self, step: int) -> Batch:
-        """The pairs of step `step`, counted from 0, (B, ...)."""
-        return _select(self._pairs, self._sampler.indices(step).to(self._pairs.states.device))
+        """The pairs of step `step`, counted from 0, (B, ...); their goals are drawn for it."""
+        indices = self._sampler.indices(step)
+        pairs = _select(self._pairs, indices.to(self._device))
+        return replace(pairs, goals=self._goals_of(self._training[indices.numpy()], step))
+
+    def statistics(self) -> Statistics:
+        """Over the training windows."""
+        return training_statistics(self._table)
+
+    def held_out(self, rows: NDArray[np.int64]) -> Batch:
+        """Some windows, in order."""
+        return replace(self._rows(rows), goals=self._goals_of(rows, "validation"))
+
+    def _rows(self, rows: NDArray[np.int64]) -> Batch:
+        columns = (self._table.state, self._table.latent_mean, self._table.latent_std)
+        return Batch(*(torch.from_numpy(column[rows]).to(self._device) for column in columns))
+
+    def _goals_of(self, rows: NDArray[np.int64], name: str | int) -> Tensor | None:
+        if self._goals is None:
+            return None
+        ends = self._table.next_state[self._goals.goal_rows(rows, name)]
+        return torch.from_numpy(ends[:, self._goals.indices]).to(self._device)
 
 
 def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:

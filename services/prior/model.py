@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from common.config import SamplingConfig
 from common.store import Artifact
@@ -33,6 +34,7 @@ class ServedPrior:
         vae_version: The VAE whose latents it draws.
         state_dim: S.
         latent_dim: Z.
+        goal_dim: G, 0 for a prior without goals.
         description: What its sampler takes.
         sampler: Draws.
         device: Where `sampler` expects states.
@@ -48,6 +50,7 @@ class ServedPrior:
     sampler: Sampler
     device: torch.device
     joining: JoiningSampler | None = None
+    goal_dim: int = 0
 
 
 def load_prior(artifact: Artifact, device: torch.device) -> ServedPrior:
@@ -73,9 +76,9 @@ def load_prior(artifact: Artifact, device: torch.device) -> ServedPrior:
         description=prior.describe(),
         sampler=prior.sampler(),
         device=device,
+        goal_dim=meta.dimensions.get("goal", 0),
     )
-    states = torch.zeros(1, served.state_dim, device=device)
-    sample(served.sampler, states, 2, SamplingConfig(), seed=0)
+    _drawn(served, _trial(served, 1, 2, 0), SamplingConfig())
     return replace(served, joining=_joining(served))
 
 
@@ -89,12 +92,8 @@ def _joining(model: ServedPrior) -> JoiningSampler | None:
     if not isinstance(sampler, JoiningSampler):
         return None
     few = SamplingConfig(steps=min(2, model.description.training_steps))
-    source = torch.Generator().manual_seed(0)
-    draws = [
-        Draw(torch.randn(states, model.state_dim, generator=source).to(model.device), n, seed)
-        for seed, (states, n) in enumerate(_AWKWARD)
-    ]
-    alone = [sample(sampler, draw.states, draw.candidates, few, draw.seed) for draw in draws]
+    draws = [_trial(model, states, n, seed) for seed, (states, n) in enumerate(_AWKWARD)]
+    alone = [_drawn(model, draw, few) for draw in draws]
     with torch.inference_mode():
         for count in (1, 2, len(draws)):
             joined = sampler.join(draws[:count], few)
@@ -105,3 +104,16 @@ def _joining(model: ServedPrior) -> JoiningSampler | None:
                 )
                 return None
     return sampler
+
+
+def _trial(model: ServedPrior, states: int, candidates: int, seed: int) -> Draw:
+    source = torch.Generator().manual_seed(seed)
+    rows, goals = (
+        torch.randn(states, width, generator=source).to(model.device)
+        for width in (model.state_dim, model.goal_dim)
+    )
+    return Draw(rows, candidates, seed, goals if model.goal_dim else None)
+
+
+def _drawn(model: ServedPrior, draw: Draw, options: SamplingConfig) -> Tensor:
+    return sample(model.sampler, draw.states, draw.candidates, options, draw.seed, draw.goals)

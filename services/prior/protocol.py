@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -49,12 +49,17 @@ class OptionError(ValueError):
 class Statistics:
     """Mean and standard deviation of raw states (S,) and of latents z ~ q (Z,), over the training
     windows.
+
+    Attributes:
+        goal_indices: Entries of the state that a goal prescribes, (G,); empty for a prior without
+            goals.
     """
 
     state_mean: NDArray[np.float32]
     state_std: NDArray[np.float32]
     latent_mean: NDArray[np.float32]
     latent_std: NDArray[np.float32]
+    goal_indices: tuple[int, ...] = ()
 
     def normalisers(self) -> tuple[Normaliser, Normaliser]:
         """Of raw states and of raw latents."""
@@ -62,10 +67,19 @@ class Statistics:
         states, latents = (Normaliser(*map(torch.from_numpy, pair)) for pair in pairs)
         return states, latents
 
+    def goal_normaliser(self) -> Normaliser | None:
+        """Of raw goals, which are states of the data; None for a prior without goals."""
+        if not self.goal_indices:
+            return None
+        entries = list(self.goal_indices)
+        pair = (self.state_mean[entries], self.state_std[entries])
+        return Normaliser(*map(torch.from_numpy, pair))
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Training pairs: raw states (B, S), and mean and standard deviation of q(z | tau), (B, Z).
+    """Training pairs: raw states (B, S), and mean and standard deviation of q(z | tau), (B, Z); for
+    a prior with goals raw goals (B, G) as well.
 
     Where several ranks share a batch of `whole` rows, these are the rows `share` of it.
     """
@@ -73,6 +87,8 @@ class Batch:
     states: Tensor
     latent_mean: Tensor
     latent_std: Tensor
+    goals: Tensor | None = None
+    _: KW_ONLY
     share: slice | None = None
     whole: int | None = None
 
@@ -127,7 +143,12 @@ class Sampler(Protocol):
         ...
 
     def blocks(
-        self, states: Tensor, candidates: int, options: SamplingConfig, seed: int
+        self,
+        states: Tensor,
+        candidates: int,
+        options: SamplingConfig,
+        seed: int,
+        goals: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Draws `candidates` latents for each state.
 
@@ -136,6 +157,7 @@ class Sampler(Protocol):
             candidates: n.
             options: Choices; those left out take the model's defaults.
             seed: Fixes every random number, 0 to 2^64 - 1.
+            goals: Raw goals, (N, G), given to a model with goals and to no other.
 
         Yields:
             Consecutive rows of the raw latents (N n, Z), the candidates of a state side by side.
@@ -148,11 +170,14 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Draw:
-    """What one call asks a sampler for: raw states (N, S), n candidates of each, and the seed."""
+    """What one call asks a sampler for: raw states (N, S), n candidates of each, the seed, and raw
+    goals (N, G) where the model has goals.
+    """
 
     states: Tensor
     candidates: int
     seed: int
+    goals: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -191,7 +216,13 @@ class Prior(nn.Module, ABC):
     """A trainable p(z | s): a module that holds everything that is trained, averaged and published.
 
     Its state dict, normalisation statistics included, is the artifact's tensors.
+
+    Attributes:
+        takes_goals: Whether it can learn p(z | s, goal): `create` looks at `goal_indices`,
+            `from_artifact` at the dimension `goal`, and losses at the batch's goals.
     """
+
+    takes_goals: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -257,9 +288,14 @@ def find_prior(name: str) -> type[Prior]:
 
 
 def sample(
-    sampler: Sampler, states: Tensor, candidates: int, options: SamplingConfig, seed: int
+    sampler: Sampler,
+    states: Tensor,
+    candidates: int,
+    options: SamplingConfig,
+    seed: int,
+    goals: Tensor | None = None,
 ) -> Tensor:
     """All blocks of `Sampler.blocks` as one tensor (N, n, Z)."""
     with torch.inference_mode():
-        rows = torch.cat(list(sampler.blocks(states, candidates, options, seed)))
+        rows = torch.cat(list(sampler.blocks(states, candidates, options, seed, goals)))
     return rows.reshape(len(states), candidates, -1)

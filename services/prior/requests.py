@@ -36,6 +36,7 @@ class SampleRequest:
         seed: Fixes every random number.
         priority: Who is asking.
         expected_version: The version that must answer; None: any.
+        goals: Raw goals, (N, G); None where the model has none.
     """
 
     states: NDArray[np.float32]
@@ -44,6 +45,7 @@ class SampleRequest:
     seed: int
     priority: Priority
     expected_version: str | None
+    goals: NDArray[np.float32] | None = None
 
     @property
     def rows(self) -> int:
@@ -58,10 +60,9 @@ def parse_request(
 
     Raises:
         InvalidFieldError: A field is malformed, or does not fit the model.
-        FailedPreconditionError: Goals were given, and the model has none.
+        FailedPreconditionError: Goals were given, and the model has none, or the reverse.
     """
-    if message.HasField("goals"):
-        raise FailedPreconditionError("goals: got some; expected none, this prior has no goals")
+    _check_goals(message.HasField("goals"), model)
     if message.priority not in _PRIORITIES:
         raise InvalidFieldError("priority", message.priority, "PRIORITY_LEARNER or PRIORITY_ACTOR")
     if message.candidates < 1:
@@ -72,8 +73,12 @@ def parse_request(
     if len(states) * message.candidates > MAX_ROWS:
         given = f"{len(states)} states x {message.candidates} candidates"
         raise InvalidFieldError("candidates", given, f"at most {MAX_ROWS} latents per call")
+    goals = None
+    if model.goal_dim:
+        goals = decode(message.goals, field="goals", shape=(len(states), model.goal_dim))
     request = SampleRequest(
         states=states,
+        goals=goals,
         candidates=message.candidates,
         options=_options(message.options),
         seed=message.seed,
@@ -91,6 +96,7 @@ def check_model(request: SampleRequest, model: ServedPrior) -> None:
 
     Raises:
         VersionMismatchError: It is not the version expected.
+        FailedPreconditionError: It has goals and the request has none, or the reverse.
         InvalidFieldError: The request does not fit it.
     """
     if request.expected_version not in (None, model.version):
@@ -99,7 +105,19 @@ def check_model(request: SampleRequest, model: ServedPrior) -> None:
         raise InvalidFieldError(
             "states", f"shape {request.states.shape}", f"(N, {model.state_dim})"
         )
+    _check_goals(request.goals is not None, model)
+    if request.goals is not None and request.goals.shape[1] != model.goal_dim:
+        raise InvalidFieldError("goals", f"shape {request.goals.shape}", f"(N, {model.goal_dim})")
     _check_options(request, model)
+
+
+def _check_goals(given: bool, model: ServedPrior) -> None:
+    if given and not model.goal_dim:
+        raise FailedPreconditionError("goals: got some; expected none, this prior has no goals")
+    if model.goal_dim and not given:
+        raise FailedPreconditionError(
+            f"goals: got none; expected shape (N, {model.goal_dim}), this prior has goals"
+        )
 
 
 def _options(message: prior_pb2.SamplerOptions) -> SamplingConfig:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from services.prior.graphs import LoopGraphs
 from services.prior.protocol import Draw, OptionError
 from services.prior.randomness import BlockNoise, block_generator, block_ranges, block_rows
 from services.prior.solvers import SOLVERS, Step
-from services.prior.split import Condition, FrozenDenoiser
+from services.prior.split import Condition, FrozenDenoiser, Nulled
 
 MAX_EXTRA_STEPS = 1000
 
@@ -31,12 +32,13 @@ class ResolvedOptions:
     solver: str
     steps: int
     guidance: float
+    nulled: Nulled
     extra_steps: int
     temperature: float
 
 
 def resolve_options(
-    options: SamplingConfig, defaults: SamplingConfig, training_steps: int
+    options: SamplingConfig, defaults: SamplingConfig, training_steps: int, goals: bool = False
 ) -> ResolvedOptions:
     """Fills what a request leaves out from the model's defaults, and the rest from the paper's.
 
@@ -44,15 +46,18 @@ def resolve_options(
         options: The request's.
         defaults: The model's.
         training_steps: T.
+        goals: Whether the model has goals; guidance then nulls the goal, unless told otherwise.
 
     Raises:
-        OptionError: Unknown solver, more steps than T, a number out of range.
+        OptionError: Unknown solver, more steps than T, a number out of range, a goal to null where
+            there is none.
     """
     chosen = {**defaults.model_dump(exclude_none=True), **options.model_dump(exclude_none=True)}
     resolved = ResolvedOptions(
         solver=chosen.get("solver", "ddpm"),
         steps=chosen.get("steps", training_steps),
         guidance=chosen.get("guidance", 1.0),
+        nulled=chosen.get("nulled", "goal" if goals else "state"),
         extra_steps=chosen.get("extra_steps", 0),
         temperature=chosen.get("temperature", 1.0),
     )
@@ -60,6 +65,9 @@ def resolve_options(
         raise OptionError("solver", resolved.solver, f"one of {', '.join(SOLVERS)}")
     if not 1 <= resolved.steps <= training_steps:
         raise OptionError("steps", resolved.steps, f"1 to {training_steps}, the steps of training")
+    if resolved.nulled not in (get_args(Nulled) if goals else ("state",)):
+        expected = ", ".join(get_args(Nulled)) if goals else "state: this prior has no goals"
+        raise OptionError("nulled", resolved.nulled, expected)
     if not 0 <= resolved.extra_steps <= MAX_EXTRA_STEPS:
         raise OptionError("extra_steps", resolved.extra_steps, f"0 to {MAX_EXTRA_STEPS}")
     for field in ("guidance", "temperature"):
@@ -90,6 +98,7 @@ class DiffusionSampler:
         latent_normaliser: Of raw latents.
         clip_sample: Bound of z0_hat, in standardised latents; None: unbounded.
         capture: On a GPU, run the loop as captured graphs.
+        goal_normaliser: Of raw goals, for a model with goals.
     """
 
     def __init__(
@@ -101,31 +110,38 @@ class DiffusionSampler:
         latent_normaliser: Normaliser,
         clip_sample: float | None,
         capture: bool = True,
+        goal_normaliser: Normaliser | None = None,
     ) -> None:
         self._denoiser = denoiser
         self._alpha_bar = alpha_bar
         self._defaults = defaults
         self._state_normaliser = state_normaliser
         self._latent_normaliser = latent_normaliser
+        self._goal_normaliser = goal_normaliser
         self._clip = clip_sample
         on_gpu = latent_normaliser.mean.device.type == "cuda"
         self._graphs = LoopGraphs(self._loop, self._draws) if capture and on_gpu else None
 
     def check(self, options: SamplingConfig) -> None:
         """Raises OptionError for options this model does not take."""
-        resolve_options(options, self._defaults, len(self._alpha_bar) - 1)
+        self._resolve(options)
 
     def steps(self, options: SamplingConfig) -> int:
         """Denoising steps, Diffusion-X's included."""
-        resolved = resolve_options(options, self._defaults, len(self._alpha_bar) - 1)
+        resolved = self._resolve(options)
         return resolved.steps + resolved.extra_steps
 
     def blocks(
-        self, states: Tensor, candidates: int, options: SamplingConfig, seed: int
+        self,
+        states: Tensor,
+        candidates: int,
+        options: SamplingConfig,
+        seed: int,
+        goals: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Algorithm 1, lines 5-9. See `services.prior.protocol.Sampler`."""
-        resolved = resolve_options(options, self._defaults, len(self._alpha_bar) - 1)
-        parts = self._denoiser.condition(self._state_normaliser(states))
+        resolved = self._resolve(options)
+        parts = self._condition(states, goals, resolved)
         most = block_rows(states.device)
         for block, (start, end) in enumerate(block_ranges(len(states) * candidates, most)):
             condition = _rows_of(parts, candidates, start, end)
@@ -134,14 +150,30 @@ class DiffusionSampler:
 
     def join(self, draws: Sequence[Draw], options: SamplingConfig) -> Tensor:
         """Small calls as one block. See `services.prior.protocol.JoiningSampler`."""
-        resolved = resolve_options(options, self._defaults, len(self._alpha_bar) - 1)
+        resolved = self._resolve(options)
         conditions, sources = [], []
         for draw in draws:
-            parts = self._denoiser.condition(self._state_normaliser(draw.states))
+            parts = self._condition(draw.states, draw.goals, resolved)
             conditions.append(_rows_of(parts, draw.candidates, 0, draw.rows))
             sources.append((draw.rows, block_generator(draw.seed, 0, draw.states.device)))
         condition = tuple(torch.cat(parts) for parts in zip(*conditions, strict=True))
         return self._denoise(condition, self._noise(sources), resolved)
+
+    def _resolve(self, options: SamplingConfig) -> ResolvedOptions:
+        steps, goals = len(self._alpha_bar) - 1, self._goal_normaliser is not None
+        return resolve_options(options, self._defaults, steps, goals)
+
+    def _condition(
+        self, states: Tensor, goals: Tensor | None, options: ResolvedOptions
+    ) -> Condition:
+        if self._goal_normaliser is None:
+            return self._denoiser.condition(self._state_normaliser(states))
+        assert goals is not None, "this prior has goals"
+        # Unguided there is no other half, and nothing that it keeps.
+        nulled = "both" if options.guidance == 1 else options.nulled
+        return self._denoiser.condition(
+            self._state_normaliser(states), self._goal_normaliser(goals), nulled
+        )
 
     def _noise(self, sources: Sequence[tuple[int, torch.Generator]]) -> BlockNoise:
         mean = self._latent_normaliser.mean

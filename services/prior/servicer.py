@@ -51,7 +51,7 @@ class PriorServicer(prior_pb2_grpc.PriorServiceServicer):
             vae_version=model.vae_version,
             state_dim=model.state_dim,
             latent_dim=model.latent_dim,
-            goal_dim=0,
+            goal_dim=model.goal_dim,
             training_steps=model.description.training_steps,
             solvers=model.description.solvers,
             defaults=sampler_options(model.description.defaults),
@@ -127,7 +127,7 @@ class _Call:
         model = self._begin(self._model())
         draw, options = self._draw(model), self._request.options
         steps, done = model.sampler.steps(options), 0
-        blocks = model.sampler.blocks(draw.states, draw.candidates, options, draw.seed)
+        blocks = model.sampler.blocks(draw.states, draw.candidates, options, draw.seed, draw.goals)
         while done < draw.rows:
             start = time.monotonic()
             rows = next(blocks).cpu().numpy()
@@ -169,8 +169,10 @@ class _Call:
 
     def _draw(self, model: ServedPrior) -> Draw:
         # Copied: a decoded array is a read-only view of the message.
-        states = torch.tensor(self._request.states, device=model.device)
-        return Draw(states, self._request.candidates, self._request.seed)
+        request = self._request
+        states = torch.tensor(request.states, device=model.device)
+        goals = None if request.goals is None else torch.tensor(request.goals, device=model.device)
+        return Draw(states, request.candidates, request.seed, goals)
 
 
 def _outcome(function: Callable[..., object], *arguments: object) -> Exception | None:

@@ -1,17 +1,17 @@
-"""The denoiser taken apart for sampling: what depends on the state, on the time and on the latent
-is computed apart.
+"""The denoiser taken apart for sampling: what depends on the state and goal, on the time and on the
+latent is computed apart.
 
-W [x; s] = W_x x + W_s s exactly, so the state's part of every block is computed once per state and
-call and serves all its candidates and all denoising steps. Time acts by FiLM on a LayerNorm, so the
-two merge into one LayerNorm whose gain and bias are a row of a table, made once per checkpoint.
-Only W_x x and what follows is left for each latent and step.
+W [x; s; g] = W_x x + W_s s + W_g g exactly, so the part of state and goal in every block is
+computed once per state and call and serves all its candidates and all denoising steps. Time acts by
+FiLM on a LayerNorm, so the two merge into one LayerNorm whose gain and bias are a row of a table,
+made once per checkpoint. Only W_x x and what follows is left for each latent and step.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +20,25 @@ from torch.nn import functional
 from services.prior.denoiser import Denoiser, ResidualBlock, time_embedding
 
 Condition = tuple[Tensor, ...]
-"""For each block, W_s s + b: shape (N, width), or (width,) for the null condition."""
+"""For each block, W_s s + W_g g + b: shape (N, width), or (width,) for the null condition. Where
+the unconditional half of guidance keeps the state or the goal, its parts follow, as many again."""
+
+Nulled = Literal["state", "goal", "both"]
+"""What the unconditional half of guidance goes without."""
 
 
 class FrozenDenoiser(Protocol):
     """A denoiser with frozen weights, in the parts that sampling needs."""
 
-    def condition(self, states: Tensor) -> Condition:
-        """The state's part of every block, once per state and call.
+    def condition(
+        self, states: Tensor, goals: Tensor | None = None, nulled: Nulled = "both"
+    ) -> Condition:
+        """The state's and goal's part of every block, once per state and call.
 
         Args:
             states: Standardised states, (N, S).
+            goals: Standardised goals, (N, G), of a network with goals.
+            nulled: What `predict` nulls with this condition; without goals it is all there is.
 
         Returns:
             Tensors of N rows, which may be repeated and padded.
@@ -43,7 +51,7 @@ class FrozenDenoiser(Protocol):
 
     def predict(self, latent: Tensor, condition: Condition, time: int, guidance: float) -> Tensor:
         """mu(z, null, t) + w (mu(z, s, t) - mu(z, null, t)) (Algorithm 1 line 7); w = 0 and 1 need
-        one half only.
+        one half only. What null is without was said to `condition`.
 
         Args:
             latent: z_t, (R, Z).
@@ -99,6 +107,27 @@ class _SplitBlock:
         )
 
 
+def encode(
+    encode_state: nn.Module,
+    encode_goal: nn.Module | None,
+    states: Tensor,
+    goals: Tensor | None,
+    nulled: Nulled,
+) -> tuple[Tensor, ...]:
+    """The encodings side by side, (N, width), and again with one of them nulled, if `nulled` is one
+    of two.
+    """
+    state = encode_state(states)
+    if encode_goal is None:
+        return (state,)
+    goal = encode_goal(goals)
+    both = torch.cat([state, goal], dim=1)
+    if nulled == "both":
+        return (both,)
+    kept = [torch.zeros_like(state), goal] if nulled == "state" else [state, torch.zeros_like(goal)]
+    return both, torch.cat(kept, dim=1)
+
+
 class SplitDenoiser:
     """`Denoiser` with frozen weights, equal to it up to rounding.
 
@@ -113,7 +142,7 @@ class SplitDenoiser:
         device = denoiser.last.weight.device
         times = torch.arange(1, training_steps + 1, device=device)
         encoded_time = denoiser.encode_time(time_embedding(times, denoiser.time_dim))
-        self._encode_state = denoiser.encode_state
+        self._encoders = denoiser.encode_state, denoiser.encode_goal
         self._resize = [
             _Affine.of(layer) if isinstance(layer, nn.Linear) else None for layer in denoiser.resize
         ]
@@ -126,20 +155,18 @@ class SplitDenoiser:
         self._norm = denoiser.last_norm
         self._last = _Affine.of(denoiser.last)
 
-    def condition(self, states: Tensor) -> Condition:
-        """The state's part of every block, once per state and call.
-
-        Args:
-            states: Standardised states, (N, S).
-
-        Returns:
-            W_s s + b of each block, each (N, width).
-        """
-        encoded = self._encode_state(states)
-        return tuple(torch.addmm(block.state_bias, encoded, block.state) for block in self._blocks)
+    def condition(
+        self, states: Tensor, goals: Tensor | None = None, nulled: Nulled = "both"
+    ) -> Condition:
+        """W_s s + W_g g + b of each block, each (N, width). See `FrozenDenoiser`."""
+        return tuple(
+            torch.addmm(block.state_bias, encoded, block.state)
+            for encoded in encode(*self._encoders, states, goals, nulled)
+            for block in self._blocks
+        )
 
     def null_condition(self) -> Condition:
-        """The part of a nulled state, W_s 0 + b, for any number of rows: each (width,)."""
+        """The part of nothing at all, W_s 0 + b, for any number of rows: each (width,)."""
         return tuple(block.state_bias for block in self._blocks)
 
     def prepare(self, condition: Condition) -> Condition:
@@ -148,10 +175,13 @@ class SplitDenoiser:
 
     def predict(self, latent: Tensor, condition: Condition, time: int, guidance: float) -> Tensor:
         """z0_hat under guidance, (R, Z). See `FrozenDenoiser`."""
+        count = len(self._blocks)
         if guidance == 1:
-            return self(latent, condition, time)
-        null = self(latent, self.null_condition(), time)
-        return null if guidance == 0 else null.lerp_(self(latent, condition, time), guidance)
+            return self(latent, condition[:count], time)
+        null = self(latent, condition[count:] or self.null_condition(), time)
+        if guidance == 0:
+            return null
+        return null.lerp_(self(latent, condition[:count], time), guidance)
 
     def __call__(self, latent: Tensor, condition: Condition, time: int) -> Tensor:
         """Predicts z_0.

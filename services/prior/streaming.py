@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from common.store import LatentStream
 from common.training import epoch_indices, generator
+from services.prior.hindsight import Hindsight
 from services.prior.protocol import Batch, Statistics
 
 BLOCK_ROWS = 1 << 13
@@ -19,15 +22,27 @@ BLOCKS_AT_ONCE = 16
 COLUMNS = ("state", "latent_mean", "latent_std")
 
 
+def episodes_of(stream: LatentStream) -> Iterator[NDArray[np.int64]]:
+    """The column `episode`, piece by piece."""
+    for start in range(0, len(stream), BLOCK_ROWS):
+        yield stream.read("episode", start, start + BLOCK_ROWS)
+
+
 class StreamedPairs:
     """Shuffled batches of training windows: random groups of blocks, shuffled within.
 
     Every window is visited once an epoch, as in memory, but windows of a batch come from a group
-    only. A batch is a function of its step alone. At most two groups are held.
+    only. A batch is a function of its step alone. At most two groups are held. Goals are drawn for
+    every epoch.
     """
 
     def __init__(
-        self, stream: LatentStream, batch_size: int, seed: int, device: torch.device
+        self,
+        stream: LatentStream,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        goals: Hindsight | None = None,
     ) -> None:
         """Reads nothing yet.
 
@@ -36,11 +51,12 @@ class StreamedPairs:
             batch_size: B.
             seed: The configuration's.
             device: Where batches go.
+            goals: Chooses the goals of a prior with goals.
 
         Raises:
             ValueError: All windows are held out for validation.
         """
-        self._stream, self._seed, self._device = stream, seed, device
+        self._stream, self._seed, self._device, self._goals = stream, seed, device, goals
         starts = np.arange(0, len(stream), BLOCK_ROWS)
         self._counts = np.add.reduceat((~stream.validation).astype(np.int64), starts)
         count = int(self._counts.sum())
@@ -67,8 +83,7 @@ class StreamedPairs:
                 rows = slice(max(first - before, 0), end - before)
                 parts.append([column[rows] for column in columns])
             before = after
-        state, mean, std = (torch.cat(part).to(self._device) for part in zip(*parts, strict=True))
-        return Batch(state, mean, std)
+        return Batch(*(torch.cat(part).to(self._device) for part in zip(*parts, strict=True)))
 
     def statistics(self) -> Statistics:
         """As `training_statistics`, in one pass over the table."""
@@ -102,15 +117,16 @@ class StreamedPairs:
         columns = [np.concatenate(part) for part in zip(*parts, strict=True)] or [
             np.empty((0, self._stream.width(name)), np.float32) for name in COLUMNS
         ]
-        state, mean, std = (torch.from_numpy(column).to(self._device) for column in columns)
-        return Batch(state, mean, std)
+        if self._goals is not None:
+            columns.append(self._goals_of(self._goals, rows, "validation"))
+        return Batch(*(torch.from_numpy(column).to(self._device) for column in columns))
 
     def _group(self, epoch: int, number: int, blocks: NDArray[np.int64]) -> list[Tensor]:
         key = (epoch, number)
         if key not in self._groups:
             while len(self._groups) > 1:
                 del self._groups[next(iter(self._groups))]
-            pieces = [self._block(int(block)) for block in blocks]
+            pieces = [self._block_with_goals(int(block), epoch) for block in blocks]
             columns = [np.concatenate(piece) for piece in zip(*pieces, strict=True)]
             source = generator(self._seed, "prior", "group", epoch, number)
             order = torch.randperm(len(columns[0]), generator=source)
@@ -122,6 +138,28 @@ class StreamedPairs:
         start = block * BLOCK_ROWS
         kept = ~self._stream.validation[start : start + BLOCK_ROWS]
         return [self._read(name, start)[kept] for name in COLUMNS]
+
+    def _block_with_goals(self, block: int, epoch: int) -> list[NDArray[np.float32]]:
+        """The same with a column of goals, where there are goals."""
+        columns = self._block(block)
+        if self._goals is not None:
+            start = block * BLOCK_ROWS
+            rows = start + np.flatnonzero(~self._stream.validation[start : start + BLOCK_ROWS])
+            columns.append(self._goals_of(self._goals, rows, "block", epoch, block))
+        return columns
+
+    def _goals_of(
+        self, goals: Hindsight, rows: NDArray[np.int64], *names: str | int
+    ) -> NDArray[np.float32]:
+        """Goals (B, G) of some windows; blocks that hold them are read one at a time."""
+        wanted = goals.goal_rows(rows, *names)
+        values = np.empty((len(rows), len(goals.indices)), np.float32)
+        for block in np.unique(wanted // BLOCK_ROWS):
+            start = int(block) * BLOCK_ROWS
+            inside = wanted // BLOCK_ROWS == block
+            ends = self._read("next_state", start)[wanted[inside] - start]
+            values[inside] = ends[:, goals.indices]
+        return values
 
     def _read(self, name: str, start: int) -> NDArray[np.float32]:
         return self._stream.read(name, start, start + BLOCK_ROWS)

@@ -19,6 +19,7 @@ from common.training import configure_torch, ranks
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
+from services.prior.adoption import adopt, foreign_target
 from services.prior.learner import PriorLearner
 from services.prior.protocol import find_prior
 
@@ -30,7 +31,8 @@ def run(context: StageContext) -> str:
     """Trains (or resumes) and publishes the prior, unless it is there already.
 
     Args:
-        context: Configuration, store and where to report.
+        context: Configuration, store and where to report. Where its `prior_targets` name a service
+            of this variant, that one is adopted and nothing trained; see `services.prior.adoption`.
 
     Returns:
         The prior's version.
@@ -42,7 +44,10 @@ def run(context: StageContext) -> str:
         StoreError: The latents are damaged, or the store does not take the artifact.
         Stopped: Asked to stop; a checkpoint was saved.
         DivergedError: The loss became NaN or infinite.
+        RpcError: The service to adopt is not the configured prior.
     """
+    if foreign_target(context) is not None:
+        return adopt(context)
     # Before anything is waited for: an unknown name would not become known meanwhile.
     settings = context.config.prior
     if not find_prior(settings.implementation).takes_goals and settings.goal_conditioned:

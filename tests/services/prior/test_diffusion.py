@@ -170,7 +170,7 @@ def test_options_left_out_are_the_models_defaults() -> None:
     prior = _prior()
     defaults = prior.describe().defaults
     assert defaults == SamplingConfig(
-        solver="ddpm", steps=5, guidance=1.0, extra_steps=0, temperature=1.0
+        solver="ddpm", steps=5, guidance=1.0, nulled="state", extra_steps=0, temperature=1.0
     )
     sampler = prior.sampler()
     left_out = sample(sampler, _states(2), 3, SamplingConfig(), 0)
@@ -202,7 +202,7 @@ def test_loss_diffuses_standardised_latents_and_nulls_some_states(
     prior = _prior(drop_probability=0.25)
     seen: dict[str, Tensor] = {}
 
-    def look(z: Tensor, states: Tensor, time: Tensor, keep: Tensor) -> Tensor:
+    def look(z: Tensor, states: Tensor, time: Tensor, keep: Tensor, *_: None) -> Tensor:
         seen.update(z=z, states=states, time=time, keep=keep)
         return torch.zeros_like(z)
 
