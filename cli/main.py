@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from cli import bench, data, pipeline, scale, status
+from cli import bench, data, experiment, pipeline, scale, status
 from cli.interrupts import Interrupted
 from cli.plan import MOST_REPLICAS
 from cli.scores import score_json, score_table
@@ -178,6 +178,11 @@ def evaluate(
     if episodes is not None:
         set_ = [*set_, f"evaluation.episodes={episodes}"]
     show_scores(as_json, pipeline.evaluate(load(config, set_), store, replicas, console))
+
+
+app.command(name="experiment", epilog="Example: ldcq experiment maze2d --scale small --seeds 3")(
+    experiment.experiment
+)
 
 
 @app.command(name="scale", epilog="Example: ldcq scale prior 3 --store runs/demo")

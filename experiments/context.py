@@ -42,9 +42,10 @@ class Context:
         scale: smoke, small or full.
         seeds: Training seeds: 0, 1, ...
         dataset: Dataset to use instead of the experiment's own; None: its own.
-        store: Holds everything trained; experiments with the same `--out` share it.
+        store: Holds everything trained.
         folder: Where the experiment's results are written.
         pipeline: Runs configurations on `store`.
+        third_party: Folder of data of third parties, None where none was named.
     """
 
     scale: Scale
@@ -53,6 +54,7 @@ class Context:
     store: Store
     folder: Path
     pipeline: Pipeline
+    third_party: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,14 @@ def page(result: Result) -> str:
 
 def score_table(result: Result) -> str:
     """The rows, one column for each thing that any of them has."""
+    return table(*cells(result))
+
+
+def cells(result: Result) -> tuple[list[str], list[list[str]]]:
+    """The score table's header and lines, as text."""
     rows = result.findings.rows
     columns = _columns(rows)
-    return table(
-        [name for name, _ in columns], [[show(row) for _, show in columns] for row in rows]
-    )
+    return [name for name, _ in columns], [[show(row) for _, show in columns] for row in rows]
 
 
 def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

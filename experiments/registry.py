@@ -48,20 +48,23 @@ def perform(
     scale: str,
     seeds: int | None,
     dataset: str | None,
-    out: Path,
+    folder: Path,
     pipeline: Pipeline,
     store: Store,
+    third_party: Path | None = None,
 ) -> Result:
-    """Runs an experiment and writes its results into `<out>/<name>`.
+    """Runs an experiment and writes its results into a folder.
 
     Args:
         name: Its name.
         scale: smoke, small or full.
         seeds: Number of training seeds; None: the experiment's own.
         dataset: Dataset to use instead of its own.
-        out: Folder of results; experiments that share it share what they train.
+        folder: Where results go.
         pipeline: Runs configurations on `store`.
-        store: Where everything trained is and goes.
+        store: Where everything trained is and goes; experiments that share it share what they
+            train.
+        third_party: Folder of data of third parties, where there is one.
 
     Raises:
         ConfigError: No such experiment or scale, or it takes no other dataset.
@@ -76,10 +79,10 @@ def perform(
     count = experiment.seeds[known] if seeds is None else seeds
     if count < 1:
         raise ConfigError(f"--seeds {count}: expected at least 1")
-    folder = out / name
     before, started = _made(store), time.monotonic()
     numbers = tuple(range(count))
-    findings = experiment.run(Context(known, numbers, dataset, store, folder, pipeline))
+    context = Context(known, numbers, dataset, store, folder, pipeline, third_party)
+    findings = experiment.run(context)
     command = _command(name, known, numbers, dataset)
     seconds = time.monotonic() - started
     result = Result(

@@ -92,7 +92,19 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
             assert isinstance(child, dict)
             target = child
         target[last] = source[last]
-    return sections
+    actors = _other_actors(config) if kind == "evaluation" else {}
+    return {**sections, "variants": actors} if actors else sections
+
+
+def _other_actors(config: Config) -> dict[str, JsonValue]:
+    """How variants are executed that are not executed as the main pipeline is."""
+    own = config.actor.model_dump(mode="json")
+    used = {method.variant for method in config.evaluation.methods.values()} & {*config.variants}
+    actors = {
+        variant: resolve_variant(config, variant).actor.model_dump(mode="json")
+        for variant in sorted(used)
+    }
+    return {variant: {"actor": actor} for variant, actor in actors.items() if actor != own}
 
 
 def stage_spec(config: Config, kind: str, parents: Mapping[str, str]) -> dict[str, JsonValue]:

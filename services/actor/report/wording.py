@@ -8,6 +8,10 @@ from typing import Any
 _LABELS = {
     "ldcq": "LDCQ",
     "bcq_h": "BCQ-H",
+    "bcq": "BCQ",
+    "bc": "BC",
+    "ldgc": "LDGC",
+    "ldcp": "LDCP",
     "prior": "one prior sample",
     "behaviour": "the data itself",
 }

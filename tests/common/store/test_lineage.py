@@ -111,3 +111,16 @@ def test_a_variant_with_another_vae_owns_everything_made_from_it(demo: Config) -
 def test_an_unknown_kind_is_refused(demo: Config) -> None:
     with pytest.raises(ValueError, match="kind: got 'actor', expected one of vae, latents"):
         stage_sections(demo, "actor")
+
+
+def test_how_a_variant_is_executed_counts_for_the_evaluation_and_for_no_model(
+    demo: Config,
+) -> None:
+    faster = {"prior.implementation": "gaussian", "actor.sampling.steps": 5}
+    other = override(demo, {"variants": {"bcq_h": faster}})
+    assert stage_sections(other, "evaluation") != stage_sections(demo, "evaluation")
+    assert {
+        kind for kind in KINDS if stage_sections(demo, kind) != stage_sections(other, kind)
+    } == {"evaluation"}
+    unused = override(demo, {"variants.unused": faster})
+    assert stage_sections(unused, "evaluation") == stage_sections(demo, "evaluation")

@@ -1,0 +1,133 @@
+"""`ldcq experiment`: one table or figure of the paper, from nothing to its page."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cli import pipeline
+from common.config import Config
+from common.store import Store
+
+if TYPE_CHECKING:
+    from experiments.result import Result
+
+OUT = "runs/experiments"
+THIRD_PARTY = "LDCQ_THIRD_PARTY_DATA"
+
+
+class LocalPipeline:
+    """Runs configurations as sets of local processes on one store.
+
+    Attributes:
+        store_url: The store.
+        console: Where progress goes.
+    """
+
+    def __init__(self, store_url: str, console: Console) -> None:
+        self.store_url, self.console = store_url, console
+
+    def run(self, config: Config) -> str:
+        """Trains what is missing and plays; returns the evaluation's version."""
+        results: list[pipeline.RunResult] = []
+        pipeline.run(config, self.store_url, 1, False, self.console, results.append)
+        return results[-1].evaluation_version
+
+    def evaluate(self, config: Config) -> str:
+        """Plays with models that are there; returns the evaluation's version."""
+        return pipeline.evaluate(config, self.store_url, 1, self.console).evaluation_version
+
+    def train(self, config: Config, stage: str, variant: str = "main") -> str:
+        """Trains one stage; returns its version."""
+        return pipeline.train(stage, config, self.store_url, variant, 1, self.console)
+
+    def say(self, text: str) -> None:
+        """A line between the progress of two runs."""
+        self.console.print(f"[bold]{escape(text)}[/]", highlight=False)
+
+
+def experiment(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="maze2d, door-human, horizon, steps, random-walk, latents or world-model.",
+            metavar="NAME",
+        ),
+    ],
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Training seeds; left out: what the experiment needs."),
+    ] = None,
+    scale: Annotated[
+        str,
+        typer.Option(
+            help="smoke: does it run; small: on two CPU cores; full: the paper's settings.",
+            metavar="smoke|small|full",
+        ),
+    ] = "small",
+    dataset: Annotated[
+        str | None, typer.Option(help="Minari id or D4RL file; left out: the experiment's own.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help=f"Folder of the results; left out: {OUT}/NAME.")
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Store to train in; left out: a folder `store` in --out. Experiments that "
+            "name the same one share what they train."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json.")] = False,
+) -> None:
+    """Run an experiment of the paper: train every seed, play, and write tables, plots and a page.
+
+    Interrupted, the same command goes on where it was; what is there already is not made again.
+    """
+    # Imported here: the experiments bring torch and the services.
+    from experiments import registry
+
+    console = Console(stderr=True)
+    registry.find(name)
+    folder = Path(out or f"{OUT}/{name}").expanduser()
+    url = store or str(folder / "store")
+    result = registry.perform(
+        name,
+        scale=scale,
+        seeds=seeds,
+        dataset=dataset,
+        folder=folder,
+        pipeline=LocalPipeline(url, console),
+        store=Store(url),
+        third_party=_third_party(),
+    )
+    if as_json:
+        print(json.dumps(result.as_json(), indent=2), flush=True)
+    else:
+        _show(result, folder)
+
+
+def _third_party() -> Path | None:
+    given = os.environ.get(THIRD_PARTY)
+    return Path(given).expanduser() if given else None
+
+
+def _show(result: Result, folder: Path) -> None:
+    from experiments.page import cells
+
+    out = Console()
+    header, lines = cells(result)
+    table = Table(title=result.title, title_justify="left")
+    for number, column in enumerate(header):
+        table.add_column(column, justify="right" if number else "left")
+    for line in lines:
+        table.add_row(*map(escape, line))
+    out.print(table)
+    out.print(f"Results: {folder / 'results.json'}, page: {folder / 'README.md'}", soft_wrap=True)
