@@ -107,7 +107,7 @@ class Bench:
             config,
             self._clients[replicas],
             self.prior.model_version,
-            self._transitions.next_state,
+            self._transitions,
             replay,
             threading.Event(),
         )

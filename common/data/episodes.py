@@ -73,7 +73,8 @@ class Episodes:
     Episode i has `lengths[i]` actions from row `offsets[i]` on and one observation more, from row
     `offsets[i] + i` on.
 
-    Observations and actions may be on disk, where indexing reads them.
+    Observations and actions that are on disk are a `RowFile`, which rows are read from by indexing
+    (a slice, or indices) and by `spans`; nothing else may be asked of them then.
 
     Attributes:
         observations: Shape (M + E, S), in the environment's units.
@@ -88,8 +89,8 @@ class Episodes:
         reference_scores: Returns that score 0 and 100, if the dataset records them.
     """
 
-    observations: Float | RowFile
-    actions: Float | Integer | RowFile
+    observations: Float
+    actions: Float | Integer
     rewards: Float
     terminations: Boolean
     truncations: Boolean

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from common.store.artifacts import Store
 from common.store.errors import CorruptArtifactError, MissingArtifactError, StoreError
 from common.store.files import WriterLock, replace_atomically, sync_tree
 from common.store.meta import Meta, digest, meta_bytes
+from common.store.rows import RowFile
 
 
 class CandidateCache:
@@ -122,6 +125,11 @@ class CandidateCache:
         """Whether a writer has declared it whole."""
         return (self._folder / "meta.json").is_file()
 
+    @property
+    def size(self) -> int:
+        """Bytes of all candidates."""
+        return 2 * self.rows * self.candidates * self.latent_dim
+
     def load(self) -> np.ndarray:
         """All candidates, float16 (M, n, Z).
 
@@ -129,19 +137,20 @@ class CandidateCache:
             MissingArtifactError: The cache is not complete yet.
             CorruptArtifactError: A chunk is damaged or cut short; `missing` lists it, for `write`.
         """
-        if not self.is_complete or not self._open(create=False):
-            raise MissingArtifactError(
-                f"candidate cache {self.version} in {self._folder} is not complete yet"
-            )
         latents = np.empty((self.rows, self.candidates, self.latent_dim), np.float16)
-        for chunk in range(self.chunks):
-            values = self._read(chunk)
-            if values is None:
-                raise CorruptArtifactError(
-                    f"candidate cache {self.version}: chunk {chunk} is missing, damaged or cut "
-                    f"short; start the critic stage again, or delete the folder {self._folder}"
-                )
+        for chunk, values in enumerate(self._values()):
             latents[self.rows_of(chunk)] = values
+        return latents
+
+    def load_on_disk(self, folder: Path) -> RowFile:
+        """The same as a file that rows are read from. Raises as `load`, or StoreError.
+
+        Args:
+            folder: Where there is room for it.
+        """
+        latents = RowFile(folder, np.float16, (self.candidates, self.latent_dim))
+        for values in self._values():
+            latents.append(values)
         return latents
 
     def close(self) -> None:
@@ -149,6 +158,20 @@ class CandidateCache:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def _values(self) -> Iterator[np.ndarray]:
+        if not self.is_complete or not self._open(create=False):
+            raise MissingArtifactError(
+                f"candidate cache {self.version} in {self._folder} is not complete yet"
+            )
+        for chunk in range(self.chunks):
+            values = self._read(chunk)
+            if values is None:
+                raise CorruptArtifactError(
+                    f"candidate cache {self.version}: chunk {chunk} is missing, damaged or cut "
+                    f"short; start the critic stage again, or delete the folder {self._folder}"
+                )
+            yield values
 
     def _read(self, chunk: int) -> np.ndarray | None:
         assert self._array is not None

@@ -47,6 +47,18 @@ class LatentTable:
     step: np.ndarray
     validation: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.validation)
+
+    def width(self, column: str) -> int:
+        """Entries of a row of a column."""
+        return int(np.prod(getattr(self, column).shape[1:], dtype=np.int64))
+
+    def read(self, column: str, start: int, end: int) -> np.ndarray:
+        """Rows `start` to `end` of a column."""
+        rows: np.ndarray = getattr(self, column)[start:end]
+        return rows
+
 
 def open_latents(
     store: Store, version: str | None = None, *, vae_version: str | None = None

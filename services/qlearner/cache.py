@@ -6,21 +6,23 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 
-import numpy as np
-from numpy.typing import NDArray
-
 from common.config import Config
 from common.rpc.clients import PriorClient, Samples
 from common.rpc.stage import Progress
-from common.store import CandidateCache, LatentTable, Meta, Store, stage_spec
+from common.store import CandidateCache, LatentStream, LatentTable, Meta, Store, stage_spec
 from services.qlearner.candidates import call_seed, wait_for_samples
+from services.qlearner.transitions import StoredTransitions, Transitions
 
 LATENTS_PER_CALL = 8192
 """About how many latents one call draws; with the configuration it fixes which call draws what."""
 
 
 def open_cache(
-    store: Store, config: Config, table: LatentTable, prior_version: str, windows: int
+    store: Store,
+    config: Config,
+    table: LatentStream | LatentTable,
+    prior_version: str,
+    windows: int,
 ) -> CandidateCache:
     """The cache of this prior's candidates at the next states of these windows.
 
@@ -37,13 +39,13 @@ def open_cache(
         A cache of (M, cached_candidates, Z), perhaps partly or wholly drawn.
     """
     critic = config.critic
-    latent_dim = table.latent_mean.shape[1]
+    latent_dim = table.width("latent_mean")
     parents = {"latents": table.version, "prior": prior_version}
     meta = Meta(
         kind="candidates",
         spec=stage_spec(config, "candidates", parents),
         parents=parents,
-        dimensions={"state": table.state.shape[1], "latent": latent_dim},
+        dimensions={"state": table.width("state"), "latent": latent_dim},
     )
     return CandidateCache(
         store,
@@ -59,7 +61,7 @@ def fill_cache(
     cache: CandidateCache,
     client: PriorClient,
     prior_version: str,
-    next_state: NDArray[np.float32],
+    transitions: Transitions | StoredTransitions,
     config: Config,
     progress: Progress,
     stop: threading.Event,
@@ -70,7 +72,7 @@ def fill_cache(
         cache: Where latents go.
         client: The prior service.
         prior_version: The only model version whose latents are accepted.
-        next_state: s_{t+H} of every window, (M, S).
+        transitions: The windows of the replay.
         config: Cached candidates, calls in flight, sampling and seed.
         progress: Told the chunks done.
         stop: Set when the process is asked to end.
@@ -87,7 +89,7 @@ def fill_cache(
         while missing and len(calls) < config.critic.calls_in_flight:
             chunk = missing.popleft()
             call = client.sample_async(
-                next_state[cache.rows_of(chunk)],
+                transitions.next_states(cache.rows_of(chunk)),
                 config.critic.cached_candidates,
                 seed=call_seed(config.seed, "cache", chunk),
                 options=config.critic.sampling,

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from common.config import Config
 from common.rpc.clients import PriorClient, Samples
-from common.store import Stopped
+from common.store import RowFile, Stopped
 from common.training import generator
 from services.qlearner.replay import Draw, PrioritisedReplay
+from services.qlearner.transitions import StoredTransitions, Transitions
 
 STOP_POLL_SECONDS = 0.5
 
@@ -92,7 +93,7 @@ class OnlineCandidates:
         config: Config,
         client: PriorClient,
         prior_version: str,
-        next_state: Tensor,
+        transitions: Transitions | StoredTransitions,
         replay: PrioritisedReplay,
         stop: threading.Event,
     ) -> None:
@@ -102,7 +103,7 @@ class OnlineCandidates:
             config: Batch size, candidates, calls in flight, updates in all, sampling and seed.
             client: The prior service.
             prior_version: The only model version whose latents are accepted.
-            next_state: s_{t+H} of every window of the replay, (M, S).
+            transitions: The windows of the replay.
             replay: Where batches are drawn from.
             stop: Ends the waiting for a call.
         """
@@ -110,7 +111,7 @@ class OnlineCandidates:
         self._client = client
         self._stop = stop
         self._prior_version = prior_version
-        self._next_state: NDArray[np.float32] = next_state.cpu().numpy()
+        self._transitions = transitions
         self._replay = replay
         self._pending: deque[_Pending] = deque()
         self._next = 0
@@ -166,7 +167,7 @@ class OnlineCandidates:
 
     def _send(self, step: int, draw: Draw) -> _Pending:
         call = self._client.sample_async(
-            self._next_state[draw.indices],
+            self._transitions.next_states(draw.indices),
             self._config.critic.candidates,
             seed=call_seed(self._config.seed, "online", step),
             options=self._config.critic.sampling,
@@ -179,17 +180,17 @@ class CachedCandidates:
     """Candidates drawn once per window; every update uses a random subset of them."""
 
     def __init__(
-        self, config: Config, cached: NDArray[np.float16], replay: PrioritisedReplay
+        self, config: Config, cached: NDArray[np.float16] | RowFile, replay: PrioritisedReplay
     ) -> None:
         """Takes over a complete cache.
 
         Args:
             config: Batch size, candidates per update and seed.
-            cached: Candidates at s_{t+H} of every window of the replay, (M, cached, Z).
+            cached: Candidates at s_{t+H} of every window of the replay, (M, cached, Z), float16.
             replay: Where batches are drawn from.
         """
         self._config = config
-        self._cached = torch.from_numpy(cached)
+        self._cached = cached if isinstance(cached, RowFile) else torch.from_numpy(cached)
         self._replay = replay
 
     def take(self, step: int) -> tuple[Draw, Tensor]:
@@ -199,12 +200,14 @@ class CachedCandidates:
         draws, and independent of other windows': the j-th of two windows have nothing in common.
         """
         draw = draw_batch(self._replay, self._config, step)
-        rows = torch.from_numpy(draw.indices)
         kept, wanted = self._cached.shape[1], self._config.critic.candidates
+        source = generator(self._config.seed, "critic", "subset", step)
+        subset = torch.randperm(kept, generator=source)[:wanted] if wanted < kept else slice(None)
+        if isinstance(self._cached, RowFile):
+            return draw, torch.from_numpy(self._cached[draw.indices])[:, subset].float()
+        rows = torch.from_numpy(draw.indices)
         if wanted == kept:
             return draw, self._cached[rows].float()
-        source = generator(self._config.seed, "critic", "subset", step)
-        subset = torch.randperm(kept, generator=source)[:wanted]
         return draw, self._cached[rows[:, None], subset].float()
 
     def updated(self, step: int) -> None:

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from common.config import Config
-from common.nn.critic import Critic
-from common.nn.normaliser import Normaliser
+from common.nn.critic import Critic, FourierFeatures
 from common.training import generator
 from services.qlearner.candidates import CandidateSource
 from services.qlearner.losses import weighted_td_loss
 from services.qlearner.replay import PrioritisedReplay, beta_at
 from services.qlearner.targets import bellman_target
-from services.qlearner.transitions import Transitions
+from services.qlearner.transitions import StoredTransitions, Transitions, normalisers
 
 
 @dataclass(frozen=True)
@@ -36,27 +35,22 @@ class ValidationBatch:
     candidates: Tensor
 
 
-def make_critic(transitions: Transitions, config: Config) -> Critic:
+def make_critic(transitions: Transitions | StoredTransitions, config: Config) -> Critic:
     """A fresh critic, normalised by the training windows; its weights depend on the seed only.
 
     Args:
         transitions: The windows in the replay; the critic comes to their device.
         config: Seed, and widths and reward scale of its critic section.
     """
-    states = transitions.state
-    # Of the mixture of all posteriors, which is what latents are drawn from.
-    latent_std = (
-        transitions.latent_mean.var(0, correction=0) + transitions.latent_std.square().mean(0)
-    ).sqrt()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(config.seed, "critic", "weights").initial_seed())
         critic = Critic(
-            Normaliser(states.mean(0).cpu(), states.std(0, correction=0).cpu()),
-            Normaliser(transitions.latent_mean.mean(0).cpu(), latent_std.cpu()),
+            *normalisers(transitions),
             config.critic.hidden,
             config.critic.reward_scale,
+            FourierFeatures(config.critic.fourier_indices, config.critic.fourier_octaves),
         )
-    return critic.to(states.device)
+    return critic.to(transitions.device)
 
 
 @torch.no_grad()
@@ -78,7 +72,7 @@ class CriticLearner:
     def __init__(
         self,
         config: Config,
-        transitions: Transitions,
+        transitions: Transitions | StoredTransitions,
         replay: PrioritisedReplay,
         source: CandidateSource,
         validation: ValidationBatch | None = None,
@@ -87,7 +81,7 @@ class CriticLearner:
 
         Args:
             config: Seed and critic section.
-            transitions: The windows in the replay, on the device to train on.
+            transitions: The windows in the replay; the critic is trained on their device.
             replay: Their priorities.
             source: Gives each update its batch and candidates.
             validation: What `validate` measures on, if anything.
@@ -99,7 +93,7 @@ class CriticLearner:
         self._replay = replay
         self._source = source
         self._validation = validation
-        self._device = transitions.state.device
+        self._device = transitions.device
         self._optimiser = torch.optim.Adam(
             self.critic.parameters(), lr=config.critic.learning_rate, fused=True
         )
@@ -112,7 +106,7 @@ class CriticLearner:
             in units of discounted return; `beta`.
         """
         draw, candidates = self._source.take(step)
-        batch = self._transitions.batch(torch.from_numpy(draw.indices).to(self._device))
+        batch = self._transitions.batch(draw.indices)
         targets = self._targets(batch, candidates.to(self._device))
         latents = batch.draw_latents(generator(self._config.seed, "critic", "latents", step))
         values = self.critic.q_values(batch.state, latents)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 
 from common.config import ConfigError
 from common.rpc.clients import PriorClient
-from common.store import LatentTable, owning_variant
+from common.store import LatentStream, fits_in_memory, owning_variant
 from common.training import generator
 from common.training.context import StageContext
 from services.qlearner.cache import fill_cache, open_cache
@@ -19,7 +21,15 @@ from services.qlearner.candidates import (
 )
 from services.qlearner.learner import ValidationBatch
 from services.qlearner.replay import PrioritisedReplay
-from services.qlearner.transitions import Transitions, validation_rows
+from services.qlearner.transitions import (
+    StoredTransitions,
+    Transitions,
+    size_in_memory,
+    training_rows,
+    validation_rows,
+)
+
+_LOGGER = logging.getLogger(__name__)
 
 CALL_TIMEOUT_SECONDS = 3600.0
 """Deadline of one call: the paper's 128 x 500 latents in 200 steps take minutes on a CPU, and calls
@@ -72,11 +82,34 @@ def connect_prior(context: StageContext, prior_version: str) -> PriorClient:
     return client
 
 
+def replayed_transitions(
+    context: StageContext, table: LatentStream, device: torch.device
+) -> Transitions | StoredTransitions:
+    """The windows in the replay: in memory, or on disk where they do not fit.
+
+    Args:
+        context: The stage's.
+        table: All windows.
+        device: Where batches go.
+
+    Raises:
+        StoreError: There are no training windows, or the disk does not take them.
+    """
+    config = context.config
+    share = config.critic.reward_windows
+    rows = training_rows(table, config.critic.windows, config.seed, share)
+    size = size_in_memory(table, rows)
+    if fits_in_memory(size, config.training.memory):
+        return Transitions.of(table, rows, device)
+    _LOGGER.info("%d windows, %d MiB, read as needed from disk", len(rows), size >> 20)
+    return StoredTransitions(table, rows, context.store.folder("latents"), device)
+
+
 def validation_batch(
     context: StageContext,
     client: PriorClient,
     prior_version: str,
-    table: LatentTable,
+    table: LatentStream,
     device: torch.device,
 ) -> ValidationBatch | None:
     """Held-out windows, at most a batch, with latents drawn once; None where none are held out.
@@ -97,7 +130,7 @@ def validation_batch(
         return None
     transitions = Transitions.of(table, rows, device)
     samples = client.sample(
-        table.next_state[rows],
+        transitions.next_states(slice(None)),
         config.critic.candidates,
         seed=call_seed(config.seed, "validation", 0),
         options=config.critic.sampling,
@@ -114,8 +147,8 @@ def candidate_source(
     context: StageContext,
     client: PriorClient,
     prior_version: str,
-    table: LatentTable,
-    transitions: Transitions,
+    table: LatentStream,
+    transitions: Transitions | StoredTransitions,
     replay: PrioritisedReplay,
 ) -> CandidateSource:
     """The source that `critic.candidate_source` names; a cache is filled first.
@@ -133,20 +166,20 @@ def candidate_source(
     """
     config = context.config
     if config.critic.candidate_source == "online":
-        return OnlineCandidates(
-            config, client, prior_version, transitions.next_state, replay, context.stop
-        )
+        return OnlineCandidates(config, client, prior_version, transitions, replay, context.stop)
     cache = open_cache(context.store, config, table, prior_version, len(transitions))
     try:
         fill_cache(
             cache,
             client,
             prior_version,
-            transitions.next_state.cpu().numpy(),
+            transitions,
             config,
             context.progress,
             context.stop,
         )
-        return CachedCandidates(config, cache.load(), replay)
+        fits = fits_in_memory(cache.size, config.training.memory)
+        cached = cache.load() if fits else cache.load_on_disk(context.store.folder("candidates"))
+        return CachedCandidates(config, cached, replay)
     finally:
         cache.close()

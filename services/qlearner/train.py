@@ -6,15 +6,20 @@ from collections.abc import Callable
 
 from common.nn.critic import Critic
 from common.rpc.settings import ServiceSettings
-from common.store import LatentTable, open_latents
+from common.store import LatentStream, stream_latents
+from common.store.served import served_version
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
 from services.qlearner.learner import CriticLearner
-from services.qlearner.preparation import candidate_source, connect_prior, validation_batch
+from services.qlearner.preparation import (
+    candidate_source,
+    connect_prior,
+    replayed_transitions,
+    validation_batch,
+)
 from services.qlearner.replay import PrioritisedReplay
-from services.qlearner.transitions import Transitions, training_rows
 
 STAGE = "critic"
 
@@ -61,7 +66,7 @@ def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: 
 
 def _train(making: Making) -> str:
     context, parents = making.context, making.parents
-    table = open_latents(context.store, parents["latents"], vae_version=parents["vae"])
+    table = stream_latents(context.store, parents["latents"], vae_version=parents["vae"])
     critic = _trained(making, table)
     return making.publish(
         critic.state_dict(),
@@ -75,12 +80,12 @@ def _train(making: Making) -> str:
     )
 
 
-def _trained(making: Making, table: LatentTable) -> Critic:
-    context, prior_version = making.context, making.parents["prior"]
+def _trained(making: Making, table: LatentStream) -> Critic:
+    context, prior = making.context, making.parents["prior"]
+    prior_version = served_version(prior, context.store.meta("prior", prior))
     config = context.config
     device = configure_torch(config)
-    rows = training_rows(table, config.critic.windows, config.seed)
-    transitions = Transitions.of(table, rows, device)
+    transitions = replayed_transitions(context, table, device)
     replay = PrioritisedReplay(config.critic.replay, len(transitions))
     with connect_prior(context, prior_version) as client:
         validation = validation_batch(context, client, prior_version, table, device)

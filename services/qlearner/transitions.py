@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.store import LatentTable, StoreError
+from common.nn.normaliser import Normaliser
+from common.store import LatentStream, LatentTable, RowFile, StoreError
 from common.training import generator
+
+BLOCK_ROWS = 1 << 14
+"""Windows that are looked at together where all are."""
+
+Rows = NDArray[np.int64] | slice
 
 
 @dataclass(frozen=True)
@@ -36,32 +44,31 @@ class Transitions:
     def __len__(self) -> int:
         return len(self.reward)
 
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.state.device
+
     @classmethod
-    def of(cls, table: LatentTable, rows: NDArray[np.int64], device: torch.device) -> Transitions:
-        """Copies some rows of a latent table, in the given order."""
+    def of(
+        cls, table: LatentTable | LatentStream, rows: NDArray[np.int64], device: torch.device
+    ) -> Transitions:
+        """Copies some rows of a latent table, in ascending order."""
+        whole = np.empty((len(rows), sum(_widths(table))), np.float32)
+        filled = 0
+        for record in _records(table, rows):
+            whole[filled : filled + len(record)] = record
+            filled += len(record)
+        return _parted(torch.from_numpy(whole), _widths(table), device)
 
-        def column(values: NDArray[np.float32]) -> Tensor:
-            return torch.from_numpy(values[rows]).to(device)
-
-        return cls(
-            column(table.state),
-            column(table.latent_mean),
-            column(table.latent_std),
-            column(table.reward),
-            column(table.discount),
-            column(table.next_state),
-        )
-
-    def batch(self, indices: Tensor) -> Transitions:
+    def batch(self, rows: Rows) -> Transitions:
         """Some windows, (B, ...) each."""
-        return Transitions(
-            self.state[indices],
-            self.latent_mean[indices],
-            self.latent_std[indices],
-            self.reward[indices],
-            self.discount[indices],
-            self.next_state[indices],
-        )
+        chosen = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self.device)
+        return Transitions(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def next_states(self, rows: Rows) -> NDArray[np.float32]:
+        """s_{t+H} of some windows, (B, S)."""
+        return self.batch(rows).next_state.cpu().numpy()
 
     def draw_latents(self, source: torch.Generator) -> Tensor:
         """Draws z ~ q(z | tau) of every window, (M, Z) (Algorithm 1, line 4)."""
@@ -70,13 +77,110 @@ class Transitions:
         return self.latent_mean + self.latent_std * noise.to(self.latent_mean.device)
 
 
-def training_rows(table: LatentTable, limit: int | None, seed: int) -> NDArray[np.int64]:
+class StoredTransitions:
+    """Transitions that do not fit into memory: a file of them, read where they are asked for.
+
+    Attributes:
+        device: Where batches go.
+    """
+
+    def __init__(
+        self, table: LatentStream, rows: NDArray[np.int64], folder: Path, device: torch.device
+    ) -> None:
+        """Copies some rows of a latent table, in ascending order, all columns of a row together.
+
+        Args:
+            table: All windows.
+            rows: Which.
+            folder: Where there is room for them.
+            device: Where batches go.
+
+        Raises:
+            StoreError: There is none.
+        """
+        self.device, self._widths = device, _widths(table)
+        self._file = RowFile(folder, np.float32, (sum(self._widths),))
+        for record in _records(table, rows):
+            self._file.append(record)
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def batch(self, rows: Rows) -> Transitions:
+        """Some windows, (B, ...) each."""
+        return _parted(torch.from_numpy(self._file[rows]), self._widths, self.device)
+
+    def next_states(self, rows: Rows) -> NDArray[np.float32]:
+        """s_{t+H} of some windows, (B, S)."""
+        states: NDArray[np.float32] = self._file[rows][:, -self._widths[-1] :]
+        return states
+
+
+def size_in_memory(table: LatentStream, rows: NDArray[np.int64]) -> int:
+    """Bytes that `Transitions.of` would take."""
+    return 4 * len(rows) * sum(_widths(table))
+
+
+def normalisers(transitions: Transitions | StoredTransitions) -> tuple[Normaliser, Normaliser]:
+    """Of the windows' states, and of the mixture of their posteriors, which latents are drawn from.
+
+    One block after the other, so that they are the same, bit for bit, from memory and from disk.
+    """
+
+    def mean_of(function: Callable[[Transitions], Tensor]) -> Tensor:
+        starts = range(0, len(transitions), BLOCK_ROWS)
+        blocks = (transitions.batch(slice(start, start + BLOCK_ROWS)) for start in starts)
+        return torch.stack([function(block).sum(0) for block in blocks]).sum(0) / len(transitions)
+
+    def values(block: Transitions) -> Tensor:
+        return torch.cat([block.state, block.latent_mean], dim=1).double()
+
+    def spread(block: Transitions) -> Tensor:
+        own = torch.cat([torch.zeros_like(block.state), block.latent_std], dim=1).double()
+        return (values(block) - mean).square() + own.square()
+
+    mean = mean_of(values)
+    std = mean_of(spread).sqrt()
+    split = transitions.batch(slice(0, 1)).state.shape[1]
+    return (
+        Normaliser(mean[:split].cpu(), std[:split].cpu()),
+        Normaliser(mean[split:].cpu(), std[split:].cpu()),
+    )
+
+
+def _widths(table: LatentTable | LatentStream) -> list[int]:
+    return [table.width(field.name) for field in fields(Transitions)]
+
+
+def _records(
+    table: LatentTable | LatentStream, rows: NDArray[np.int64]
+) -> Iterator[NDArray[np.float32]]:
+    """Ascending rows of a table with all columns side by side, block by block."""
+    starts = np.unique(rows // BLOCK_ROWS) * BLOCK_ROWS
+    bounds = np.searchsorted(rows, [*starts, len(table)])
+    for start, first, end in zip(starts.tolist(), bounds[:-1], bounds[1:], strict=True):
+        inside = rows[first:end] - start
+        columns = (table.read(f.name, start, start + BLOCK_ROWS) for f in fields(Transitions))
+        yield np.concatenate([c[inside].reshape(len(inside), -1) for c in columns], axis=1)
+
+
+def _parted(records: Tensor, widths: list[int], device: torch.device) -> Transitions:
+    state, mean, std, reward, discount, following = records.to(device).split(widths, dim=1)  # type: ignore[no-untyped-call]
+    columns = (state, mean, std, reward[:, 0], discount[:, 0], following)
+    return Transitions(*(column.contiguous() for column in columns))
+
+
+def training_rows(
+    table: LatentTable | LatentStream, limit: int | None, seed: int, reward_share: float = 0.0
+) -> NDArray[np.int64]:
     """Rows that enter the replay: the training windows, or `limit` of them drawn at random.
 
     Args:
         table: All windows, M.
         limit: Most rows to take; None: all.
         seed: Fixes the draw.
+        reward_share: Share of `limit` drawn from the windows with a reward in them (all of those,
+            where they are fewer); the rest come from the others.
 
     Returns:
         Rows of the table, ascending, (at most `limit`,) int64.
@@ -90,10 +194,15 @@ def training_rows(table: LatentTable, limit: int | None, seed: int) -> NDArray[n
             f"latents {table.version} hold {len(table.validation)} windows, none of them for "
             "training; expected at least 1: lower data.validation_fraction or add episodes"
         )
-    return _drawn(rows, limit, seed, "training")
+    if limit is None or not reward_share:
+        return _drawn(rows, limit, seed, "training")
+    rewarded = table.read("reward", 0, len(table))[rows] != 0
+    near = _drawn(rows[rewarded], round(reward_share * limit), seed, "rewarded")
+    rest = _drawn(rows[~rewarded], limit - len(near), seed, "training")
+    return np.sort(np.concatenate([near, rest]))
 
 
-def validation_rows(table: LatentTable, limit: int, seed: int) -> NDArray[np.int64]:
+def validation_rows(table: LatentTable | LatentStream, limit: int, seed: int) -> NDArray[np.int64]:
     """Rows of the fixed validation batch: at most `limit`, none where nothing was kept apart."""
     return _drawn(np.flatnonzero(table.validation), limit, seed, "validation")
 

@@ -25,6 +25,7 @@ from services.qlearner.replay import PrioritisedReplay
 from services.qlearner.transitions import Transitions
 
 MakeConfig = Callable[..., Config]
+CPU = torch.device("cpu")
 
 
 def online(
@@ -34,10 +35,10 @@ def online(
     version: str = "p1",
     stop: threading.Event | None = None,
 ) -> CriticLearner:
-    transitions = Transitions.of(table, np.arange(40), torch.device("cpu"))
+    transitions = Transitions.of(table, np.arange(40), CPU)
     replay = PrioritisedReplay(config.critic.replay, 40)
     source = OnlineCandidates(
-        config, client, version, transitions.next_state, replay, stop or threading.Event()
+        config, client, version, transitions, replay, stop or threading.Event()
     )
     return CriticLearner(config, transitions, replay, source)
 
@@ -119,7 +120,7 @@ def test_cache_resumes_bit_for_bit(
 
     def fresh() -> CriticLearner:
         replay = PrioritisedReplay(config.critic.replay, 40)
-        transitions = Transitions.of(table, np.arange(40), torch.device("cpu"))
+        transitions = Transitions.of(table, np.arange(40), CPU)
         return CriticLearner(config, transitions, replay, CachedCandidates(config, cached, replay))
 
     whole = train(fresh(), 0, 5)
@@ -209,11 +210,9 @@ def fill(
     stop: threading.Event | None = None,
 ) -> np.ndarray:
     cache = open_cache(store, config, table, "p1", 40)
-    progress = Progress("critic")
+    progress, windows = Progress("critic"), Transitions.of(table, np.arange(40), CPU)
     try:
-        fill_cache(
-            cache, client, "p1", table.next_state, config, progress, stop or threading.Event()
-        )
+        fill_cache(cache, client, "p1", windows, config, progress, stop or threading.Event())
         snapshot = progress.snapshot()
         assert (snapshot.step, snapshot.total) == (cache.chunks, cache.chunks)
         assert snapshot.message == "drawing candidates"
@@ -269,8 +268,9 @@ def test_an_interrupted_cache_goes_on_where_it_was(
 
         monkeypatch.setattr(cache, "write", die_after_three)
         progress, stop = Progress("critic"), threading.Event()
+        windows = Transitions.of(table, np.arange(40), CPU)
         with pytest.raises(KeyboardInterrupt):
-            fill_cache(cache, client, "p1", table.next_state, config, progress, stop)
+            fill_cache(cache, client, "p1", windows, config, progress, stop)
         cache.close()
         assert len(open_cache(store, config, table, "p1", 40).missing()) == 7
         np.testing.assert_array_equal(fill(config, table, store, client), expected)

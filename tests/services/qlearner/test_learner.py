@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -192,3 +193,19 @@ def test_only_training_windows_are_replayed(table: LatentTable) -> None:
     assert set(some) <= set(rows)
     np.testing.assert_array_equal(some, training_rows(table, 10, 0))
     assert set(some) != set(training_rows(table, 10, 1))
+
+
+@pytest.mark.parametrize(("share", "rewarded"), [(0.0, None), (0.3, 3), (0.9, 4)])
+def test_a_share_of_the_replay_comes_from_windows_with_rewards(
+    table: LatentTable, share: float, rewarded: int | None
+) -> None:
+    reward = np.zeros(40, dtype=np.float32)
+    reward[[0, 1, 2, 3, 4]] = 1, 1, -1, 1, 1  # one of them is kept for validation
+    rows = training_rows(replace(table, reward=reward), 10, 0, share)
+    assert len(set(rows)) == 10
+    assert not table.validation[rows].any()
+    assert (np.diff(rows) > 0).all()
+    if rewarded is None:
+        np.testing.assert_array_equal(rows, training_rows(table, 10, 0))
+    else:
+        assert (reward[rows] != 0).sum() == rewarded, "all there are, where those are fewer"
