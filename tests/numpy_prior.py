@@ -93,7 +93,11 @@ class NumpyPrior(prior_pb2_grpc.PriorServiceServicer):
         generator = np.random.default_rng(None if self.fault == "same seed" else seed)
         latent_dim = LATENT_DIM + (self.fault == "shape")
         noise = generator.standard_normal((len(states), request.candidates, latent_dim))
-        latents = (noise + states[:, None, :1]).astype(np.float32)
+        shift = states[:, None, :1]
+        if self.goals:
+            goals = self._goals(request)
+            shift = shift + (self.fault != "other goal") * goals[:, None, :1]
+        latents = (noise + shift).astype(np.float32)
         if self.fault == "batch":
             latents += 1e-3 * (self._running - 1)
         return prior_pb2.PriorServiceSampleResponse(
@@ -112,6 +116,15 @@ class NumpyPrior(prior_pb2_grpc.PriorServiceServicer):
                 raise
             return np.zeros((1, STATE_DIM), np.float32)
 
+    def _goals(self, request: prior_pb2.PriorServiceSampleRequest) -> np.ndarray[Any, Any]:
+        try:
+            shape = (request.states.shape[0], GOAL_DIM)
+            return decode(request.goals, field="goals", shape=shape)
+        except InvalidFieldError as error:
+            if self.fault not in _GOAL_REFUSALS or _GOAL_REFUSALS[self.fault] not in str(error):
+                raise
+            return np.zeros((1, GOAL_DIM), np.float32)
+
     def _check(self, request: prior_pb2.PriorServiceSampleRequest) -> None:
         options = request.options
         refusals: dict[str, tuple[bool, RpcError]] = {
@@ -122,6 +135,10 @@ class NumpyPrior(prior_pb2_grpc.PriorServiceServicer):
             "solver": (
                 options.HasField("solver") and options.solver != "ddpm",
                 InvalidFieldError("options.solver", options.solver, "ddpm"),
+            ),
+            "nulled": (
+                options.nulled not in ("", "state", *(["goal", "both"] if self.goals else [])),
+                InvalidFieldError("options.nulled", options.nulled, "state"),
             ),
             "steps": (
                 options.HasField("steps") and not 1 <= options.steps <= TRAINING_STEPS,
@@ -150,6 +167,7 @@ _REFUSALS = {
     "data": "bytes of data",
 }
 """What the decoder says where a fault lets a bad tensor through."""
+_GOAL_REFUSALS = {"goal dimension": "shape (3, 3)", "infinite goal": "inf at"}
 
 
 def serve(prior: NumpyPrior, address: str = "127.0.0.1:0", **options: Any) -> tuple[Server, str]:

@@ -182,6 +182,20 @@ def _other_seed(prior: _Prior) -> str:
     return "the latents differ"
 
 
+def _other_goal(prior: _Prior) -> str:
+    """The latents of a prior with goals depend on them."""
+    request = prior.request()
+    first = prior.latents(request)
+    request.goals.CopyFrom(encode(_goals(prior.description) + np.float32(1)))
+    if np.array_equal(first, prior.latents(request)):
+        raise _BrokenPromise("two goals gave the same latents")
+    return "the latents differ"
+
+
+def _goals(found: PriorDescription, columns: int = 0) -> Latents:
+    return np.zeros((_STATES, found.goal_dim + columns), np.float32)
+
+
 def _alone_or_not(prior: _Prior) -> str:
     """The latents of a call do not depend on the calls made beside it."""
     alone = prior.latents(prior.request())
@@ -207,6 +221,11 @@ def _expect_equal(first: Latents, second: Latents, what: str) -> None:
     if not np.array_equal(first, second):
         difference = float(np.abs(first - second).max())
         raise _BrokenPromise(f"{what} gave latents that differ by up to {difference:.3g}")
+
+
+def _with_goals(check: Callable[[_Prior], str]) -> Callable[[_Prior], str]:
+    """A check that is passed by a prior without goals."""
+    return lambda prior: check(prior) if prior.description.goal_dim else "it has no goals"
 
 
 def _refusal(
@@ -273,6 +292,18 @@ def _other_version(request: Request, found: PriorDescription) -> None:  # noqa: 
     request.expected_model_version = _NO_SUCH_VERSION
 
 
+def _nulls_nonsense(request: Request, found: PriorDescription) -> None:  # noqa: ARG001
+    request.options.nulled = "no-such-part"
+
+
+def _wrong_goal_dimension(request: Request, found: PriorDescription) -> None:
+    request.goals.CopyFrom(encode(_goals(found, columns=1)))
+
+
+def _infinite_goal(request: Request, found: PriorDescription) -> None:
+    request.goals.CopyFrom(encode(_goals(found) + np.float32(np.inf)))
+
+
 def _wrong_goals(request: Request, found: PriorDescription) -> None:
     if found.goal_dim:
         request.ClearField("goals")
@@ -288,6 +319,7 @@ _CHECKS: dict[str, Callable[[_Prior], str]] = {
     "reply names the model version": _reply_version,
     "same seed, same latents": _same_seed,
     "other seed, other latents": _other_seed,
+    "other goals, other latents": _with_goals(_other_goal),
     "latents do not depend on calls beside": _alone_or_not,
     "refuses a wrong state dimension": _refusal(_wrong_dimension, _INVALID, "states"),
     "refuses a wrong rank": _refusal(_wrong_rank, _INVALID, "states"),
@@ -297,6 +329,11 @@ _CHECKS: dict[str, Callable[[_Prior], str]] = {
     "refuses 0 candidates": _refusal(_no_candidates, _INVALID, "candidates"),
     "refuses an unknown solver": _refusal(_unknown_solver, _INVALID, "solver"),
     "refuses more steps than T": _refusal(_too_many_steps, _INVALID, "steps"),
+    "refuses to null what there is not": _refusal(_nulls_nonsense, _INVALID, "nulled"),
     "refuses another model version": _refusal(_other_version, _PRECONDITION, "version"),
     "refuses goals that do not fit it": _refusal(_wrong_goals, _PRECONDITION, "goals"),
+    "refuses a wrong goal dimension": _with_goals(
+        _refusal(_wrong_goal_dimension, _INVALID, "goals")
+    ),
+    "refuses an infinite goal": _with_goals(_refusal(_infinite_goal, _INVALID, "goals")),
 }

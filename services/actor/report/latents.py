@@ -85,9 +85,15 @@ def draw_latents(
     near = rows[near]
     return LatentSamples(
         data=_posterior(table, many, random),
-        priors={p.name: _sample(base, priors, p, table.state[many], 1) for p in evaluated},
+        priors={
+            p.name: _sample(base, priors, p, table.state[many], table.next_state[many])
+            for p in evaluated
+        },
         data_near=_posterior(table, near, random),
-        priors_near={p.name: _sample(base, priors, p, anchor[None], NEAR) for p in evaluated},
+        priors_near={
+            p.name: _sample(base, priors, p, anchor[None], table.next_state[near])
+            for p in evaluated
+        },
     )
 
 
@@ -99,11 +105,19 @@ def _posterior(table: LatentTable, rows: NDArray[np.int64], random: np.random.Ge
 
 
 def _sample(
-    base: Config, priors: Priors, prior: EvaluatedPrior, states: Array, candidates: int
+    base: Config, priors: Priors, prior: EvaluatedPrior, states: Array, ends: Array
 ) -> Array:
+    """As many latents as there are `ends` (M, S), spread evenly over the states.
+
+    A prior with goals is asked for latents that lead to these ends.
+    """
     client = priors.client(prior.variant)
-    description = client.describe()
-    sampling = resolve_variant(base, prior.variant).actor.sampling
+    description, config = client.describe(), resolve_variant(base, prior.variant)
+    sampling, candidates = config.actor.sampling, len(ends) // len(states)
+    goals = None
+    if description.goal_dim:
+        goals, states = ends[:, list(config.data.goal_indices)], np.repeat(states, candidates, 0)
+        candidates = 1
     per_call = max(1, description.max_rows // candidates)
     parts = [
         client.sample(
@@ -111,6 +125,7 @@ def _sample(
             min(candidates, description.max_rows),
             seed=_SEED + start,
             options=sampling,
+            goals=None if goals is None else goals[start : start + per_call],
             priority="actor",
             expected_version=prior.version,
         ).latents

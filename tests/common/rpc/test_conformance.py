@@ -26,8 +26,15 @@ FAULTS = {
     "candidates": "refuses 0 candidates",
     "solver": "refuses an unknown solver",
     "steps": "refuses more steps than T",
+    "nulled": "refuses to null what there is not",
     "version": "refuses another model version",
     "goals": "refuses goals that do not fit it",
+}
+
+GOAL_FAULTS = {
+    "other goal": "other goals, other latents",
+    "goal dimension": "refuses a wrong goal dimension",
+    "infinite goal": "refuses an infinite goal",
 }
 
 
@@ -35,15 +42,21 @@ FAULTS = {
 def test_a_correct_prior_passes_every_check(start: Start, goals: bool) -> None:
     results = list(check_prior(start(NumpyPrior(goals=goals))))
     assert [result for result in results if not result.passed] == []
-    assert {result.name for result in results} >= {"health", "describe", *FAULTS.values()}
+    assert {result.name for result in results} >= {
+        "health",
+        "describe",
+        *FAULTS.values(),
+        *GOAL_FAULTS.values(),
+    }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [*FAULTS, *GOAL_FAULTS])
 def test_a_broken_promise_is_found_by_its_check(start: Start, fault: str) -> None:
-    failed = {result.name for result in check_prior(start(NumpyPrior(fault))) if not result.passed}
+    prior = NumpyPrior(fault, goals=fault in GOAL_FAULTS)
+    failed = {result.name for result in check_prior(start(prior)) if not result.passed}
     # Random latents cannot be equal beside other calls either.
     also = {"latents do not depend on calls beside"} if fault == "same seed" else set()
-    assert failed == {FAULTS[fault], *also}
+    assert failed == {(FAULTS | GOAL_FAULTS)[fault], *also}
 
 
 def test_a_refusal_with_another_code_is_none(start: Start) -> None:

@@ -30,6 +30,8 @@ def demo() -> Config:
         ("vae.epochs", 1, {"vae"}),
         ("prior.diffusion.steps", 50, {"prior"}),
         ("prior.gaussian.hidden", [8], set()),
+        ("prior.hindsight_steps", 5, set()),
+        ("data.goal_indices", [1, 0], set()),
         ("critic.updates", 5, {"critic"}),
         ("critic.windows", 5, {"critic", "candidates"}),
         ("world_model.epochs", 1, {"world_model"}),
@@ -67,6 +69,15 @@ def test_only_the_chosen_prior_counts(demo: Config) -> None:
     assert isinstance(foreign, dict)
     assert not {"diffusion", "gaussian"} & set(foreign)
     assert {"learning_rate", "epochs", "implementation"} <= set(foreign)
+
+
+def test_what_goals_are_counts_only_where_a_prior_is_conditioned_on_them(demo: Config) -> None:
+    goals = override(demo, {"prior.goal_conditioned": True, "data.goal_indices": [0, 1]})
+    assert stage_sections(goals, "prior") != stage_sections(demo, "prior")
+    for key, value in (("data.goal_indices", [1, 0]), ("prior.hindsight_steps", 5)):
+        other = override(goals, {key: value})
+        assert stage_sections(other, "prior") != stage_sections(goals, "prior")
+        assert stage_sections(other, "latents") == stage_sections(demo, "latents")
 
 
 def test_the_size_of_a_cache_counts_only_where_there_is_one(demo: Config) -> None:
