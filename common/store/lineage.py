@@ -72,8 +72,13 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
     """
     if kind not in _SECTIONS:
         raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(_SECTIONS)}")
-    tree = config.model_dump(mode="json")
+    tree, paths = config.model_dump(mode="json"), _SECTIONS[kind]
     if kind == "prior":
+        if config.prior.goal_conditioned:
+            paths += ("data.goal_indices",)
+        else:
+            for key in ("goal_conditioned", "goal_drop_probability", "hindsight_steps"):
+                del tree["prior"][key]
         chosen = config.prior.implementation
         for implementation in ("diffusion", "gaussian"):
             if implementation != chosen:
@@ -83,7 +88,7 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
     if kind == "evaluation":
         del tree["evaluation"]["video"]
     sections: dict[str, JsonValue] = {}
-    for path in _SECTIONS[kind]:
+    for path in paths:
         source, target = tree, sections
         *parents, last = path.split(".")
         for part in parents:
