@@ -1,0 +1,85 @@
+"""door-human: LDCQ against BC and BCQ-H on 25 human demonstrations (Table 3)."""
+
+from __future__ import annotations
+
+from common.config import Config, ConfigError
+from common.data import is_on_this_machine
+from common.data.adroit import write_door_demonstrations
+from experiments.configurations import configuration, need_dataset
+from experiments.context import Context, Experiment
+from experiments.evaluations import run_seeds
+from experiments.figures import scores
+from experiments.paper import DOOR_HUMAN
+from experiments.result import Findings, Picture
+
+METHODS = {
+    "bc": {"policy": "cloned"},
+    "prior": {"policy": "unranked"},
+    "bcq_h": {"policy": "ranked", "variant": "bcq_h"},
+    "ldcq": {"policy": "ranked"},
+    "behaviour": {"policy": "behaviour"},
+}
+ARCHIVE = "door-human/door-v0_demos.npz"
+
+
+def run(context: Context) -> Findings:
+    """Trains and plays all methods for every training seed."""
+    config = configuration("door-human", context.scale, context.dataset, METHODS)
+    _import_demonstrations(context, config)
+    need_dataset(config, context.store)
+    evaluations = run_seeds(context, config)
+    rows = [evaluations.row(name, paper=DOOR_HUMAN.get(name)) for name in METHODS]
+    caption = "Returns with their intervals, normalised as D4RL does."
+    return Findings(
+        rows,
+        [Picture("scores", caption, scores(rows))],
+        notes=[
+            "The environment ends an episode after 200 steps; most demonstrations are longer, so "
+            "that the data themselves score what they have reached by then. The paper's BCQ row "
+            "is not BCQ-H and is left out."
+        ],
+        settings={
+            "horizon": config.horizon,
+            "discount": config.discount,
+            "vae.epochs": config.vae.epochs,
+            "prior.epochs": config.prior.epochs,
+            "critic.updates": config.critic.updates,
+            "actor.candidates": config.actor.candidates,
+            "actor.execute_steps": config.actor.execute_steps or config.horizon,
+            "evaluation.episodes": config.evaluation.episodes,
+        },
+        artifacts={
+            f"evaluation, seed {seed}": version for seed, version in evaluations.versions.items()
+        },
+        confidence=config.evaluation.confidence,
+    )
+
+
+def _import_demonstrations(context: Context, config: Config) -> None:
+    """Replays the demonstrations into the store, where they are not on this machine yet."""
+    if context.dataset is not None or is_on_this_machine(config.data, context.store.root):
+        return
+    file = context.third_party / ARCHIVE if context.third_party else None
+    if file is None or not file.is_file():
+        raise ConfigError(
+            "door-human: the demonstrations are a third party's and not on this machine; put "
+            "door-v0_demos.npz of https://github.com/aravindr93/hand_dapg into a folder "
+            f"door-human and set LDCQ_THIRD_PARTY_DATA to the folder around it (now: "
+            f"{context.third_party or 'not set'})"
+        )
+    context.pipeline.say(f"replaying the demonstrations of {file.name}")
+    write_door_demonstrations(file, config.data.dataset, context.store.root)
+
+
+EXPERIMENT = Experiment(
+    name="door-human",
+    title="door-human",
+    shows=(
+        "Learning from 25 human demonstrations with 28 action dimensions: behaviour cloning (BC), "
+        "a prior sample as it comes, BCQ-H and LDCQ."
+    ),
+    paper="Table 3",
+    seeds={"smoke": 1, "small": 3, "full": 5},
+    dataset=lambda scale: configuration("door-human", scale).data.dataset,
+    run=run,
+)

@@ -1,0 +1,149 @@
+"""Score over solver, denoising steps and extra steps (Fig. 8, 9; supplement E)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.config import Config, override
+from experiments.configurations import configuration, need_dataset
+from experiments.context import Context, Experiment
+from experiments.evaluations import run_seeds
+from experiments.figures import curves
+from experiments.result import Findings, Picture, Row, Scalar, Scale
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the prior is sampled while acting."""
+
+    solver: str
+    steps: int
+    extra_steps: int = 0
+
+    @property
+    def variant(self) -> str:
+        """Its name among the evaluation's methods and variants."""
+        return f"{self.solver}-{self.steps}-{self.extra_steps}"
+
+    def columns(self) -> dict[str, Scalar]:
+        """The columns of its row."""
+        return {"solver": self.solver, "steps": self.steps, "extra_steps": self.extra_steps}
+
+    def overrides(self) -> dict[str, object]:
+        """What it changes in the configuration: nothing that is trained."""
+        return {f"actor.sampling.{name}": value for name, value in self.columns().items()}
+
+
+EXTRA = 10
+"""Extra steps of the paper."""
+STEPS: dict[Scale, dict[str, tuple[int, ...]]] = {
+    "smoke": {"ddpm": (2, 5), "dpmpp_2m": (3,)},
+    "small": {
+        "ddpm": (2, 5, 10, 20, 50, 100),
+        "ddim": (2, 5, 10, 20),
+        "dpmpp_2m": (2, 5, 10, 20),
+    },
+    "full": {
+        "ddpm": (5, 10, 20, 50, 100, 200),
+        "ddim": (5, 10, 20, 50),
+        "dpmpp_2m": (3, 5, 10, 20),
+    },
+}
+
+
+def settings_of(scale: Scale, trained_steps: int) -> list[Setting]:
+    """What is played at a scale: every solver with its steps, DDPM also with extra steps.
+
+    Args:
+        scale: smoke, small or full.
+        trained_steps: T; more steps than that there are not.
+    """
+    plain = [
+        Setting(solver, steps)
+        for solver, counts in STEPS[scale].items()
+        for steps in counts
+        if steps <= trained_steps
+    ]
+    extra = [
+        Setting("ddpm", setting.steps, EXTRA)
+        for setting in plain
+        if setting.solver == "ddpm" and setting.steps <= 20
+    ]
+    return plain + extra
+
+
+def run(context: Context) -> Findings:
+    """Trains LDCQ once for every seed and plays it with every setting."""
+    base = configuration("steps", context.scale, context.dataset)
+    need_dataset(base, context.store)
+    chosen = settings_of(context.scale, base.prior.diffusion.steps)
+    evaluations = run_seeds(context, with_settings(base, chosen))
+    rows = [
+        evaluations.row(setting.variant, method="ldcq", settings=setting.columns())
+        for setting in chosen
+    ]
+    caption = (
+        "Score of LDCQ over the denoising steps with which it acts; everything trained is the "
+        f"same. DDPM + {EXTRA}: with further steps at t = 1 (Diffusion-X)."
+    )
+    drawing = curves(
+        rows,
+        "steps",
+        "denoising steps",
+        group=_line_of,
+        names={name: name for name in map(_line_of, rows)},
+        log=True,
+    )
+    return Findings(
+        rows,
+        [Picture("steps", caption, drawing)],
+        settings={
+            "data.dataset": base.data.dataset,
+            "T of training": base.prior.diffusion.steps,
+            "solver while the critic is trained": base.prior.sampling.solver,
+            "steps while the critic is trained": base.prior.sampling.steps or "all T",
+            "actor.candidates": base.actor.candidates,
+            "actor.execute_steps": base.actor.execute_steps or base.horizon,
+            "evaluation.episodes": base.evaluation.episodes,
+        },
+        artifacts={
+            f"evaluation, seed {seed}": version for seed, version in evaluations.versions.items()
+        },
+        confidence=base.evaluation.confidence,
+    )
+
+
+def with_settings(config: Config, settings: list[Setting]) -> Config:
+    """A configuration that plays LDCQ's one set of models with each of the settings."""
+    return override(
+        config,
+        {
+            "variants": {setting.variant: setting.overrides() for setting in settings},
+            "evaluation.methods": {
+                setting.variant: {"policy": "ranked", "variant": setting.variant}
+                for setting in settings
+            },
+        },
+    )
+
+
+def _line_of(row: Row) -> str:
+    names = {"ddpm": "DDPM", "ddim": "DDIM", "dpmpp_2m": "DPM-Solver++(2M)"}
+    extra = row.settings["extra_steps"]
+    solver = str(row.settings["solver"])
+    return names.get(solver, solver) + (f" + {extra}" if extra else "")
+
+
+EXPERIMENT = Experiment(
+    name="steps",
+    title="Score over solver, denoising steps and extra steps",
+    shows=(
+        "What a denoising step is worth while acting: LDCQ, trained once for every seed, played "
+        "with different solvers, numbers of steps and extra steps. In the paper's long-horizon "
+        "tasks (Figure 9) the score rises with the steps at first and then stays."
+    ),
+    paper="Figures 8 and 9, supplement E",
+    seeds={"smoke": 1, "small": 3, "full": 3},
+    dataset=lambda scale: configuration("steps", scale).data.dataset,
+    run=run,
+)
