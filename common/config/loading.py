@@ -160,8 +160,14 @@ def _changed(config: Config, changes: Mapping[str, object]) -> dict[str, Any]:
 
 def _validate(tree: dict[str, Any]) -> Config:
     config = _parse(tree)
-    for name in config.variants:
-        resolve_variant(config, name)
+    resolved = {name: resolve_variant(config, name) for name in (config.variant, *config.variants)}
+    for name, method in config.evaluation.methods.items():
+        pursues = method.variant in resolved and resolved[method.variant].prior.goal_conditioned
+        if method.policy == "ranked" and pursues:
+            raise ConfigError(
+                f"evaluation.methods.{name}.policy is 'ranked', expected 'unranked' or 'planned': "
+                f"{method.variant!r} has prior.goal_conditioned, and critics know no goals"
+            )
     return config
 
 

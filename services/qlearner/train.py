@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from common.config import ConfigError
 from common.nn.critic import Critic
 from common.rpc.settings import ServiceSettings
 from common.store import LatentStream, stream_latents
@@ -34,14 +35,20 @@ def run(context: StageContext) -> str:
         The critic's version.
 
     Raises:
-        ConfigError: No address of the prior service was given, or one update needs more latents
-            than the prior gives per call.
+        ConfigError: No address of the prior service was given, one update needs more latents than
+            the prior gives per call, or the prior is conditioned on goals.
         LineageError: The latents are another VAE's.
         ModelVersionError: The service answered with another prior than the store's.
         PriorUnavailableError: The prior service stayed away; the last checkpoint is there to
             resume from.
         Stopped: The process was asked to end; it can be resumed.
     """
+    if context.config.prior.goal_conditioned:
+        raise ConfigError(
+            "prior.goal_conditioned is true, expected false for a critic, whose targets are over "
+            "what a state supports, whatever the goal; take one sample (policy `unranked`), or the "
+            "best by the world model (`planned`)"
+        )
     parents = context.wait_for_parents(STAGE)
     version, reused = make_once(context, STAGE, parents, _train)
     context.progress.published(version, reused)

@@ -130,6 +130,7 @@ def test_overrides_are_yaml_values_applied_last() -> None:
         ("vae.decoded_steps=31", "vae.decoded_steps is 31, expected at most horizon"),
         ("actor.sampling.steps=101", "actor.sampling.steps is 101, expected at most prior.diff"),
         ("critic.candidates=99", "candidates is 99, expected at most cached_candidates"),
+        ("variants.bcq_h={prior.goal_conditioned: true}", "bcq_h.policy is 'ranked', expected 'un"),
         ("evaluation.methods.prior.variant=x", "methods.prior.variant is 'x', expected one of"),
         ("variants.main.seed=1", "variants.main is given, expected any other name"),
         ("variants.bcq_h={vae.epoch: 3}", "vae.epoch: unknown key"),

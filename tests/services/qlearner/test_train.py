@@ -55,6 +55,16 @@ def context(config: Config, store: Store, target: str = "") -> StageContext:
     )
 
 
+def test_a_prior_with_goals_is_refused_before_anything_is_waited_for(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config().model_dump()
+    config["data"]["goal_indices"] = [0]
+    config["prior"]["goal_conditioned"] = True
+    with pytest.raises(ConfigError, match="goal_conditioned is true, expected false for a critic"):
+        run(context(Config.model_validate(config), Store(tmp_path)))
+
+
 @pytest.mark.parametrize("source", ["online", "cache"])
 def test_the_stage_publishes_once(
     make_config: MakeConfig, table: LatentTable, start_prior: Any, tmp_path: Path, source: str
