@@ -40,7 +40,13 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "latents": ("horizon", "discount"),
     "prior": ("seed", "device", "threads", "prior"),
-    "candidates": ("seed", "critic.windows", "critic.cached_candidates", "critic.sampling"),
+    "candidates": (
+        "seed",
+        "critic.windows",
+        "critic.reward_windows",
+        "critic.cached_candidates",
+        "critic.sampling",
+    ),
     "critic": ("seed", "device", "threads", "discount", "critic"),
     "world_model": ("seed", "device", "threads", "world_model"),
     "bc": (
