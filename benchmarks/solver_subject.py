@@ -15,7 +15,7 @@ from common.rpc.clients import PriorClient
 from common.store import LatentTable, MissingArtifactError, Store, open_latents
 from common.training import configure_torch
 from services.actor.models import Models, models_of_critic
-from services.actor.policies import LatentPlanPolicy, PolicySettings
+from services.actor.policies import LatentPlanPolicy, PolicySettings, SampledPolicy
 from services.prior.model import ServedPrior, load_prior
 from services.prior.protocol import Sampler
 
@@ -55,7 +55,7 @@ class Subject:
             max_rows=MAX_ROWS,
         )
         client = cast(PriorClient, LocalPrior(self.prior))
-        return LatentPlanPolicy("ldcq", self.models, client, settings)
+        return SampledPolicy("ldcq", self.models, client, settings)
 
     def options(self, setting: Setting) -> SamplingConfig:
         """The actor's sampling options with another solver, and no extra steps."""

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from common.config import Config, dump
 from common.data import Task, behaviour_episodes, load_episodes, load_task
 from common.store import Meta, Store, owning_variant, stage_spec
-from services.actor.models import Models, source_kind
+from services.actor.models import Models
 from services.actor.policies import LatentPlanPolicy, PolicyAgent
 from services.actor.rollout import Agent, Episode, check_spaces, rollout
 from services.actor.scores import Scores, first_reward_steps, score
@@ -44,7 +44,7 @@ class EpisodeDone:
 
 
 def evaluation_parents(base: Config, store: Store, models: Mapping[str, Models]) -> dict[str, str]:
-    """The lineage of an evaluation: dataset, VAEs, priors and critics.
+    """The lineage of an evaluation: the dataset and every model.
 
     What a variant owns is named `kind.variant`, what it shares with the main pipeline `kind`.
 
@@ -59,13 +59,12 @@ def evaluation_parents(base: Config, store: Store, models: Mapping[str, Models])
     parents: dict[str, str] = {}
     for method, used in models.items():
         variant = base.evaluation.methods[method].variant
-        versions = {"vae": used.vae_version, "prior": used.prior_version}
-        if used.critic is not None:
-            versions["critic"] = used.critic_version
-        for kind, version in versions.items():
+        for kind, version in used.parents.items():
             owner = owning_variant(base, variant, kind)
             parents[kind if owner == base.variant else f"{kind}.{owner}"] = version
-        parents |= {"dataset": store.meta("vae", used.vae_version).parents.get("dataset", "")}
+        learned = "vae" if used.vae_version else "bc"
+        meta = store.meta(learned, used.parents[learned])
+        parents |= {"dataset": meta.parents.get("dataset", "")}
     return parents or {"dataset": load_episodes(base.data, store.root).fingerprint}
 
 
@@ -237,20 +236,10 @@ class Evaluation:
             "seed": settings.seed,
             "policy": settings.methods[method].policy,
             "variant": settings.methods[method].variant,
-            "candidates": policy.settings.candidates if policy else None,
+            "candidates": (policy.settings.candidates or None) if policy else None,
+            "depth": policy.settings.depth if policy else None,
             "execute_steps": policy.settings.execute_steps if policy else None,
         }
-
-
-def needed_artifact(base: Config, method: str) -> tuple[str, str] | None:
-    """The kind of artifact that a method follows and the variant that owns it; None for
-    `behaviour`.
-    """
-    settings = base.evaluation.methods[method]
-    if settings.policy == "behaviour":
-        return None
-    kind = source_kind(settings.policy)
-    return kind, owning_variant(base, settings.variant, kind)
 
 
 def _score_fields(scores: Scores) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import threading
 from collections.abc import Callable
 
@@ -10,10 +11,10 @@ import torch
 
 from common.config import Config
 from common.rpc.errors import NotReadyError
-from common.store import Follower, Store
-from services.actor.evaluate import needed_artifact
-from services.actor.models import Models, model_loader
-from services.actor.policies import LatentPlanPolicy, make_policy
+from common.store import Follower, LineageError, Store
+from services.actor.making import make_policy
+from services.actor.models import Models, Part, followed_artifacts, method_models, model_loader
+from services.actor.policies import LatentPlanPolicy
 from services.actor.priors import Priors
 
 _LOGGER = logging.getLogger(__name__)
@@ -42,20 +43,20 @@ class ServedMethods:
         self._on_change = on_change
         self._lock, self._changing = threading.Lock(), threading.Lock()
         self._policies: dict[str, LatentPlanPolicy] = {}
-        self._sources: dict[str, tuple[str, str]] = {}
-        self._followers: dict[tuple[str, str], Follower[Models]] = {}
-        for method, settings in base.evaluation.methods.items():
-            source = needed_artifact(base, method)
-            if source is None:
-                continue
-            self._sources[method] = source
-            if source not in self._followers:
-                self._followers[source] = Follower(
-                    store,
-                    *source,
-                    model_loader(store, settings.policy, device),
-                    on_swap=lambda _version, _models: self._changed(),
-                )
+        self._joined: dict[str, tuple[list[Part], Models]] = {}
+        followed = {method: followed_artifacts(base, method) for method in base.evaluation.methods}
+        self._sources = {method: sources for method, sources in followed.items() if sources}
+        self._followers: dict[tuple[str, str], Follower[Part]] = {
+            (kind, variant): Follower(
+                store,
+                kind,
+                variant,
+                model_loader(store, kind, device),
+                on_swap=lambda _version, _part: self._changed(),
+            )
+            for sources in self._sources.values()
+            for kind, variant in sources
+        }
 
     @property
     def names(self) -> list[str]:
@@ -65,7 +66,7 @@ class ServedMethods:
     @property
     def ready(self) -> list[str]:
         """The methods whose models are loaded."""
-        return [method for method in self._sources if self._models(method) is not None]
+        return [method for method in self._sources if self._is_ready(method)]
 
     def start(self) -> None:
         """Starts to follow the store."""
@@ -83,15 +84,17 @@ class ServedMethods:
         Raises:
             NotReadyError: There are none yet.
         """
-        models = self._models(method)
-        if models is None:
-            kind, variant = self._sources[method]
+        missing = [source for source in self._sources[method] if self._part(source) is None]
+        for kind, variant in missing:
             start = f"`ldcq train {kind}`" + ("" if variant == "main" else f" --variant {variant}")
             problem = self._followers[kind, variant].problem
             raise NotReadyError(
                 f"{method}: {problem or f'no {kind} of {variant} yet; made by {start}'}"
             )
-        return models
+        try:
+            return self._join(method)
+        except LineageError as error:
+            raise NotReadyError(f"{method}: {error}") from error
 
     def policy(self, method: str) -> LatentPlanPolicy:
         """The policy of a method, over its newest models.
@@ -110,9 +113,28 @@ class ServedMethods:
                 self._policies[method] = policy
         return policy
 
-    def _models(self, method: str) -> Models | None:
-        current = self._followers[self._sources[method]].current()
+    def _is_ready(self, method: str) -> bool:
+        try:
+            self.models(method)
+        except NotReadyError:
+            return False
+        return True
+
+    def _part(self, source: tuple[str, str]) -> Part | None:
+        current = self._followers[source].current()
         return None if current is None else current[1]
+
+    def _join(self, method: str) -> Models:
+        """The models of a method, the same object as long as its parts are."""
+        parts = [part for part in map(self._part, self._sources[method]) if part is not None]
+        with self._lock:
+            before = self._joined.get(method)
+        if before is not None and all(map(operator.is_, before[0], parts)):
+            return before[1]
+        models = method_models(self._base, method, parts)
+        with self._lock:
+            self._joined[method] = (parts, models)
+        return models
 
     def _changed(self) -> None:
         """Ready means: something to serve, and nothing published that is still to be loaded."""

@@ -24,6 +24,7 @@ from common.store import Stopped, Store
 from common.training import configure_torch
 from common.training.process import serve_process
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
+from services.actor.costs import check_costs
 from services.actor.evaluate import Evaluation, evaluation_parents, prepare_evaluation
 from services.actor.methods import ServedMethods
 from services.actor.plans import Plan, from_token, to_token
@@ -71,7 +72,10 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
             state_dim=models.decoder.state_dim,
             action_dim=models.decoder.action_dim,
             horizon=models.decoder.horizon,
-            execute_steps=config.actor.execute_steps or models.decoder.horizon,
+            # A network without latents chooses at every step.
+            execute_steps=min(
+                config.actor.execute_steps or models.decoder.horizon, models.decoder.horizon
+            ),
             goal_dim=max(self._methods.models(method).goal_dim for method in ready),
         )
 
@@ -211,6 +215,7 @@ def add_actor(server: Server, settings: ServiceSettings, priors: Priors) -> Serv
         server.set_serving(FULL_NAME, ready)
 
     base = settings.config
+    check_costs(base)
     methods = ServedMethods(base, settings.store, priors, configure_torch(base), on_change)
     servicer = ActorServicer(base, settings.store, settings.variant, methods)
     server.add(actor_pb2_grpc.add_ActorServiceServicer_to_server, servicer, FULL_NAME)

@@ -27,7 +27,7 @@ def test_the_density_is_that_of_the_standardised_change() -> None:
     states, latents, after = torch.randn(3, 7, 2), torch.randn(3, 7, 3), torch.randn(3, 7, 2)
     mean, std = model(states, latents)
     change = (after - states - torch.tensor([1.0, 0.0])) / torch.tensor([10.0, 0.5])
-    expected = Normal(mean, std).log_prob(change)
+    expected = Normal(mean, std).log_prob(change)  # type: ignore[no-untyped-call]
     torch.testing.assert_close(model.log_density(states, latents, after), expected)
     assert (std > 0.1).all()
 

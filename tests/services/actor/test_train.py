@@ -24,8 +24,8 @@ from common.training import configure_torch
 from ldcq.v1 import stage_pb2
 from services.actor import train
 from services.actor.evaluate import Evaluation, prepare_evaluation
+from services.actor.making import make_policy
 from services.actor.models import Models, model_loader
-from services.actor.policies import make_policy
 from services.actor.priors import MissingPriorError, Priors
 from services.actor.report import write_report
 from services.actor.scores import episode_returns
@@ -89,7 +89,9 @@ def _toy(config: Config) -> Config:
 def _models(pipeline: Pipeline) -> Models:
     artifact = pipeline.store.load("prior", pipeline.store.current("prior") or "")
     device = configure_torch(pipeline.config)
-    return model_loader(pipeline.store, "unranked", device)(artifact)
+    models = model_loader(pipeline.store, "prior", device)(artifact)
+    assert isinstance(models, Models)
+    return models
 
 
 def _play(pipeline: Pipeline, config: Config, **clients: PriorClient) -> Evaluation:
