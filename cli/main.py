@@ -10,6 +10,7 @@ import logging
 import sys
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -213,6 +214,31 @@ def show_status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False)
 def show_config(config: ConfigArgument, set_: SetOption = []) -> None:  # noqa: B006
     """Print a configuration with every default spelled out."""
     print(dump(load(config, set_)), end="")
+
+
+@app.command(epilog="Example: ldcq certificates runs/tls --name prior.example.org")
+def certificates(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where they are written.")],
+    name: Annotated[
+        list[str],
+        typer.Option(help="A further host name or address they are for; repeatable."),
+    ] = [],  # noqa: B006
+) -> None:
+    """Make certificates and a token for development: TLS between all services, both ways.
+
+    What is there already is kept; what is missing or about to expire is made anew. Prints the
+    environment variables that use it.
+    """
+    try:
+        from cli import certificates as making
+    except ImportError:
+        raise RunError(
+            "this needs the package `cryptography`: pip install 'ldcq[certificates]'"
+        ) from None
+    issued = making.issue(folder, [*making.NAMES, *name])
+    console.print(f"made: {', '.join(issued.made) or 'nothing, all was there'}", highlight=False)
+    for variable, value in making.environment(folder).items():
+        print(f"{variable}={value}")
 
 
 conformance = typer.Typer(help="Check a foreign implementation against the contracts.")

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import grpc
 
-from common.rpc.options import MAX_MESSAGE_BYTES, channel_options
+from common.rpc.options import MAX_MESSAGE_BYTES, Options, channel_options
+from common.rpc.security import Security
+from common.rpc.tokens import TokenClientInterceptor
 
 _SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "xds:")
 
@@ -22,6 +24,7 @@ def connect(
     *,
     health_service: str | None = "",
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    security: Security | None = None,
 ) -> grpc.Channel:
     """Opens a channel that spreads calls over all healthy replicas; nothing is sent yet.
 
@@ -32,13 +35,52 @@ def connect(
         health_service: Replicas that do not report SERVING for it get no calls; "" is the whole
             server, None asks nothing (for `StageService`, which answers before there is a model).
         max_message_bytes: Largest message sent or received.
+        security: TLS and token; None: as the environment says.
 
     Raises:
         TargetError: Not an address, or one of several hosts is unknown.
+        SecurityError: The files for TLS or the token cannot be used, or not with this target.
     """
-    return grpc.insecure_channel(
-        resolve(target), options=channel_options(max_message_bytes, health_service)
-    )
+    options = channel_options(max_message_bytes, health_service)
+    text = target if isinstance(target, str) else ",".join(target)
+    return open_channel(text, resolve(text), options, security)
+
+
+def open_channel(
+    target: str, resolved: str, options: Options, security: Security | None = None
+) -> grpc.Channel:
+    """A channel with TLS and token as `security` (None: the environment) asks for.
+
+    Args:
+        target: As given, for its host names.
+        resolved: As gRPC takes it.
+        options: Of the channel.
+        security: See `connect`.
+    """
+    security = Security.from_environment() if security is None else security
+    security.check_target(target)
+    credentials, tokens = security.channel_credentials(), security.tokens()
+    if credentials is None:
+        channel = grpc.insecure_channel(resolved, options=options)
+    else:
+        name = security.server_name or _certified_name(target)
+        named: Options = [("grpc.ssl_target_name_override", name)] if name else []
+        channel = grpc.secure_channel(resolved, credentials, options=[*options, *named])
+    if tokens is None:
+        return channel
+    return grpc.intercept_channel(channel, TokenClientInterceptor(tokens))
+
+
+def _certified_name(target: str) -> str:
+    """The name to find in a certificate where gRPC would look for the whole list, or for the path
+    of a socket file; empty where it knows by itself.
+    """
+    first, *more = target.split(",")
+    if first.startswith(("unix:", "unix-abstract:")):
+        return "localhost"
+    if not more:
+        return ""
+    return first.strip().removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].strip("[]")
 
 
 def resolve(target: str | Sequence[str]) -> str:

@@ -29,6 +29,7 @@ from common.rpc.prior import (
     samples,
 )
 from common.rpc.retry import Backoff, is_transient, status_of
+from common.rpc.security import mistrust
 from common.store import Stopped
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
@@ -183,9 +184,11 @@ class PriorClient:
                     f"it serves {prior.model_version}"
                 )
             except grpc.RpcError as error:
-                timed_out = status_of(error)[0] is grpc.StatusCode.DEADLINE_EXCEEDED
-                if not timed_out and not is_transient(error):
+                code, details = status_of(error)
+                if code is not grpc.StatusCode.DEADLINE_EXCEEDED and not is_transient(error):
                     raise self._failure(error) from error
+                if problem := mistrust(details):
+                    message = f"waiting for the prior at {self.target}: {problem}"
             if message != told:
                 on_wait(message)
                 told = message

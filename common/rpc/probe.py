@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from common.rpc.channel import open_channel
+from common.rpc.security import Security, SecurityError, explained
+
 HEALTHY, UNHEALTHY = 0, 1
 
 
-def probe(address: str, *, service: str = "", live: bool = False, timeout: float = 3.0) -> int:
+def probe(
+    address: str,
+    *,
+    service: str = "",
+    live: bool = False,
+    timeout: float = 3.0,
+    server_name: str = "",
+) -> int:
     """Asks `grpc.health.v1` once and says on standard output what it heard.
 
     Args:
@@ -20,17 +31,29 @@ def probe(address: str, *, service: str = "", live: bool = False, timeout: float
         service: Full name of one service; "" is the whole server.
         live: Any answer is good: the process lives, though it has no model yet.
         timeout: Seconds for connecting and answering.
+        server_name: The name to find in the server's certificate, where TLS is on and it is not
+            the host of the address.
 
     Returns:
         0 if healthy, 1 if not.
     """
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    try:
+        security = Security.from_environment()
+        # Health is answered without a token.
+        security = dataclasses.replace(
+            security, token_file=None, server_name=server_name or security.server_name
+        )
+        channel = open_channel(address, address, [("grpc.enable_http_proxy", 0)], security)
+    except SecurityError as error:
+        print(f"{address}: {error}")
+        return UNHEALTHY
+    with channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             request = health_pb2.HealthCheckRequest(service=service)
             status = stub.Check(request, timeout=timeout).status
         except grpc.RpcError as error:
-            print(f"{address}: {error.code().name}: {error.details()}")
+            print(f"{address}: {error.code().name}: {explained(error.details() or '')}")
             return UNHEALTHY
     print(f"{address}: {health_pb2.HealthCheckResponse.ServingStatus.Name(status)}")
     serving = status == health_pb2.HealthCheckResponse.SERVING
@@ -44,8 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--service", default="", help="full name of one service; default: all")
     parser.add_argument("--live", action="store_true", help="any answer is good")
     parser.add_argument("--timeout", type=float, default=3.0, help="seconds")
+    parser.add_argument("--server-name", default="", help="name in the certificate, if another")
     given = parser.parse_args(argv)
-    return probe(given.address, service=given.service, live=given.live, timeout=given.timeout)
+    return probe(
+        given.address,
+        service=given.service,
+        live=given.live,
+        timeout=given.timeout,
+        server_name=given.server_name,
+    )
 
 
 if __name__ == "__main__":

@@ -9,15 +9,17 @@ from typing import Any
 
 import grpc
 
+from common.rpc.security import explained
+
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 _GROWTH = 1.6
 
 
 def status_of(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
-    """The code and the details of a failed call."""
+    """The code and the details of a failed call; want of trust is explained."""
     call: Any = error
-    return call.code(), call.details() or ""
+    return call.code(), explained(call.details() or "")
 
 
 def is_transient(error: grpc.RpcError) -> bool:

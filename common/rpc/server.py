@@ -21,7 +21,9 @@ from grpc_reflection.v1alpha import reflection
 from common.rpc import stage
 from common.rpc.interceptors import BoundaryInterceptor
 from common.rpc.options import CONNECTION_AGE_SECONDS, MAX_MESSAGE_BYTES, server_options
+from common.rpc.security import Security
 from common.rpc.signals import StopSignals
+from common.rpc.tokens import TokenServerInterceptor
 
 _LOG = logging.getLogger(__name__)
 _PORT_IN_USE = (
@@ -53,21 +55,30 @@ class Server:
         connection_age: float = CONNECTION_AGE_SECONDS,
         linger: float = 0.5,
         grace: float = 10.0,
+        security: Security | None = None,
     ) -> None:
         """Builds the server; nothing is bound before `start`.
 
         Args:
             address: `host:port` (port 0 takes a free one) or `unix:/path`.
             max_workers: Calls handled at once; further ones wait.
-            reflection: Answer `grpc.reflection`, so that a plain client can explore the server.
+            reflection: Answer `grpc.reflection`, so that a plain client (with the token, where
+                there is one) can explore the server.
             metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
             max_message_bytes: Largest message sent or received.
             connection_age: Seconds after which a client has to connect anew (and finds new
                 replicas).
             linger: Seconds a drain goes on taking calls, so that clients notice NOT_SERVING.
             grace: Seconds a drain waits for calls under way.
+            security: TLS and token; None: as the environment says.
+
+        Raises:
+            SecurityError: They cannot be used, or not for this address.
         """
         self._address = address
+        self._security = Security.from_environment() if security is None else security
+        self._security.check_server(address)
+        tokens = self._security.tokens()
         self._linger, self._grace = linger, grace
         self._metrics_port, self._reflection = metrics_port, reflection
         self._serving: dict[str, bool] = {}
@@ -78,7 +89,10 @@ class Server:
         self._health = health.HealthServicer()
         self._server = grpc.server(
             futures.ThreadPoolExecutor(max_workers, thread_name_prefix="rpc"),
-            interceptors=[BoundaryInterceptor()],
+            interceptors=[
+                *([] if tokens is None else [TokenServerInterceptor(tokens)]),
+                BoundaryInterceptor(),
+            ],
             options=server_options(max_message_bytes, connection_age),
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -122,7 +136,7 @@ class Server:
         bound = self._bind()
         self._start_metrics(bound)
         self._server.start()
-        _LOG.info("listening on %s", bound)
+        _LOG.info("listening on %s (%s)", bound, self._security)
         return bound
 
     def drain(self, grace: float | None = None) -> None:
@@ -161,7 +175,11 @@ class Server:
         if problem:
             raise ServerError(f"cannot listen on {self._address}: {problem}")
         try:
-            port = self._server.add_insecure_port(self._address)
+            credentials = self._security.server_credentials()
+            if credentials is None:
+                port = self._server.add_insecure_port(self._address)
+            else:
+                port = self._server.add_secure_port(self._address, credentials)
         except RuntimeError:
             port = 0
         if self._address.startswith("unix:"):
