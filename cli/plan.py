@@ -152,7 +152,8 @@ class Planner:
         owners = self._owners("prior", calling)
         groups = {owner: self._replicas(number, owner) for number, owner in enumerate(owners)}
         prior_options: list[str] = []
-        for variant in dict.fromkeys(calling):
+        # An owner calls too, where only variants that share its stages are wanted.
+        for variant in dict.fromkeys([*calling, *owners]):
             group = groups[owning_variant(self.config, variant, "prior")]
             prior_options += ["--prior", f"{variant}={group.target}"]
 

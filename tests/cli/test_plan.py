@@ -115,3 +115,18 @@ def test_a_goal_conditioned_variant_without_ranked_methods_has_no_critic() -> No
 def test_the_data_alone_need_the_stage_that_makes_them() -> None:
     config = override(load("demo"), {"evaluation.methods": {"behaviour": {"policy": "behaviour"}}})
     assert _names(_planner(config).whole_run()) == ["vae", "actor"]
+
+
+def test_the_owner_of_a_shared_critic_calls_its_prior_though_no_method_is_the_owners() -> None:
+    config = override(
+        load("demo"),
+        {
+            "variants": {"quick": {"actor.sampling.steps": 5}},
+            "evaluation.methods": {"quick": {"policy": "ranked", "variant": "quick"}},
+        },
+    )
+    plan = _planner(config).whole_run()
+    assert _names(plan) == ["prior-0", "vae", "prior-trainer", "critic", "actor"]
+    critic = next(spec for spec in plan.processes if spec.name == "critic")
+    target = plan.replicas[0].target
+    assert sorted(_option(critic, "--prior")) == [f"main={target}", f"quick={target}"]
