@@ -31,8 +31,8 @@ def run(context: StageContext) -> str:
     """Trains (or resumes) and publishes the prior, unless it is there already.
 
     Args:
-        context: Configuration, store and where to report. Where its `prior_targets` name a service
-            of this variant, that one is adopted and nothing trained; see `services.prior.adoption`.
+        context: Configuration, store and where to report. A prior that is not
+            installed but served, by its `prior_targets`, is adopted: see `services.prior.adoption`.
 
     Returns:
         The prior's version.

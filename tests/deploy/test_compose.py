@@ -20,6 +20,7 @@ from services.prior.kernel import build
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
+FOREIGN = "examples/foreign-prior/docker-compose.yml"
 IMAGES = ("vae", "prior", "qlearner", "actor")
 ONE_SHOT = {"data", "prior-trainer", "prior-trainer-bcq-h"}
 LONG_RUNNING = {"vae", "prior", "qlearner", "actor", "prior-bcq-h", "qlearner-bcq-h"}
@@ -84,6 +85,18 @@ def test_the_priors_that_are_called_are_those_that_are_served() -> None:
             served = services()[host]["command"]
             assert f"--listen 0.0.0.0:{port}" in served, name
             assert f"--variant {variant}" in served if variant else "--variant" not in served, name
+
+
+def test_the_prior_is_swapped_wherever_it_matters_and_nothing_else_is() -> None:
+    swap = "${PRIOR_IMPLEMENTATION:+--set prior.implementation=${PRIOR_IMPLEMENTATION}}"
+    swapped = {name for name, service in services().items() if swap in service["command"]}
+    assert swapped == (ONE_SHOT | LONG_RUNNING) - {"data", "vae"}
+    assert set(services(FOREIGN)) == {"prior"}
+    text = (ROOT / "examples" / "foreign-prior" / "Dockerfile").read_text()
+    for source in re.findall(r"^COPY ([^-]\S*) ", text, re.MULTILINE):
+        assert (ROOT / source).exists()
+        allowed = (ROOT / ".dockerignore").read_text().splitlines()
+        assert any(f"!{source}".startswith(line) for line in allowed if line.startswith("!"))
 
 
 def test_the_baselines_are_a_profile_that_fits_the_default_configuration() -> None:
@@ -178,7 +191,7 @@ def test_gpu_services_reserve_a_gpu_and_have_images_of_their_own() -> None:
     assert set(services("docker-compose.gpu.yml")) == needing
 
 
-@pytest.mark.parametrize("files", [FILES[:1], FILES])
+@pytest.mark.parametrize("files", [FILES[:1], FILES, (FILES[0], FOREIGN)])
 def test_compose_accepts_the_files(files: tuple[str, ...]) -> None:
     compose = ["docker", "compose"]
     if not shutil.which("docker") or subprocess.run([*compose, "version"], check=False).returncode:
