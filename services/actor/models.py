@@ -1,15 +1,17 @@
-"""The models that a method executes, found from one artifact by its lineage."""
+"""The models that a method executes, found from the artifacts that it follows by their lineage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
+from common.config import Config, resolve_variant
 from common.nn.critic import Critic
 from common.nn.policy import LatentPolicy
-from common.store import Artifact, LineageError, Store
+from common.nn.world_model import WorldModel
+from common.store import Artifact, LineageError, Store, owning_variant
 from common.store.served import served_version
 
 
@@ -18,13 +20,17 @@ class Models:
     """What a method executes; the prior itself stays behind its service.
 
     Attributes:
-        decoder: pi(a | s, z).
-        critic: Scores candidates; None for a method that takes a single sample as it comes.
-        vae_version: The decoder's version.
-        prior_version: The prior that the candidates must come from.
+        decoder: pi(a | s, z); pi(a | s) for a network without latents.
+        critic: Scores candidates; None for a method that does without.
+        vae_version: The decoder's version; empty where it is no VAE's.
+        prior_version: The prior that the candidates must come from; empty without candidates.
         served_version: What its servers call it; see `common.store.served`.
         critic_version: The critic's version; empty without one.
         goal_dim: G of the goals that the method pursues; 0 where it pursues none.
+        prior_takes_goals: The prior is conditioned on them.
+        world_model: Says where candidates lead; None for a method that does not plan.
+        world_model_version: Its version; empty without one.
+        bc_version: The version of a network without latents; empty where there are latents.
     """
 
     decoder: LatentPolicy
@@ -34,19 +40,100 @@ class Models:
     served_version: str
     critic_version: str = ""
     goal_dim: int = 0
+    prior_takes_goals: bool = False
+    world_model: WorldModel | None = None
+    world_model_version: str = ""
+    bc_version: str = ""
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """The versions by kind."""
+        versions = {
+            "vae": self.vae_version,
+            "prior": self.prior_version,
+            "critic": self.critic_version,
+            "world_model": self.world_model_version,
+            "bc": self.bc_version,
+        }
+        return {kind: version for kind, version in versions.items() if version}
 
     @property
     def versions(self) -> str:
         """All versions joined, as a plan token carries them."""
-        return f"vae={self.vae_version} prior={self.prior_version} critic={self.critic_version}"
+        return " ".join(f"{kind}={version}" for kind, version in self.parents.items())
 
 
-ModelLoader = Callable[[Artifact], Models]
+@dataclass(frozen=True)
+class Predictor:
+    """A world model and what it was trained with.
+
+    Attributes:
+        model: p(s_{t+H} | s_t, z).
+        version: Its version.
+        vae_version: The VAE whose latents it knows.
+    """
+
+    model: WorldModel
+    version: str
+    vae_version: str
 
 
-def source_kind(policy: str) -> str:
-    """The kind of artifact from whose lineage the models of a policy follow."""
-    return "critic" if policy == "ranked" else "prior"
+Part = Models | Predictor
+"""What one of the artifacts that a method follows gives."""
+
+_FOLLOWED: dict[str, tuple[str, ...]] = {
+    "ranked": ("critic",),
+    "unranked": ("prior",),
+    "planned": ("prior", "world_model"),
+    "cloned": ("bc",),
+    "behaviour": (),
+}
+
+
+def followed_artifacts(base: Config, method: str) -> tuple[tuple[str, str], ...]:
+    """The artifacts from whose lineage the models of a method follow; none for `behaviour`.
+
+    Args:
+        base: The main pipeline's configuration.
+        method: A key of `evaluation.methods`.
+
+    Returns:
+        The kind of each, and the variant that owns it.
+    """
+    settings = base.evaluation.methods[method]
+    kinds = _FOLLOWED[settings.policy]
+    return tuple((kind, owning_variant(base, settings.variant, kind)) for kind in kinds)
+
+
+def method_models(base: Config, method: str, parts: Sequence[Part]) -> Models:
+    """The models of a method.
+
+    Args:
+        base: The main pipeline's configuration.
+        method: A key of `evaluation.methods`.
+        parts: What its `followed_artifacts` gave, in their order.
+
+    Raises:
+        LineageError: They do not belong together.
+    """
+    models, *others = parts
+    assert isinstance(models, Models)
+    for predictor in others:
+        assert isinstance(predictor, Predictor)
+        if predictor.vae_version != models.vae_version:
+            raise LineageError(
+                f"world_model {predictor.version} knows latents of VAE {predictor.vae_version}, "
+                f"but prior {models.prior_version} samples those of VAE {models.vae_version}: "
+                "train the world model again"
+            )
+        variant = base.evaluation.methods[method].variant
+        models = replace(
+            models,
+            goal_dim=len(resolve_variant(base, variant).data.goal_indices),
+            world_model=predictor.model,
+            world_model_version=predictor.version,
+        )
+    return models
 
 
 def models_of_critic(store: Store, artifact: Artifact, device: torch.device) -> Models:
@@ -79,13 +166,33 @@ def models_of_prior(store: Store, artifact: Artifact, device: torch.device) -> M
     goal_dim = artifact.meta.dimensions.get("goal", 0)
     served = served_version(artifact.version, artifact.meta)
     decoder = _decoder(store, vae, device)
-    return Models(decoder, None, vae, artifact.version, served, goal_dim=goal_dim)
+    return Models(
+        *(decoder, None, vae, artifact.version, served),
+        goal_dim=goal_dim,
+        prior_takes_goals=goal_dim > 0,
+    )
 
 
-def model_loader(store: Store, policy: str, device: torch.device) -> ModelLoader:
-    """What turns the artifact that a policy follows (see `source_kind`) into its models."""
-    make = models_of_critic if policy == "ranked" else models_of_prior
-    return lambda artifact: make(store, artifact, device)
+def models_of_network(artifact: Artifact, device: torch.device) -> Models:
+    """A network of behaviour cloning, which needs nothing else."""
+    decoder = LatentPolicy.from_artifact(artifact, device)
+    return Models(decoder, None, "", "", "", bc_version=artifact.version)
+
+
+def model_loader(store: Store, kind: str, device: torch.device) -> Callable[[Artifact], Part]:
+    """What makes a part of a method's models of an artifact of `kind`."""
+
+    def load(artifact: Artifact) -> Part:
+        if kind == "critic":
+            return models_of_critic(store, artifact, device)
+        if kind == "prior":
+            return models_of_prior(store, artifact, device)
+        if kind == "bc":
+            return models_of_network(artifact, device)
+        world_model = WorldModel.from_artifact(artifact, device)
+        return Predictor(world_model, artifact.version, _parent(artifact, "vae"))
+
+    return load
 
 
 def _decoder(store: Store, version: str, device: torch.device) -> LatentPolicy:

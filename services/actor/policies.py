@@ -1,9 +1,10 @@
 """Policies over latents: the best of n candidates by the critic, or one unranked sample (section
-4.2).
+4.2), or a network that needs none.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.config import Config, ConfigError, SamplingConfig, resolve_variant
+from common.config import ConfigError, SamplingConfig
 from common.rpc.clients import PriorClient
 from services.actor.models import Models
 from services.actor.plans import Plan, derive_seed
-from services.actor.priors import Priors
 
 Array = NDArray[Any]
 
@@ -25,21 +25,23 @@ class PolicySettings:
     """How a policy is executed.
 
     Attributes:
-        candidates: n, latents drawn per state.
+        candidates: n, latents drawn per state; 0 where none are.
         execute_steps: Steps of a latent that are executed before the next is chosen.
         sampling: How the prior is sampled.
         sample_actions: Draw actions from the decoder instead of taking its mode.
         max_rows: The most latents that one call to the prior may ask for.
+        depth: Latents in a row that are compared.
     """
 
     candidates: int
     execute_steps: int
     sampling: SamplingConfig
     sample_actions: bool
-    max_rows: int
+    max_rows: int = 0
+    depth: int = 1
 
 
-class LatentPlanPolicy:
+class LatentPlanPolicy(ABC):
     """Executes latents: chooses one where none is left, decodes an action of it on the current
     state at every step.
 
@@ -47,26 +49,14 @@ class LatentPlanPolicy:
 
     Args:
         method: The method's name, part of its plans.
-        models: Decoder and critic (none: the first sample is taken as it is).
-        client: The prior service; it must serve `models.served_version`.
+        models: What is executed.
         settings: How to execute.
-
-    Raises:
-        ConfigError: One state's candidates are more than the prior gives in one call.
     """
 
-    def __init__(
-        self, method: str, models: Models, client: PriorClient, settings: PolicySettings
-    ) -> None:
-        if settings.candidates > settings.max_rows:
-            raise ConfigError(
-                f"actor.candidates is {settings.candidates}, expected at most {settings.max_rows}, "
-                f"the rows that the prior service gives in one call"
-            )
+    def __init__(self, method: str, models: Models, settings: PolicySettings) -> None:
         self.method = method
         self.models = models
         self.settings = settings
-        self._client = client
         self._device = models.decoder.state_normaliser.mean.device
 
     @property
@@ -113,40 +103,18 @@ class LatentPlanPolicy:
         used = Plan(plan.method, plan.model_versions, plan.latents, left, plan.plans)
         return actions.cpu().numpy(), used
 
+    @abstractmethod
     def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
-        """Chooses a latent for every state: z_max = argmax_z min_j Q_j(s, z) over n prior samples.
+        """Chooses a latent for every state.
 
         Args:
             states: Raw, shape (N, S), float32.
             goals: Shape (N, G), float32, for a policy that pursues goals, else None.
-            seed: Fixes the samples.
+            seed: Fixes what is drawn.
 
         Returns:
             Latents, shape (N, Z), float32.
         """
-        per_call = self.settings.max_rows // self.settings.candidates
-        calls = [
-            self._client.sample_async(
-                states[start : start + per_call],
-                self.settings.candidates,
-                seed=derive_seed(seed, start),
-                options=self.settings.sampling,
-                goals=None if goals is None else goals[start : start + per_call],
-                priority="actor",
-                expected_version=self.models.served_version,
-            )
-            for start in range(0, len(states), per_call)
-        ]
-        candidates = np.concatenate([call.result().latents for call in calls])
-        return candidates[np.arange(len(states)), self._best(states, candidates)]
-
-    def _best(self, states: Array, candidates: Array) -> Array:
-        if self.models.critic is None:
-            return np.zeros(len(states), dtype=np.int64)
-        with torch.no_grad():
-            values = self.models.critic.score(self._tensor(states), self._tensor(candidates))
-        best: Array = values.argmax(dim=1).cpu().numpy()
-        return best
 
     def _renewed(
         self,
@@ -176,6 +144,66 @@ class LatentPlanPolicy:
         return torch.tensor(array, dtype=torch.float32, device=self._device)
 
 
+class SampledPolicy(LatentPlanPolicy):
+    """z_max = argmax_z min_j Q_j(s, z) over n prior samples; without a critic, one sample as it is.
+
+    Args:
+        method: The method's name, part of its plans.
+        models: Decoder and critic.
+        client: The prior service; it must serve `models.served_version`.
+        settings: How to execute.
+
+    Raises:
+        ConfigError: One state's candidates are more than the prior gives in one call.
+    """
+
+    def __init__(
+        self, method: str, models: Models, client: PriorClient, settings: PolicySettings
+    ) -> None:
+        super().__init__(method, models, settings)
+        if settings.candidates > settings.max_rows:
+            raise ConfigError(
+                f"actor.candidates is {settings.candidates}, expected at most {settings.max_rows}, "
+                f"the rows that the prior service gives in one call"
+            )
+        self._client = client
+
+    def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
+        """The best candidate of every state; see `LatentPlanPolicy.choose`."""
+        per_call = self.settings.max_rows // self.settings.candidates
+        calls = [
+            self._client.sample_async(
+                states[start : start + per_call],
+                self.settings.candidates,
+                seed=derive_seed(seed, start),
+                options=self.settings.sampling,
+                goals=None if goals is None else goals[start : start + per_call],
+                priority="actor",
+                expected_version=self.models.served_version,
+            )
+            for start in range(0, len(states), per_call)
+        ]
+        candidates = np.concatenate([call.result().latents for call in calls])
+        return candidates[np.arange(len(states)), self._best(states, candidates)]
+
+    def _best(self, states: Array, candidates: Array) -> Array:
+        if self.models.critic is None:
+            return np.zeros(len(states), dtype=np.int64)
+        with torch.no_grad():
+            values = self.models.critic.score(self._tensor(states), self._tensor(candidates))
+        best: Array = values.argmax(dim=1).cpu().numpy()
+        return best
+
+
+class ClonedPolicy(LatentPlanPolicy):
+    """Behaviour cloning: pi(a | s) is a decoder over latents of no dimension."""
+
+    def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
+        """Nothing to choose, shape (N, 0)."""
+        del goals, seed
+        return np.zeros((len(states), 0), dtype=np.float32)
+
+
 class PolicyAgent:
     """A policy bound to one rollout: keeps the plan between its steps.
 
@@ -195,31 +223,3 @@ class PolicyAgent:
         """
         actions, self._plan = self._policy.act(states, goals, self._plan, restart, self._seed)
         return actions
-
-
-def make_policy(base: Config, method: str, models: Models, priors: Priors) -> LatentPlanPolicy:
-    """The policy of a configured method over loaded models.
-
-    Args:
-        base: The main pipeline's configuration.
-        method: A key of `evaluation.methods` whose policy is `ranked` or `unranked`.
-        models: Its models.
-        priors: The prior services.
-
-    Raises:
-        MissingPriorError: No prior service is known for the method's variant.
-        RpcError: The prior service does not answer.
-        ConfigError: More candidates than the prior service gives in one call.
-    """
-    variant = base.evaluation.methods[method].variant
-    config = resolve_variant(base, variant)
-    client = priors.client(variant)
-    description = client.describe()
-    settings = PolicySettings(
-        candidates=config.actor.candidates if models.critic is not None else 1,
-        execute_steps=config.actor.execute_steps or models.decoder.horizon,
-        sampling=config.actor.sampling,
-        sample_actions=config.actor.sample_actions,
-        max_rows=description.max_rows,
-    )
-    return LatentPlanPolicy(method, models, client, settings)

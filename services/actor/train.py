@@ -16,14 +16,10 @@ from common.store import Stopped, stage_spec
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.process import train_process
-from services.actor.evaluate import (
-    OnStep,
-    evaluation_parents,
-    needed_artifact,
-    prepare_evaluation,
-)
-from services.actor.models import Models, model_loader
-from services.actor.policies import make_policy
+from services.actor.costs import check_costs
+from services.actor.evaluate import OnStep, evaluation_parents, prepare_evaluation
+from services.actor.making import make_policy
+from services.actor.models import Models, followed_artifacts, method_models, model_loader
 from services.actor.priors import Priors
 from services.actor.report import ensure_report
 from services.actor.video import save_video
@@ -44,8 +40,8 @@ def run(context: StageContext) -> str:
         The version of the evaluation.
 
     Raises:
-        ConfigError: The address of a prior service is missing, or n is more than it gives in one
-            call.
+        ConfigError: The address of a prior service is missing, n is more than it gives in one
+            call, or the cost that a plan is judged by cannot be had.
         DataError: Dataset or environment cannot be had.
         SpaceMismatchError: The environment's spaces are not those of the models.
         RpcError: A prior service went away, or serves another model than the critic was trained
@@ -77,6 +73,7 @@ def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: 
 def _run(context: StageContext, priors: Priors) -> str:
     base, store = context.base, context.store
     device = configure_torch(base)
+    check_costs(base)
     if is_on_this_machine(base.data, store.root):
         # An environment that does not fit the data is better known before anything is trained.
         load_task(base, store.root)
@@ -107,12 +104,13 @@ def _models(context: StageContext, device: torch.device) -> dict[str, Models]:
     """The models of every method, waiting for those that are still being trained."""
     models = {}
     for method, settings in context.base.evaluation.methods.items():
-        needed = needed_artifact(context.base, method)
-        if needed is not None:
-            kind, _ = needed
+        parts = []
+        for kind, _ in followed_artifacts(context.base, method):
             version = replace(context, variant=settings.variant).wait_for(kind)
-            load = model_loader(context.store, settings.policy, device)
-            models[method] = load(context.store.load(kind, version))
+            load = model_loader(context.store, kind, device)
+            parts.append(load(context.store.load(kind, version)))
+        if parts:
+            models[method] = method_models(context.base, method, parts)
     return models
 
 
@@ -132,6 +130,8 @@ def _log_scores(context: StageContext, version: str) -> None:
 def _wait_for_priors(context: StageContext, priors: Priors, models: dict[str, Models]) -> None:
     """Until every prior service serves the version that its methods are to be executed with."""
     for method, used in models.items():
+        if not used.prior_version:
+            continue
         client = priors.client(context.base.evaluation.methods[method].variant)
         client.wait_ready(
             context.progress.waiting, context.stop, expected_version=used.served_version
