@@ -11,6 +11,7 @@ from typing import Any, SupportsFloat
 
 import grpc
 
+from common.rpc import metrics as exported
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 _LOGGER = logging.getLogger(__name__)
@@ -19,6 +20,12 @@ FULL_NAME = stage_pb2.DESCRIPTOR.services_by_name["StageService"].full_name
 
 _RATE_WINDOW_SECONDS = 10.0
 _SHORTEST_INTERVAL_SECONDS = 0.1
+_STATES = {
+    stage_pb2.STAGE_STATE_WAITING: "waiting",
+    stage_pb2.STAGE_STATE_RUNNING: "running",
+    stage_pb2.STAGE_STATE_PUBLISHED: "published",
+    stage_pb2.STAGE_STATE_FAILED: "failed",
+}
 _FINAL = (stage_pb2.STAGE_STATE_PUBLISHED, stage_pb2.STAGE_STATE_FAILED)
 
 
@@ -48,6 +55,7 @@ class Progress:
         with self._changed:
             values = {name: float(value) for name, value in (metrics or {}).items()}
             self._current.metrics.update(values)
+            self._export(step, total, values)
             self._change(
                 state=stage_pb2.STAGE_STATE_RUNNING,
                 message=message,
@@ -103,8 +111,22 @@ class Progress:
         with self._changed:
             for name, value in fields.items():
                 setattr(self._current, name, value)
+            for state, name in _STATES.items():
+                known = state == self._current.state
+                exported.STAGE_STATE.labels(self._current.stage, name).set(known)
             self._revision += 1
             self._changed.notify_all()
+
+    def _export(self, step: int, total: int, values: Mapping[str, float]) -> None:
+        """Under the lock, before the change; what was done in an earlier process is not counted."""
+        stage = self._current.stage
+        started = self._current.state == stage_pb2.STAGE_STATE_RUNNING
+        done = max(0, step - self._current.step) if started else 0
+        exported.STAGE_UPDATES.labels(stage).inc(done)
+        exported.STAGE_STEP.labels(stage).set(step)
+        exported.STAGE_STEPS.labels(stage).set(total)
+        for name, value in values.items():
+            exported.STAGE_METRIC.labels(stage, name).set(value)
 
     def _copy(self) -> stage_pb2.StageServiceWatchResponse:
         copy = stage_pb2.StageServiceWatchResponse()

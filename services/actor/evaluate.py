@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from common.config import Config, dump
 from common.data import Task, behaviour_episodes, load_episodes, load_task
 from common.store import Meta, Store, owning_variant, stage_spec
+from services.actor import metrics
 from services.actor.models import Models
 from services.actor.policies import LatentPlanPolicy, PolicyAgent
 from services.actor.rollout import Agent, Episode, check_spaces, rollout
@@ -157,6 +158,7 @@ class Evaluation:
             self.episodes[method] = finished = []
             for episode in self._episodes(method):
                 finished.append(episode)
+                metrics.RETURNS.labels(method).observe(float(episode.rewards.sum()))
                 done += 1
                 yield EpisodeDone(method, done, self.total)
             finished.sort(key=lambda episode: episode.index)
@@ -237,7 +239,7 @@ class Evaluation:
             "policy": settings.methods[method].policy,
             "variant": settings.methods[method].variant,
             "candidates": (policy.settings.candidates or None) if policy else None,
-            "depth": policy.settings.depth if policy else None,
+            "depth": (policy.settings.depth or None) if policy else None,
             "execute_steps": policy.settings.execute_steps if policy else None,
         }
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from common.config import ConfigError, SamplingConfig
 from common.rpc.clients import PriorClient
+from services.actor import metrics
 from services.actor.models import Models
 from services.actor.plans import Plan, derive_seed
 
@@ -30,7 +31,7 @@ class PolicySettings:
         sampling: How the prior is sampled.
         sample_actions: Draw actions from the decoder instead of taking its mode.
         max_rows: The most latents that one call to the prior may ask for.
-        depth: Latents in a row that are compared.
+        depth: Latents in a row that are compared; 0 where none are.
     """
 
     candidates: int
@@ -96,9 +97,10 @@ class LatentPlanPolicy(ABC):
             # Within one plan number every plan only gets shorter, so the pair names the step.
             step_seed = derive_seed(seed, "actions", plan.plans, int(plan.steps_left.min()))
             generator = torch.Generator(self._device).manual_seed(step_seed)
-        actions = self.models.decoder.act(
-            self._tensor(states), self._tensor(plan.latents), generator
-        )
+        with metrics.DECODE_SECONDS.time():
+            actions = self.models.decoder.act(
+                self._tensor(states), self._tensor(plan.latents), generator
+            )
         left = (plan.steps_left - 1).astype(np.int32)
         used = Plan(plan.method, plan.model_versions, plan.latents, left, plan.plans)
         return actions.cpu().numpy(), used
@@ -133,9 +135,10 @@ class LatentPlanPolicy(ABC):
             latents, left, plans = plan.latents.copy(), plan.steps_left.copy(), plan.plans
         due = (left == 0) if restart is None else (left == 0) | restart
         if due.any():
-            latents[due] = self.choose(
-                states[due], None if goals is None else goals[due], derive_seed(seed, plans)
-            )
+            with metrics.CHOOSE_SECONDS.labels(self.method).time():
+                latents[due] = self.choose(
+                    states[due], None if goals is None else goals[due], derive_seed(seed, plans)
+                )
             left[due] = self.settings.execute_steps
             plans += 1
         return Plan(self.method, self.models.versions, latents, left, plans)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 _CALL_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+_ROW_BUCKETS = tuple(4**power for power in range(11))
 _STEP_BUCKETS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 
 SAMPLE_SECONDS = Histogram(
@@ -24,6 +25,13 @@ BATCH_CALLS = Histogram(
     "ldcq_prior_batch_calls",
     "Calls computed at once; a slice of a large call counts as one.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+)
+BATCH_ROWS = Histogram("ldcq_prior_batch_rows", "Latents computed at once.", buckets=_ROW_BUCKETS)
+CALL_ROWS = Histogram(
+    "ldcq_prior_call_rows",
+    "Latents of an answered Sample call, by priority.",
+    ["priority"],
+    buckets=_ROW_BUCKETS,
 )
 ROWS = Counter("ldcq_prior_rows_total", "Latents drawn.")
 PENDING_ROWS = Gauge("ldcq_prior_pending_rows", "Latents asked for and not yet answered.")

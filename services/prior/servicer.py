@@ -91,6 +91,7 @@ class PriorServicer(prior_pb2_grpc.PriorServiceServicer):
         for part, value in seconds.items():
             metrics.SAMPLE_SECONDS.labels(part, parsed.priority).observe(value)
         metrics.ROWS.inc(parsed.rows)
+        metrics.CALL_ROWS.labels(parsed.priority).observe(parsed.rows)
         shape = (len(parsed.states), parsed.candidates, -1)
         return prior_pb2.PriorServiceSampleResponse(
             latents=encode(call.latents.reshape(shape)),
@@ -134,6 +135,7 @@ class _Call:
             self.latents[done : done + len(rows)] = rows
             done += len(rows)
             metrics.STEP_SECONDS.observe((time.monotonic() - start) / steps)
+            metrics.BATCH_ROWS.observe(len(rows))
             if done < draw.rows:
                 yield
 
@@ -152,6 +154,7 @@ class _Call:
             rows = model.joining.join([call._draw(model) for call in calls], options).cpu().numpy()
             steps = model.sampler.steps(options)
             metrics.STEP_SECONDS.observe((time.monotonic() - start) / steps)
+            metrics.BATCH_ROWS.observe(len(rows))
             ends = np.cumsum([call._request.rows for call in calls])
             for call, latents in zip(calls, np.split(rows, ends[:-1]), strict=True):
                 call.latents[:] = latents
