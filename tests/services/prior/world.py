@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import nn
@@ -35,6 +38,17 @@ SMALL_PRIOR: dict[str, object] = {
 def small_config(implementation: str = "diffusion", **prior: object) -> Config:
     section = {**SMALL_PRIOR, "implementation": implementation, **prior}
     return Config.model_validate({"threads": 1, "device": "cpu", "prior": section})
+
+
+def goal_config(
+    implementation: str = "diffusion", indices: Sequence[int] = (2, 0), **prior: object
+) -> Config:
+    """Goals are two entries of a state, in another order."""
+    config = small_config(implementation, goal_conditioned=False, **prior).model_dump()
+    config["prior"]["goal_conditioned"] = True
+    config["data"]["goal_indices"] = list(indices)
+    config["evaluation"]["methods"] = {}
+    return Config.model_validate(config)
 
 
 def two_modes(rows: int, seed: int = 0) -> LatentTable:
@@ -72,7 +86,10 @@ def some_statistics() -> Statistics:
 def some_prior(config: Config, seed: int = 0) -> Prior:
     """Random weights, biases and norms included, so that no term of a layer is trivial."""
     torch.manual_seed(seed)
-    prior = find_prior(config.prior.implementation).create(config.prior, some_statistics())
+    statistics = some_statistics()
+    if config.prior.goal_conditioned:
+        statistics = replace(statistics, goal_indices=config.data.goal_indices)
+    prior = find_prior(config.prior.implementation).create(config.prior, statistics)
     with torch.no_grad():
         for name, parameter in prior.named_parameters():
             if name.endswith("bias") or "norm" in name:
@@ -87,18 +104,22 @@ def publish(store: Store, config: Config, seed: int = 0, variant: str = "main") 
         kind="prior",
         implementation=config.prior.implementation,
         parents={"vae": "v1", "latents": "l1"},
-        dimensions={"state": STATE, "latent": LATENT, "goal": 0},
+        dimensions={
+            "state": STATE,
+            "latent": LATENT,
+            "goal": len(config.data.goal_indices) if config.prior.goal_conditioned else 0,
+        },
         details=prior.details(),
     )
     tensors = {name: tensor.numpy() for name, tensor in prior.state_dict().items()}
     return store.publish(meta, tensors, "", variant)
 
 
-def artifact_of(prior: Prior, implementation: str) -> Artifact:
+def artifact_of(prior: Prior, implementation: str, goals: int = 0) -> Artifact:
     meta = Meta(
         kind="prior",
         implementation=implementation,
-        dimensions={"state": STATE, "latent": LATENT},
+        dimensions={"state": STATE, "latent": LATENT, "goal": goals},
         details=prior.details(),
     )
     return Artifact("x", meta, {name: t.numpy() for name, t in prior.state_dict().items()})
