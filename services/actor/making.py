@@ -11,6 +11,7 @@ from services.actor.planning import PlannedPolicy
 from services.actor.policies import (
     ClonedPolicy,
     LatentPlanPolicy,
+    NearGoal,
     PolicySettings,
     SampledPolicy,
 )
@@ -40,13 +41,23 @@ def make_policy(base: Config, method: str, models: Models, priors: Priors) -> La
         execute_steps=actor.execute_steps or models.decoder.horizon,
         sampling=actor.sampling,
         sample_actions=actor.sample_actions,
+        near_goal=_near_goal(config),
     )
     if chosen.policy == "cloned":
-        return ClonedPolicy(method, models, replace(settings, candidates=0, execute_steps=1))
+        none = replace(settings, candidates=0, depth=0, execute_steps=1, near_goal=None)
+        return ClonedPolicy(method, models, none)
     client = priors.client(chosen.variant)
     settings = replace(settings, max_rows=client.describe().max_rows)
     if models.world_model is None:
         return SampledPolicy(method, models, client, settings)
     planning = actor.planning
     settings = replace(settings, candidates=planning.candidates, depth=planning.depth)
-    return PlannedPolicy(method, models, client, settings, find_cost(config))
+    along_path = planning.judged == "path"
+    return PlannedPolicy(method, models, client, settings, find_cost(config), along_path)
+
+
+def _near_goal(config: Config) -> NearGoal | None:
+    near = config.actor.near_goal
+    if near is None:
+        return None
+    return NearGoal(config.data.goal_indices, near.distance, near.execute_steps)

@@ -19,12 +19,16 @@ _STAGES = {
     "vae": "VAE: latents of H-step windows, and the policy that decodes them",
     "prior": "Prior: which latents a state supports",
     "critic": "Critic: what a latent is worth",
+    "world_model": "World model: where a latent leads",
+    "bc": "Behaviour cloning: a network without latents",
 }
 _KINDS = {
     "dataset": "Dataset (fingerprint)",
     "vae": "VAE",
     "prior": "Prior",
     "critic": "Critic",
+    "world_model": "World model",
+    "bc": "Behaviour cloning",
 }
 
 
@@ -107,6 +111,14 @@ def _explain(row: Mapping[str, Any], implementation: str) -> str:
         return "Nothing learned: what the behaviour that made the dataset scores."
     if row["policy"] == "unranked":
         return f"Decodes a single sample of the {implementation} prior, as it comes: no critic."
+    if row["policy"] == "cloned":
+        return "Decodes nothing: a network of the data's actions, chosen anew at every step."
+    if row["policy"] == "planned":
+        return (
+            f"Draws {row['candidates']} latents from the {implementation} prior, and as many again "
+            f"wherever the world model says that they lead, {row['depth']} in a row; decodes the "
+            "first of those whose end costs least."
+        )
     return (
         f"Draws {row['candidates']} latents from the {implementation} prior and decodes the one "
         f"that the critic values most."

@@ -190,7 +190,7 @@ def _losses(store: Store) -> list[page.Section]:
     logs = read_logs(store.root / "logs")
     if not logs:
         return []
-    order = ["vae", "prior", "critic"]
+    order = ["vae", "prior", "critic", "world_model", "bc"]
     stages = sorted(logs, key=lambda s: (*[s.split("-")[0] != name for name in order], s))
     body = "".join(
         f"<h3>{wording.stage_title(stage)}</h3>"
