@@ -123,6 +123,8 @@ def _show(result: Result, folder: Path) -> None:
     from experiments.page import cells
 
     out = Console()
+    if not out.is_terminal:
+        out = Console(width=200)  # what is written to a file is not folded
     header, lines = cells(result)
     table = Table(title=result.title, title_justify="left")
     for number, column in enumerate(header):

@@ -1,0 +1,94 @@
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from common.config import ConfigError, load, override
+from common.data.loading import ensure_dataset
+from common.store import Store, stage_sections
+from experiments.configurations import configuration, need_dataset
+from experiments.horizon import with_horizon
+from experiments.maze2d import METHODS
+from experiments.registry import MODULES, find
+from experiments.result import Scale
+from experiments.steps import settings_of, with_settings
+
+SCALES = get_args(Scale)
+PIPELINES = ("maze2d", "door-human", "horizon", "steps")
+TRAINED = ("vae", "latents", "prior", "critic")
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_experiment_knows_its_data_and_seeds_at_every_scale(name: str, scale: Scale) -> None:
+    experiment = find(name)
+    assert experiment.name == name
+    assert experiment.dataset(scale)
+    assert experiment.seeds[scale] >= (1 if scale == "smoke" else 3)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_scores_that_count_come_from_a_hundred_episodes(name: str, scale: Scale) -> None:
+    assert configuration(name, scale).evaluation.episodes >= 100
+
+
+def test_full_is_the_papers_setting() -> None:
+    paper, full = load("paper"), configuration("maze2d", "full", methods=METHODS)
+    for section in ("vae", "prior", "critic", "actor", "world_model", "bc"):
+        assert getattr(full, section) == getattr(paper, section)
+    assert (full.horizon, full.discount) == (paper.horizon, paper.discount)
+
+
+def test_another_dataset_is_taken_as_it_is() -> None:
+    config = configuration("maze2d", "small", "D4RL/pointmaze/large-v2", METHODS)
+    assert config.data.dataset == "D4RL/pointmaze/large-v2"
+    assert config.data.generate is None
+
+
+@pytest.mark.parametrize("horizon", [1, 5, 30])
+def test_a_horizon_lowers_what_it_bounds_and_nothing_else(horizon: int) -> None:
+    base = configuration("horizon", "small")
+    changed = with_horizon(base, horizon)
+    assert changed.horizon == horizon
+    assert changed.actor.execute_steps == min(horizon, base.actor.execute_steps or 0)
+    assert changed.critic == base.critic
+    assert changed.prior == base.prior
+
+
+def test_settings_of_the_sampler_share_everything_trained() -> None:
+    base = configuration("steps", "small")
+    chosen = settings_of("small", base.prior.diffusion.steps)
+    assert len({setting.variant for setting in chosen}) == len(chosen)
+    assert {setting.extra_steps for setting in chosen} == {0, 10}
+    config = with_settings(base, chosen)
+    for kind in TRAINED:
+        assert stage_sections(config, kind) == stage_sections(base, kind)
+    assert stage_sections(config, "evaluation") != stage_sections(base, "evaluation")
+
+
+def test_no_more_steps_than_were_trained() -> None:
+    assert max(setting.steps for setting in settings_of("small", 20)) == 20
+
+
+def test_steps_find_the_models_of_maze2d() -> None:
+    maze, steps = configuration("maze2d", "small", methods=METHODS), configuration("steps", "small")
+    for kind in TRAINED:
+        assert stage_sections(maze, kind) == stage_sections(steps, kind)
+
+
+def test_a_dataset_without_a_goal_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    walk = override(
+        load("demo"),
+        {
+            "data.dataset": "ldcq/random-walk-v0",
+            "data.generate": {"kind": "random_walk", "steps": 600},
+            "data.observation_keys": None,
+        },
+    )
+    store = Store(tmp_path)
+    need_dataset(walk, store, goals=True)  # to be generated: what is asked for is known to fit
+    ensure_dataset(walk.data, store.root, lambda _done, _total: None)
+    need_dataset(walk, store)
+    with pytest.raises(ConfigError, match=r"random-walk-v0.*expected a maze that goes on"):
+        need_dataset(walk, store, goals=True)

@@ -1,0 +1,46 @@
+"""Every experiment from nothing to its page, at the scale that only asks whether it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from experiments.registry import MODULES
+from tests.command import ldcq
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("pipeline"),
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_an_experiment_writes_its_results_and_then_trains_nothing(
+    name: str, tmp_path: Path
+) -> None:
+    if name == "door-human" and "LDCQ_THIRD_PARTY_DATA" not in os.environ:
+        pytest.skip("set LDCQ_THIRD_PARTY_DATA to a folder with door-human/door-v0_demos.npz")
+    command = ("experiment", name, "--scale", "smoke", "--out", tmp_path, "--json")
+    first = json.loads(ldcq(*command).stdout)
+    assert first == json.loads((tmp_path / "results.json").read_text())
+    assert first["rows"]
+    for row in first["rows"]:
+        assert {"method", "return", "first_hit", "success", "episodes", "seeds"} <= row.keys()
+    page = (tmp_path / "README.md").read_text()
+    for picture in first["pictures"]:
+        assert (tmp_path / f"{picture}.png").stat().st_size > 1000
+        assert f"({picture}.png)" in page
+    assert first["command"] in page
+    made = _artifacts(tmp_path)
+    again = json.loads(ldcq(*command).stdout)
+    assert again["rows"] == first["rows"]
+    assert _artifacts(tmp_path) == made
+
+
+def _artifacts(folder: Path) -> dict[Path, int]:
+    """When each was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob("store/artifacts/*/*/meta.json")}
