@@ -25,7 +25,7 @@ from ldcq.v1 import prior_pb2_grpc
 from services.prior.queueing import Job
 from services.prior.requests import MAX_ROWS
 from tests.services.prior.conftest import StartReplica
-from tests.services.prior.world import LATENT, STATE, Replica, publish, small_config
+from tests.services.prior.world import LATENT, STATE, Replica, goal_config, publish, small_config
 
 LONG = SamplingConfig(steps=20, extra_steps=300)
 
@@ -88,9 +88,12 @@ def _code(call: Any) -> grpc.StatusCode:
     return code
 
 
+@pytest.mark.parametrize("make_config", [small_config, goal_config], ids=["plain", "goals"])
 @pytest.mark.parametrize("implementation", ["diffusion", "gaussian"])
-def test_conforms(store: Store, start_replica: StartReplica, implementation: str) -> None:
-    config = small_config(implementation)
+def test_conforms(
+    store: Store, start_replica: StartReplica, implementation: str, make_config: Any
+) -> None:
+    config = make_config(implementation)
     publish(store, config)
     results = list(check_prior(start_replica(config).ready().address))
     assert len(results) > 10
@@ -111,6 +114,40 @@ def test_describes_itself(store: Store, start_replica: StartReplica) -> None:
     assert found.solvers == ("ddpm", "ddim", "dpmpp_2m")
     assert found.defaults.steps == 5
     client.close()
+
+
+def test_goals_and_model_must_agree(store: Store, start_replica: StartReplica) -> None:
+    publish(store, small_config())
+    replica = start_replica().ready()
+    goals = _states(2)[:, :2]
+    call = _call(replica, goals=goals)
+    assert _code(call) is grpc.StatusCode.FAILED_PRECONDITION
+    assert "goals: got some; expected none" in call.details()
+    with _held(replica):
+        # Accepted while the model has no goals, computed when it has.
+        overtaken = _call(replica)
+        _wait_for_rows(7)
+        replica.ready(publish(store, goal_config()))
+    assert _code(overtaken) is grpc.StatusCode.FAILED_PRECONDITION
+    assert r"goals: got none; expected shape (N, 2)" in overtaken.details()
+    assert _code(_call(replica)) is grpc.StatusCode.FAILED_PRECONDITION
+    assert _code(_call(replica, goals=goals[:1])) is grpc.StatusCode.INVALID_ARGUMENT
+    assert _code(_call(replica, goals=goals * np.nan)) is grpc.StatusCode.INVALID_ARGUMENT
+    with PriorClient(replica.address) as client:
+        assert client.describe().goal_dim == 2
+        guided = {
+            nulled: client.sample(
+                _states(2),
+                3,
+                seed=1,
+                goals=goals,
+                options=SamplingConfig.model_validate({"guidance": 2.0, "nulled": nulled}),
+            ).latents
+            for nulled in ("goal", "state", "both", None)
+        }
+    assert np.array_equal(guided["goal"], guided[None])
+    assert not np.array_equal(guided["goal"], guided["state"])
+    assert not np.array_equal(guided["goal"], guided["both"])
 
 
 def test_a_seed_fixes_latents_alone_beside_others_and_elsewhere(
