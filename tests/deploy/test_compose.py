@@ -9,12 +9,14 @@ import re
 import shutil
 import subprocess
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from cli.plan import needed_stages
 from common.config import load
 from services.prior.kernel import build
 
@@ -22,9 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
 FOREIGN = "examples/foreign-prior/docker-compose.yml"
 IMAGES = ("vae", "prior", "qlearner", "actor")
-ONE_SHOT = {"data", "prior-trainer", "prior-trainer-bcq-h"}
+ONE_SHOT = {"data", "prior-trainer", "prior-trainer-bcq-h", "world-model", "bc"}
 LONG_RUNNING = {"vae", "prior", "qlearner", "actor", "prior-bcq-h", "qlearner-bcq-h"}
-BASELINES = {"prior-trainer-bcq-h", "prior-bcq-h", "qlearner-bcq-h"}
+PROFILES = {
+    "baselines": {"prior-trainer-bcq-h", "prior-bcq-h", "qlearner-bcq-h"},
+    "planning": {"world-model"},
+    "cloning": {"bc"},
+}
 
 Service = dict[str, Any]
 
@@ -90,7 +96,7 @@ def test_the_priors_that_are_called_are_those_that_are_served() -> None:
 def test_the_prior_is_swapped_wherever_it_matters_and_nothing_else_is() -> None:
     swap = "${PRIOR_IMPLEMENTATION:+--set prior.implementation=${PRIOR_IMPLEMENTATION}}"
     swapped = {name for name, service in services().items() if swap in service["command"]}
-    assert swapped == (ONE_SHOT | LONG_RUNNING) - {"data", "vae"}
+    assert swapped == (ONE_SHOT | LONG_RUNNING) - {"data", "vae", "world-model", "bc"}
     assert set(services(FOREIGN)) == {"prior"}
     text = (ROOT / "examples" / "foreign-prior" / "Dockerfile").read_text()
     for source in re.findall(r"^COPY ([^-]\S*) ", text, re.MULTILINE):
@@ -99,12 +105,26 @@ def test_the_prior_is_swapped_wherever_it_matters_and_nothing_else_is() -> None:
         assert any(f"!{source}".startswith(line) for line in allowed if line.startswith("!"))
 
 
-def test_the_baselines_are_a_profile_that_fits_the_default_configuration() -> None:
-    with_profile = {name for name, service in services().items() if service.get("profiles")}
-    assert with_profile == BASELINES
+def test_the_profiles_fit_the_default_configuration() -> None:
+    found = {
+        name: service["profiles"] for name, service in services().items() if "profiles" in service
+    }
+    assert found == {name: [profile] for profile, names in PROFILES.items() for name in names}
     config = load(ROOT / settings()["LDCQ_CONFIG"])
     profiles = settings()["COMPOSE_PROFILES"].split(",")
     assert ("baselines" in profiles) == ("bcq_h" in config.variants)
+    needed = needed_stages(config)
+    assert ("planning" in profiles) == bool(needed["world_model"])
+    assert ("cloning" in profiles) == bool(needed["bc"])
+
+
+def test_the_stages_without_an_image_of_their_own_are_in_the_image_they_use() -> None:
+    for name in ("world-model", "bc"):
+        python, option, module = services()[name]["entrypoint"]
+        assert (python, option) == ("python", "-m")
+        assert find_spec(f"{module}.__main__")
+        _, image, _ = module.split(".")
+        assert services()[name]["image"] == f"ldcq-{image}"
 
 
 def test_every_setting_is_explained_and_used() -> None:
