@@ -174,13 +174,14 @@ class SampledPolicy(LatentPlanPolicy):
     def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
         """The best candidate of every state; see `LatentPlanPolicy.choose`."""
         per_call = self.settings.max_rows // self.settings.candidates
+        asked = goals if self.models.prior_takes_goals else None
         calls = [
             self._client.sample_async(
                 states[start : start + per_call],
                 self.settings.candidates,
                 seed=derive_seed(seed, start),
                 options=self.settings.sampling,
-                goals=None if goals is None else goals[start : start + per_call],
+                goals=None if asked is None else asked[start : start + per_call],
                 priority="actor",
                 expected_version=self.models.served_version,
             )
