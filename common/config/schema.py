@@ -297,12 +297,23 @@ class PlanningConfig(_Section):
     all of them, so that a path is as good as the best state on it."""
 
 
+class NearGoalConfig(_Section):
+    """What changes near the goal."""
+
+    distance: PositiveFloat
+    """Euclidean, between the goal and the entries `data.goal_indices` of the raw state."""
+    execute_steps: Positive
+    """Steps of a latent that are executed there."""
+
+
 class ActorConfig(_Section):
     """Policy execution (section 4.2)."""
 
     candidates: Positive = 500
     execute_steps: Positive | None = None
     """Steps of a latent that are executed before the next is chosen; None: all H."""
+    near_goal: NearGoalConfig | None = None
+    """Choose anew more often near the environment's goal; needs `data.goal_indices`."""
     sample_actions: bool = False
     """Draw actions from the decoder instead of taking its mode."""
     sampling: SamplingConfig = SamplingConfig()
@@ -383,6 +394,17 @@ class Config(_Section):
         if "main" in self.variants:
             raise ValueError(
                 "variants.main is given, expected any other name: main is this configuration itself"
+            )
+        near = self.actor.near_goal
+        if near is not None and not self.data.goal_indices:
+            raise ValueError(
+                "data.goal_indices is empty, expected the entries of the state that a goal "
+                "prescribes, since actor.near_goal is set"
+            )
+        if near is not None and near.execute_steps > (self.actor.execute_steps or self.horizon):
+            raise ValueError(
+                f"actor.near_goal.execute_steps is {near.execute_steps}, expected at most "
+                f"actor.execute_steps ({self.actor.execute_steps or self.horizon})"
             )
         if self.prior.goal_conditioned and not self.data.goal_indices:
             raise ValueError(

@@ -22,6 +22,21 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
+class NearGoal:
+    """Where plans are shorter.
+
+    Attributes:
+        indices: Entries of the state that a goal prescribes, in the goal's order.
+        distance: From the goal, up to which they are.
+        execute_steps: Steps of a latent that are executed there.
+    """
+
+    indices: tuple[int, ...]
+    distance: float
+    execute_steps: int
+
+
+@dataclass(frozen=True)
 class PolicySettings:
     """How a policy is executed.
 
@@ -40,6 +55,7 @@ class PolicySettings:
     sample_actions: bool
     max_rows: int = 0
     depth: int = 1
+    near_goal: NearGoal | None = None
 
 
 class LatentPlanPolicy(ABC):
@@ -62,8 +78,9 @@ class LatentPlanPolicy(ABC):
 
     @property
     def goal_dim(self) -> int:
-        """G of the goals that the policy pursues; 0 where it pursues none and ignores them."""
-        return self.models.goal_dim
+        """G of the goals that the policy asks for; 0 where it asks for none and ignores them."""
+        near = self.settings.near_goal
+        return self.models.goal_dim or (len(near.indices) if near else 0)
 
     def act(
         self,
@@ -90,8 +107,7 @@ class LatentPlanPolicy(ABC):
         Raises:
             RpcError: The prior service is away, or serves another model.
         """
-        pursued = goals if self.goal_dim else None
-        plan = self._renewed(states, pursued, plan, restart, seed)
+        plan = self._renewed(states, goals if self.goal_dim else None, plan, restart, seed)
         generator = None
         if self.settings.sample_actions:
             # Within one plan number every plan only gets shorter, so the pair names the step.
@@ -135,13 +151,21 @@ class LatentPlanPolicy(ABC):
             latents, left, plans = plan.latents.copy(), plan.steps_left.copy(), plan.plans
         due = (left == 0) if restart is None else (left == 0) | restart
         if due.any():
+            asked = None if goals is None else goals[due]
+            pursued = asked if self.models.goal_dim else None
             with metrics.CHOOSE_SECONDS.labels(self.method).time():
-                latents[due] = self.choose(
-                    states[due], None if goals is None else goals[due], derive_seed(seed, plans)
-                )
-            left[due] = self.settings.execute_steps
+                latents[due] = self.choose(states[due], pursued, derive_seed(seed, plans))
+            left[due] = self._steps(states[due], asked)
             plans += 1
         return Plan(self.method, self.models.versions, latents, left, plans)
+
+    def _steps(self, states: Array, goals: Array | None) -> Array | int:
+        """How many steps are executed of latents chosen in states (N, S)."""
+        far, near = self.settings.execute_steps, self.settings.near_goal
+        if near is None or goals is None:
+            return far
+        distance = np.linalg.norm(states[:, list(near.indices)] - goals, axis=1)
+        return np.where(distance <= near.distance, near.execute_steps, far)
 
     def _tensor(self, array: Array) -> torch.Tensor:
         return torch.tensor(array, dtype=torch.float32, device=self._device)

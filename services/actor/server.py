@@ -76,7 +76,7 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
             execute_steps=min(
                 config.actor.execute_steps or models.decoder.horizon, models.decoder.horizon
             ),
-            goal_dim=max(self._methods.models(method).goal_dim for method in ready),
+            goal_dim=max(self._goal_dim(method) for method in ready),
         )
 
     def Act(  # noqa: N802
@@ -173,6 +173,12 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
         if name not in known:
             raise InvalidFieldError("method", repr(name), f"one of {', '.join(known)}")
         return name
+
+    def _goal_dim(self, method: str) -> int:
+        """G of the goals that `Act` asks for."""
+        config = resolve_variant(self._base, self._base.evaluation.methods[method].variant)
+        near = len(config.data.goal_indices) if config.actor.near_goal else 0
+        return self._methods.models(method).goal_dim or near
 
     def _first_name(self) -> str:
         names = self._methods.names
