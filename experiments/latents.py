@@ -1,0 +1,222 @@
+"""Latents over the horizon, and what priors draw off the data's support (Fig. 2, 3; 5.1, 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from benchmarks.support import OUTSIDE, Junctions, Support
+from common.config import Config, ConfigError, override
+from common.data import Layout, load_task
+from experiments.configurations import configuration
+from experiments.context import Context, Experiment
+from experiments.horizon import HORIZONS, with_horizon
+from experiments.result import Findings, Picture, Row
+from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
+from services.actor.report.latent_figure import principal_components
+from services.actor.report.theme import Draw, Theme, new_figure
+
+NEAR = 400
+"""Windows that begin like one, and samples drawn there."""
+ANCHORS = 64
+"""States that are tried as the one state."""
+NAMES = {
+    "data": "the data",
+    "diffusion": "diffusion prior",
+    "gaussian": "Gaussian prior",
+}
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Latents of windows that begin like one, and of priors there.
+
+    Attributes:
+        data: Latents of the data, (NEAR, Z).
+        angle: Direction in which each window of them leads, in turns, (NEAR,).
+        priors: Samples by prior, (NEAR, Z).
+    """
+
+    data: Array
+    angle: Array
+    priors: Mapping[str, Array]
+
+
+def run(context: Context) -> Findings:
+    """Trains VAE and priors for every H and seed, and looks at their latents."""
+    base = with_both_priors(configuration("horizon", context.scale, context.dataset))
+    rows: list[Row] = []
+    shown: dict[int, Neighbourhood] = {}
+    artifacts: dict[str, str] = {}
+    for horizon in HORIZONS[context.scale]:
+        shares: dict[str, list[float]] = {name: [] for name in NAMES}
+        for seed in context.seeds:
+            context.pipeline.say(f"H = {horizon}, training seed {seed}")
+            trained = train_priors(context, override(with_horizon(base, horizon), {"seed": seed}))
+            for name, share in off_support(trained).items():
+                shares[name].append(share)
+            if seed == context.seeds[0]:
+                layout = load_task(trained.config, context.store.root).layout
+                shown[horizon] = neighbourhood(trained, layout)
+            artifacts[f"VAE, H = {horizon}, seed {seed}"] = trained.vae
+            for name, prior in trained.priors.items():
+                artifacts[f"{NAMES[name]}, H = {horizon}, seed {seed}"] = prior.version
+        rows += [
+            Row(
+                name,
+                settings={"horizon": horizon},
+                measures={
+                    "off_support": float(np.mean(found)),
+                    "lowest_seed": min(found),
+                    "highest_seed": max(found),
+                },
+                seeds=len(found),
+            )
+            for name, found in shares.items()
+        ]
+    caption = (
+        "Latents of windows that begin like one, on the two main axes of the data's; in colour, "
+        "where the window leads. To the right, samples of each prior at that state over the data's "
+        "(grey). First training seed."
+    )
+    return Findings(
+        rows,
+        [Picture("latents", caption, _grid(shown))],
+        [DEFINITION],
+        settings=_settings(base),
+        artifacts=artifacts,
+        confidence=base.evaluation.confidence,
+    )
+
+
+DEFINITION = (
+    f"A sample is *off support* where it is farther from the training windows than {OUTSIDE:.0%} "
+    "of held-out windows are: the distance is that to the nearest training window, over state and "
+    "latent together, each standardised and the state counted twice, at the states of held-out "
+    "windows, one sample each. The row of the data are further draws of q(z | tau) for those "
+    f"held-out windows; {1 - OUTSIDE:.0%} is what a prior without fault would have."
+)
+
+
+def off_support(trained: TrainedPriors) -> dict[str, float]:
+    """Share of samples off the data's support at the states of held-out windows.
+
+    Args:
+        trained: VAE and priors.
+
+    Raises:
+        ConfigError: No window is held out.
+    """
+    try:
+        support = Support(trained.table)
+    except ValueError as error:
+        raise ConfigError(f"data.validation_fraction: {error}") from error
+    states = trained.table.state[support.held_out]
+    samples = {"data": trained.posterior(support.held_out, seed=1)[:, None]}
+    samples |= {name: trained.draw(name, states, 1) for name in trained.priors}
+    return {
+        name: float(support.outside(states, latents).mean()) for name, latents in samples.items()
+    }
+
+
+def neighbourhood(trained: TrainedPriors, layout: Layout | None) -> Neighbourhood:
+    """What begins like one state: a junction's, where there is a map, else one visited often."""
+    table, random = trained.table, np.random.default_rng(0)
+    anchors = random.permutation(len(table))[:ANCHORS]
+    if layout is not None:
+        found = Junctions.find(table, layout, ANCHORS).rows
+        anchors = found if len(found) else anchors
+    scaled = (table.state - table.state.mean(axis=0)) / np.maximum(table.state.std(axis=0), 1e-6)
+    count = min(NEAR, len(table))
+    tightest, anchor, rows = np.inf, 0, np.arange(count)
+    for candidate in anchors:
+        distances = np.square(scaled - scaled[candidate]).sum(axis=1)
+        nearest = np.argpartition(distances, count - 1)[:count]
+        if distances[nearest].max() < tightest:
+            tightest, anchor, rows = float(distances[nearest].max()), int(candidate), nearest
+    where = [0, -1] if layout is None else list(layout.position_indices)
+    moved = table.next_state[rows][:, where] - table.state[rows][:, where]
+    return Neighbourhood(
+        data=trained.posterior(rows),
+        angle=np.arctan2(moved[:, 1], moved[:, 0]) / (2 * np.pi) % 1.0,
+        priors={
+            name: trained.draw(name, table.state[[anchor]], count)[0] for name in trained.priors
+        },
+    )
+
+
+def _grid(shown: Mapping[int, Neighbourhood]) -> Draw:
+    names = list(next(iter(shown.values())).priors)
+
+    def draw(theme: Theme) -> Figure:
+        columns = 1 + len(names)
+        figure, axes = new_figure(2.9 * columns, 2.5 * len(shown), len(shown), columns)
+        for place, (horizon, found) in enumerate(shown.items()):
+            _panels(axes[place * columns : (place + 1) * columns], theme, horizon, found)
+        return figure
+
+    return draw
+
+
+def _panels(panels: Sequence[Axes], theme: Theme, horizon: int, found: Neighbourhood) -> None:
+    project = principal_components(found.data)
+    data = project(found.data)
+    clouds = [data, *(project(latents) for latents in found.priors.values())]
+    low, high = np.quantile(np.concatenate(clouds), [0.005, 0.995], axis=0)
+    margin = 0.06 * np.maximum(high - low, 1e-6)
+    for place, (panel, cloud) in enumerate(zip(panels, clouds, strict=True)):
+        if place:
+            panel.scatter(data[:, 0], data[:, 1], s=5, color=theme.wall, linewidths=0)
+            colour = theme.colour(place - 1)
+            panel.scatter(cloud[:, 0], cloud[:, 1], s=5, color=colour, alpha=0.6, linewidths=0)
+            name = NAMES[list(found.priors)[place - 1]]
+        else:
+            panel.scatter(
+                cloud[:, 0],
+                cloud[:, 1],
+                s=6,
+                c=found.angle,
+                cmap="hsv",
+                vmin=0,
+                vmax=1,
+                alpha=0.8,
+                linewidths=0,
+            )
+            name = f"{NAMES['data']} ({project.explained.sum():.0%} of the variance)"
+        panel.set_title(f"H = {horizon}: {name}", fontsize=9)
+        panel.set_xlim(low[0] - margin[0], high[0] + margin[0])
+        panel.set_ylim(low[1] - margin[1], high[1] + margin[1])
+
+
+def _settings(base: Config) -> dict[str, str | int | float | bool | None]:
+    return {
+        "data.dataset": base.data.dataset,
+        "vae.latent_dim": base.vae.latent_dim,
+        "vae.epochs": base.vae.epochs,
+        "prior.epochs": base.prior.epochs,
+        "solver": base.actor.sampling.solver or base.prior.sampling.solver,
+        "denoising steps": base.actor.sampling.steps or base.prior.sampling.steps,
+    }
+
+
+EXPERIMENT = Experiment(
+    name="latents",
+    title="Latents over the horizon, and samples off the data's support",
+    shows=(
+        "How latents part into modes as windows grow, and which prior follows: the data's latents "
+        "on their main axes, samples of a diffusion and of a Gaussian prior over them, and the "
+        "share of samples where no data are. VAE and priors are those of the experiment `horizon`."
+    ),
+    paper="Figures 2 and 3",
+    seeds={"smoke": 1, "small": 3, "full": 3},
+    dataset=lambda scale: configuration("horizon", scale).data.dataset,
+    run=run,
+)

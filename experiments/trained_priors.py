@@ -1,0 +1,95 @@
+"""A VAE with a diffusion and a Gaussian prior over its latents, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.config import Config, SamplingConfig, override
+from common.store import LatentTable, open_latents
+from experiments.context import Context
+from services.prior.model import ServedPrior, load_prior
+from services.prior.protocol import sample
+
+VARIANTS = {"diffusion": "main", "gaussian": "bcq_h"}
+"""A prior and the pipeline that trains it."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TrainedPriors:
+    """What one training seed came to.
+
+    Attributes:
+        config: The main pipeline's configuration.
+        vae: The VAE's version.
+        table: The latents of all windows.
+        priors: By name.
+    """
+
+    config: Config
+    vae: str
+    table: LatentTable
+    priors: Mapping[str, ServedPrior]
+
+    def draw(self, name: str, states: Array, count: int, seed: int = 0) -> Array:
+        """Samples of a prior, sampled as the actor does, raw, (N, count, Z).
+
+        Args:
+            name: diffusion or gaussian.
+            states: Raw, (N, S).
+            count: Latents of each.
+            seed: Of the samples.
+        """
+        prior = self.priors[name]
+        denoises = prior.description.training_steps > 0
+        options = self.config.actor.sampling if denoises else SamplingConfig()
+        rows = torch.from_numpy(np.array(states, dtype=np.float32))
+        latents: Array = sample(prior.sampler, rows, count, options, seed).numpy()
+        return latents
+
+    def posterior(self, rows: NDArray[np.int64], seed: int = 0) -> Array:
+        """One draw of q(z | tau) for each of some windows, which priors learn to match, (N, Z)."""
+        mean, std = self.table.latent_mean[rows], self.table.latent_std[rows]
+        random = np.random.default_rng(seed)
+        drawn: Array = mean + std * random.standard_normal(mean.shape, dtype=np.float32)
+        return drawn
+
+
+def with_both_priors(config: Config) -> Config:
+    """A configuration whose pipelines are those of `VARIANTS`."""
+    return override(
+        config,
+        {
+            "prior.implementation": "diffusion",
+            "variants": {VARIANTS["gaussian"]: {"prior.implementation": "gaussian"}},
+            "evaluation.methods": {"prior": {"policy": "unranked"}},
+        },
+    )
+
+
+def train_priors(context: Context, config: Config) -> TrainedPriors:
+    """Trains a VAE and both priors, as far as they are not there.
+
+    Args:
+        context: The experiment's.
+        config: From `with_both_priors`.
+
+    Raises:
+        Exception: Whatever the pipeline raises.
+    """
+    vae = context.pipeline.train(config, "vae")
+    versions = {
+        name: context.pipeline.train(config, "prior", variant) for name, variant in VARIANTS.items()
+    }
+    priors = {
+        name: load_prior(context.store.load("prior", version), torch.device("cpu"))
+        for name, version in versions.items()
+    }
+    return TrainedPriors(config, vae, open_latents(context.store, vae_version=vae), priors)

@@ -1,0 +1,214 @@
+"""Where sampled latents lead: the world model's word beside the environment's (Fig. 5, B.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from benchmarks.support import Junctions
+from common.config import Config, ConfigError, override
+from common.data import Layout, load_task
+from common.nn.policy import LatentPolicy
+from common.nn.world_model import WorldModel
+from experiments.configurations import configuration
+from experiments.context import Context, Experiment
+from experiments.executing import PointSimulation, execute
+from experiments.result import Findings, Picture, Row, Scale
+from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
+from services.actor.report.maze_figure import draw_map
+from services.actor.report.theme import Draw, Theme, new_figure
+
+JUNCTIONS: dict[Scale, int] = {"smoke": 2, "small": 24, "full": 48}
+SAMPLES: dict[Scale, int] = {"smoke": 5, "small": 60, "full": 200}
+"""Latents at each junction."""
+SHOWN = 3
+"""Junctions that are drawn."""
+AROUND = 2.2
+"""Half width of the map drawn around a junction, in cells."""
+LIKELY = 0.05
+"""Share of latents from which a direction counts as taken."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where latents lead from some junctions, J of them with n latents each.
+
+    Attributes:
+        start: Positions, (J, 2).
+        predicted: The world model's mean positions, (J, n, 2).
+        reached: Where the environment really ends, (J, n, 2).
+    """
+
+    start: Array
+    predicted: Array
+    reached: Array
+
+    def measures(self) -> dict[str, float]:
+        """Distances in the map's unit (metres), means over all latents, and directions."""
+        error = np.linalg.norm(self.predicted - self.reached, axis=2)
+        said, done = (self._ways(ends) for ends in (self.predicted, self.reached))
+        ways = np.arange(4)
+        taken = [((part[:, :, None] == ways).mean(axis=1) >= LIKELY) for part in (said, done)]
+        return {
+            "error": float(error.mean()),
+            "error_median": float(np.median(error)),
+            "travelled": float(np.linalg.norm(self.reached - self.start[:, None], axis=2).mean()),
+            "same_direction": float((said == done).mean()),
+            "ways_predicted": float(taken[0].sum(axis=1).mean()),
+            "ways_taken": float(taken[1].sum(axis=1).mean()),
+        }
+
+    def _ways(self, ends: Array) -> Array:
+        moved = ends - self.start[:, None]
+        quarters = np.round(np.arctan2(moved[..., 1], moved[..., 0]) / (np.pi / 2))
+        return np.asarray(quarters.astype(int) % 4)
+
+
+def run(context: Context) -> Findings:
+    """Trains VAE, priors and world model for every seed; predicts and executes latents."""
+    base = with_both_priors(configuration("world-model", context.scale, context.dataset))
+    found: dict[str, list[dict[str, float]]] = {}
+    artifacts: dict[str, str] = {}
+    pictures: list[Picture] = []
+    for seed in context.seeds:
+        context.pipeline.say(f"training seed {seed}")
+        trained = train_priors(context, override(base, {"seed": seed}))
+        version = context.pipeline.train(trained.config, "world_model")
+        layout, outcomes = _outcomes(context, trained, version)
+        for name, outcome in outcomes.items():
+            found.setdefault(name, []).append(outcome.measures())
+        artifacts |= {f"VAE, seed {seed}": trained.vae, f"world model, seed {seed}": version}
+        if seed == context.seeds[0]:
+            pictures.append(Picture("world-model", CAPTION, _drawing(outcomes, layout)))
+    rows = [
+        Row(
+            name,
+            measures={
+                key: float(np.mean([measures[key] for measures in by_seed])) for key in by_seed[0]
+            },
+            seeds=len(by_seed),
+        )
+        for name, by_seed in found.items()
+    ]
+    return Findings(
+        rows,
+        pictures,
+        [DEFINITION],
+        settings=_settings(base, context.scale),
+        artifacts=artifacts,
+        confidence=base.evaluation.confidence,
+    )
+
+
+CAPTION = (
+    "Positions after H steps for latents sampled at a junction (circle): what the world model says "
+    "(above), and where the environment ends when each latent is decoded and executed (below). "
+    "Diffusion prior, first training seed."
+)
+DEFINITION = (
+    "*error* is the distance in metres between the predicted position and the one that the "
+    "environment reaches, the latent being decoded by its mode; a cell is one metre. *travelled* "
+    "is how far the environment went, the error of a model that predicts no movement. "
+    "*same direction* is the share of latents for which both went the same of four ways, "
+    f"*ways* how many of them at least {LIKELY:.0%} of the latents took. The rows are latents of "
+    "the data's own windows that begin there, and samples of each prior."
+)
+
+
+def _outcomes(
+    context: Context, trained: TrainedPriors, version: str
+) -> tuple[Layout, dict[str, Outcome]]:
+    layout = load_task(trained.config, context.store.root).layout
+    simulation = PointSimulation.of(trained.config, context.store.root)
+    if layout is None:
+        raise ConfigError(f"{trained.config.data.dataset} has no map, expected a maze")
+    junctions = Junctions.find(trained.table, layout, JUNCTIONS[context.scale])
+    if not len(junctions.rows):
+        raise ConfigError(f"{trained.config.data.dataset}: no window begins at a junction")
+    model = WorldModel.from_artifact(context.store.load("world_model", version))
+    decoder = LatentPolicy.from_artifact(context.store.load("vae", trained.vae))
+    states, where = junctions.states, list(layout.position_indices)
+    latents = {"data": trained.posterior(junctions.rows)[:, None]} | {
+        name: trained.draw(name, states, SAMPLES[context.scale]) for name in trained.priors
+    }
+    outcomes = {}
+    for name, drawn in latents.items():
+        begun = states.repeat(drawn.shape[1], axis=0)
+        flat = drawn.reshape(len(begun), -1)
+        with torch.no_grad():
+            said = model.predict(torch.from_numpy(begun), torch.from_numpy(flat)).numpy()
+        done = execute(simulation, decoder, begun, flat)
+        shape = (*drawn.shape[:2], 2)
+        outcomes[name] = Outcome(
+            states[:, where], said[:, where].reshape(shape), done[:, where].reshape(shape)
+        )
+    return layout, outcomes
+
+
+def _drawing(outcomes: Mapping[str, Outcome], layout: Layout) -> Draw:
+    outcome = outcomes["diffusion"]
+    order = np.linspace(0, len(outcome.start) - 1, min(SHOWN, len(outcome.start))).astype(int)
+
+    def draw(theme: Theme) -> Figure:
+        figure, axes = new_figure(2.9 * len(order), 5.6, 2, len(order))
+        titles = ("the world model", "the environment")
+        for row, (title, ends) in enumerate(
+            zip(titles, (outcome.predicted, outcome.reached), strict=True)
+        ):
+            for column, index in enumerate(order):
+                panel = axes[row * len(order) + column]
+                colour = theme.colour(row)
+                _panel(panel, layout, theme, outcome.start[index], ends[index], colour)
+                panel.set_title(f"junction {column + 1}: {title}", fontsize=9)
+        return figure
+
+    return draw
+
+
+def _panel(
+    axes: Axes, layout: Layout, theme: Theme, start: Array, ends: Array, colour: str
+) -> None:
+    draw_map(axes, layout, theme)
+    for end in ends:
+        axes.plot(*zip(start, end, strict=True), color=colour, linewidth=0.4, alpha=0.25, zorder=3)
+    axes.scatter(ends[:, 0], ends[:, 1], s=7, color=colour, alpha=0.7, linewidths=0, zorder=4)
+    axes.plot(*start, "o", markersize=6, color=theme.surface, markeredgecolor=theme.ink, zorder=5)
+    reach = AROUND * layout.cell_size
+    axes.set_xlim(start[0] - reach, start[0] + reach)
+    axes.set_ylim(start[1] - reach, start[1] + reach)
+
+
+def _settings(base: Config, scale: Scale) -> dict[str, str | int | float | bool | None]:
+    return {
+        "data.dataset": base.data.dataset,
+        "horizon": base.horizon,
+        "vae.epochs": base.vae.epochs,
+        "prior.epochs": base.prior.epochs,
+        "world_model.epochs": base.world_model.epochs,
+        "states at junctions": JUNCTIONS[scale],
+        "latents at each": SAMPLES[scale],
+    }
+
+
+EXPERIMENT = Experiment(
+    name="world-model",
+    title="Where latents lead at a junction",
+    shows=(
+        "That sampled latents are behaviours with different ends: at a junction of the maze, the "
+        "positions that the world model predicts after H steps for latents of the prior, beside "
+        "those where the environment really ends after executing them."
+    ),
+    paper="Figure 5, supplement B.1",
+    seeds={"smoke": 1, "small": 3, "full": 3},
+    dataset=lambda scale: configuration("world-model", scale).data.dataset,
+    run=run,
+)
