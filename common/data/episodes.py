@@ -18,8 +18,8 @@ from common.store import RowFile
 Float = npt.NDArray[np.float32]
 Integer = npt.NDArray[np.int64]
 Boolean = npt.NDArray[np.bool_]
-BLOCK_ROWS = 1 << 16
-"""Rows of a column on disk that are held at once."""
+BLOCK_BYTES = 1 << 21
+"""Of a column that are looked at together where all of it is."""
 
 
 class DataError(ValueError):
@@ -219,9 +219,11 @@ class _Column:
 
 
 def blocks(values: npt.NDArray[Any] | RowFile) -> Iterator[npt.NDArray[Any]]:
-    """The rows of a column from front to back, `BLOCK_ROWS` at a time."""
-    for start in range(0, len(values), BLOCK_ROWS):
-        yield values[start : start + BLOCK_ROWS]
+    """A column from front to back, about `BLOCK_BYTES` at a time."""
+    row_bytes = values.dtype.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
+    rows = max(BLOCK_BYTES // row_bytes, 1)
+    for start in range(0, len(values), rows):
+        yield values[start : start + rows]
 
 
 def _check_shapes(part: Episode, spaces: Spaces, where: str) -> None:

@@ -39,9 +39,11 @@ def state_statistics(windows: Windows) -> Statistics:
     rows = np.repeat(used, episodes.lengths + 1)
 
     def mean_of(function: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]) -> Any:
-        total = np.zeros(episodes.spaces.state_dim)
-        for block, kept in zip(blocks(episodes.observations), blocks(rows), strict=True):
-            total += function(block[kept].astype(np.float64)).sum(axis=0)
+        total, start = np.zeros(episodes.spaces.state_dim), 0
+        for block in blocks(episodes.observations):
+            kept = block[rows[start : start + len(block)]]
+            total += function(kept.astype(np.float64)).sum(axis=0)
+            start += len(block)
         return total / rows.sum()
 
     mean = mean_of(lambda states: states)

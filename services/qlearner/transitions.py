@@ -15,8 +15,8 @@ from common.nn.normaliser import Normaliser
 from common.store import LatentStream, LatentTable, RowFile, StoreError
 from common.training import generator
 
-BLOCK_ROWS = 1 << 14
-"""Windows that are looked at together where all are."""
+BLOCK_BYTES = 1 << 21
+"""Of windows that are looked at together where all are."""
 
 Rows = NDArray[np.int64] | slice
 
@@ -126,11 +126,16 @@ def normalisers(transitions: Transitions | StoredTransitions) -> tuple[Normalise
 
     One block after the other, so that they are the same, bit for bit, from memory and from disk.
     """
+    first = transitions.batch(slice(0, 1))
+    split, latent_dim = first.state.shape[1], first.latent_mean.shape[1]
+    rows = _block_rows(2 * (split + latent_dim))
 
     def mean_of(function: Callable[[Transitions], Tensor]) -> Tensor:
-        starts = range(0, len(transitions), BLOCK_ROWS)
-        blocks = (transitions.batch(slice(start, start + BLOCK_ROWS)) for start in starts)
-        return torch.stack([function(block).sum(0) for block in blocks]).sum(0) / len(transitions)
+        # Summed up in place: small results kept between large ones would fragment the heap.
+        total = torch.zeros(split + latent_dim, dtype=torch.float64, device=transitions.device)
+        for start in range(0, len(transitions), rows):
+            total += function(transitions.batch(slice(start, start + rows))).sum(0)
+        return total / len(transitions)
 
     def values(block: Transitions) -> Tensor:
         return torch.cat([block.state, block.latent_mean], dim=1).double()
@@ -141,11 +146,14 @@ def normalisers(transitions: Transitions | StoredTransitions) -> tuple[Normalise
 
     mean = mean_of(values)
     std = mean_of(spread).sqrt()
-    split = transitions.batch(slice(0, 1)).state.shape[1]
     return (
         Normaliser(mean[:split].cpu(), std[:split].cpu()),
         Normaliser(mean[split:].cpu(), std[split:].cpu()),
     )
+
+
+def _block_rows(width: int) -> int:
+    return max(BLOCK_BYTES // (4 * width), 1)
 
 
 def _widths(table: LatentTable | LatentStream) -> list[int]:
@@ -156,11 +164,12 @@ def _records(
     table: LatentTable | LatentStream, rows: NDArray[np.int64]
 ) -> Iterator[NDArray[np.float32]]:
     """Ascending rows of a table with all columns side by side, block by block."""
-    starts = np.unique(rows // BLOCK_ROWS) * BLOCK_ROWS
+    count = _block_rows(sum(_widths(table)))
+    starts = np.unique(rows // count) * count
     bounds = np.searchsorted(rows, [*starts, len(table)])
     for start, first, end in zip(starts.tolist(), bounds[:-1], bounds[1:], strict=True):
         inside = rows[first:end] - start
-        columns = (table.read(f.name, start, start + BLOCK_ROWS) for f in fields(Transitions))
+        columns = (table.read(f.name, start, start + count) for f in fields(Transitions))
         yield np.concatenate([c[inside].reshape(len(inside), -1) for c in columns], axis=1)
 
 

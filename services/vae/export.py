@@ -13,7 +13,7 @@ from common.data import Windows
 from common.store import LatentWriter, Meta, Stopped, Store
 from services.vae.model import Vae
 
-ROWS = 4096
+ROWS = 1024
 """Windows encoded at once."""
 
 Columns = dict[str, npt.NDArray[np.generic]]
