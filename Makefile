@@ -19,6 +19,15 @@ $(STAMP): pyproject.toml
 demo: setup ## the whole pipeline on generated PointMaze data, in minutes on two CPU cores
 	$(BIN)/ldcq run configs/demo.yaml --store runs/demo
 
+results: setup ## run all experiments and rewrite docs/results; goes on where it was interrupted
+	set -e; for name in $(EXPERIMENTS); do \
+	  if [ $$name = door-human ] && [ -z "$$LDCQ_THIRD_PARTY_DATA" ]; then \
+	    echo "door-human left out: set LDCQ_THIRD_PARTY_DATA to the folder of its demonstrations"; continue; fi; \
+	  echo "== $$name"; \
+	  $(BIN)/ldcq experiment $$name --scale $(SCALE) --store runs/results --out docs/results/$$name; \
+	done
+	$(BIN)/python -m experiments.index docs/results
+
 test: setup ## the fast tests, under 10 minutes on two cores
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not gpu"
 

@@ -127,6 +127,14 @@ class Evaluations:
             paper=paper,
         )
 
+    def positions(self, played: str) -> NDArray[np.float32] | None:
+        """Where the first training seed's episodes went, shape (E, T + 1, 2); None where the task
+        has no map.
+        """
+        first = next(iter(self._loaded.values()))
+        found: NDArray[np.float32] | None = first.tensors.get(f"{played}/positions")
+        return found
+
     def _timings(self, artifact: Artifact, row: Mapping[str, Any]) -> dict[Any, Timing]:
         found: dict[Any, Timing] = {}
         parents, variant = artifact.meta.parents, row["variant"]

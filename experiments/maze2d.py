@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from common.config import Config
+from common.data import load_task
 from experiments.configurations import configuration, need_dataset
 from experiments.context import Context, Experiment
-from experiments.evaluations import run_seeds
-from experiments.figures import scores
+from experiments.evaluations import Evaluations, run_seeds
+from experiments.figures import labels, scores
 from experiments.paper import MAZE2D_LARGE
-from experiments.result import Findings, Picture, Scalar
+from experiments.result import Findings, Picture, Row, Scalar
+from services.actor.report.maze_figure import maze_figure
 
 METHODS = {
     "bc": {"policy": "cloned"},
@@ -28,9 +30,10 @@ def run(context: Context) -> Findings:
     evaluations = run_seeds(context, config)
     rows = [evaluations.row(name, paper=MAZE2D_LARGE.get(name)) for name in METHODS]
     caption = "Scores with their intervals, normalised as D4RL does."
+    trajectories = _trajectories(context, config, evaluations)
     return Findings(
         rows,
-        [Picture("scores", caption, scores(rows))],
+        [Picture("scores", caption, scores(rows)), *trajectories],
         notes=[
             "The paper's numbers are first-hit scores, as the authors' release counts them; its "
             "BCQ row is not BCQ-H and is left out."
@@ -41,6 +44,20 @@ def run(context: Context) -> Findings:
         },
         confidence=config.evaluation.confidence,
     )
+
+
+def _trajectories(context: Context, config: Config, evaluations: Evaluations) -> list[Picture]:
+    layout = load_task(config, context.store.root).layout
+    names = labels([Row(name) for name in METHODS])
+    found = {names[name]: evaluations.positions(name) for name in METHODS}
+    drawn = {name: positions for name, positions in found.items() if positions is not None}
+    if layout is None or not drawn:
+        return []
+    caption = (
+        "The first episodes of each method with the first training seed. Open circles are starts, "
+        "filled ones ends; the star is the goal."
+    )
+    return [Picture("trajectories", caption, maze_figure(layout, drawn, None))]
 
 
 def _settings(config: Config) -> dict[str, Scalar]:

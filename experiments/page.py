@@ -150,10 +150,11 @@ def _origin(result: Result) -> str:
 
 
 def _facts(result: Result) -> str:
+    shared = " What other experiments had trained alike was there." if result.shared_store else ""
     return (
         f"```\n{result.command}\n```\n\n"
-        f"It took {duration(result.wall_seconds)} on {result.hardware}. "
-        "Called again with the same `--out`, it trains nothing."
+        f"It took {duration(result.wall_seconds)} on {result.hardware}.{shared} "
+        "Called again on the same store, it trains nothing."
     )
 
 

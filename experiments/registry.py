@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
-import time
 from pathlib import Path
 
 from common.config import ConfigError
 from common.store import Store
 from experiments.context import Context, Experiment, Pipeline
 from experiments.result import Result, Scale, hardware
+from experiments.wall import wall_clock
 from experiments.writing import write
 
 MODULES = {
@@ -79,12 +78,11 @@ def perform(
     count = experiment.seeds[known] if seeds is None else seeds
     if count < 1:
         raise ConfigError(f"--seeds {count}: expected at least 1")
-    before, started = _made(store), time.monotonic()
     numbers = tuple(range(count))
     context = Context(known, numbers, dataset, store, folder, pipeline, third_party)
-    findings = experiment.run(context)
     command = _command(name, known, numbers, dataset)
-    seconds = time.monotonic() - started
+    with wall_clock(store, command, lambda: _made(store)) as clock:
+        findings = experiment.run(context)
     result = Result(
         name=name,
         title=experiment.title,
@@ -95,8 +93,9 @@ def perform(
         dataset=dataset or experiment.dataset(known),
         seeds=numbers,
         findings=findings,
-        wall_seconds=_wall(folder, command, seconds, anew=_made(store) != before),
+        wall_seconds=clock.seconds(),
         hardware=hardware(),
+        shared_store=not store.root.is_relative_to(folder.absolute()),
     )
     write(result, folder)
     return result
@@ -116,14 +115,3 @@ def _command(name: str, scale: Scale, seeds: tuple[int, ...], dataset: str | Non
 
 def _made(store: Store) -> dict[str, list[str]]:
     return {kind: store.versions(kind) for kind in TRAINED}
-
-
-def _wall(folder: Path, command: str, seconds: float, *, anew: bool) -> float:
-    """The time the result took: a call that found everything there reports the first one's."""
-    try:
-        last = json.loads((folder / "results.json").read_text())
-    except (FileNotFoundError, ValueError):
-        return seconds
-    if anew or last.get("command") != command:
-        return seconds
-    return max(seconds, float(last["wall_seconds"]))

@@ -148,6 +148,7 @@ class Result:
         findings: What came of it.
         wall_seconds: From start to end, over all calls that made something.
         hardware: See `hardware`.
+        shared_store: Other experiments train in the same store; what they trained alike was there.
     """
 
     name: str
@@ -161,6 +162,7 @@ class Result:
     findings: Findings
     wall_seconds: float
     hardware: str
+    shared_store: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """`results.json`."""
@@ -180,6 +182,7 @@ class Result:
             "pictures": [picture.name for picture in self.findings.pictures],
             "wall_seconds": self.wall_seconds,
             "hardware": self.hardware,
+            "shared_store": self.shared_store,
         }
 
 

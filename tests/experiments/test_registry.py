@@ -59,12 +59,17 @@ def test_what_cannot_be_run_is_refused_at_once(
 def test_a_call_that_found_everything_there_reports_the_time_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter([0.0, 100.0, 200.0, 203.0, 300.0, 304.0])
-    monkeypatch.setattr("experiments.registry.time.monotonic", lambda: next(clock))
+    now = [0.0]
+    monkeypatch.setattr("experiments.wall.time.monotonic", lambda: now[0])
+    durations = iter([100.0, 3.0, 4.0, 50.0, 10.0])
 
     def run(context: Context) -> Findings:
         meta = Meta(kind="vae", spec={"seeds": list(context.seeds)})
         context.store.publish(meta, {}, "")
+        seconds = next(durations)
+        now[0] += seconds
+        if seconds == 50.0:
+            raise KeyboardInterrupt
         return Findings([Row("ldcq", seeds=len(context.seeds))])
 
     fake = Experiment(
@@ -75,6 +80,9 @@ def test_a_call_that_found_everything_there_reports_the_time_of_the_first(
     again = perform(tmp_path)
     more = perform(tmp_path, seeds=2)
     assert (first.wall_seconds, again.wall_seconds, more.wall_seconds) == (100.0, 100.0, 4.0)
+    with pytest.raises(KeyboardInterrupt):
+        perform(tmp_path, seeds=3)
+    assert perform(tmp_path, seeds=3).wall_seconds == 60.0, "interrupted work counts"
     assert first.command == "ldcq experiment horizon --scale smoke --seeds 1"
     assert more.seeds == (0, 1)
     assert (tmp_path / "out" / "results.json").is_file()

@@ -1,0 +1,72 @@
+"""The page over all results: `python -m experiments.index docs/results`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiments.page import duration, table
+from experiments.registry import MODULES
+from experiments.writing import PAGE
+
+
+def index(folder: Path) -> str:
+    """One line per experiment whose results are in `folder`, in the order they are run.
+
+    Args:
+        folder: Holds a folder per experiment.
+    """
+    found = {name: folder / name / "results.json" for name in MODULES}
+    results = {name: json.loads(path.read_text()) for name, path in found.items() if path.is_file()}
+    header = ["experiment", "paper", "scale", "seeds", "time", "what came of it"]
+    parts = [
+        "# Results",
+        "Written by `make results`; nothing here is typed by hand. Each page has the command that "
+        "makes it again, the table with its intervals, pictures and the paper's numbers beside.",
+        table(header, [_line(name, result) for name, result in results.items()]),
+        "Scores are normalised as D4RL does, mean [95% interval]; *first hit* counts an episode "
+        "as if the agent stayed at the goal from its first reward on.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(name: str, result: dict[str, Any]) -> list[str]:
+    return [
+        f"[{result['title']}]({name}/{PAGE})",
+        result["paper"],
+        result["scale"],
+        str(len(result["seeds"])),
+        duration(result["wall_seconds"]),
+        _summary(result["rows"]),
+    ]
+
+
+def _summary(rows: list[dict[str, Any]]) -> str:
+    """The scores of methods that have one row each; of others the page says more."""
+    methods = [row["method"] for row in rows]
+    if len(set(methods)) < len(methods):
+        return "see its figures"
+    parts = []
+    for row in rows:
+        score = row["first_hit"] or row["return"]
+        if score is not None:
+            kind = "first hit " if row["first_hit"] else ""
+            parts.append(f"{row['method']} {kind}{score['mean']:.1f}")
+    return ", ".join(parts) or "see its figures"
+
+
+def main(arguments: list[str]) -> int:
+    """Writes the index into the folder named; returns the exit code."""
+    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
+        print(f"usage: python -m experiments.index FOLDER, got {arguments}", file=sys.stderr)
+        return 2
+    folder = Path(arguments[0])
+    (folder / PAGE).write_text(index(folder))
+    print(folder / PAGE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
