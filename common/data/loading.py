@@ -57,8 +57,8 @@ def load_episodes(config: DataConfig, store_root: Path, memory: int | None = Non
 
     Args:
         config: Which dataset, and which keys of its observations.
-        store_root: Generated datasets are in its folder `datasets`, as are states and actions that
-            do not fit into memory.
+        store_root: Generated datasets are in its folder `datasets`. States and actions that do not
+            fit into memory are kept on its disk.
         memory: MiB that they may take there (`training.memory`).
 
     Raises:
@@ -69,7 +69,7 @@ def load_episodes(config: DataConfig, store_root: Path, memory: int | None = Non
     fits = fits_in_memory(dataset.size, memory)
     if not fits:
         logger.info("%s: %d MiB, read as needed from disk", dataset.name, dataset.size >> 20)
-    episodes = dataset.read(None if fits else store_root / "datasets")
+    episodes = dataset.read(None if fits else store_root)
     logger.info(
         "%s: %d episodes, %d steps, %s",
         episodes.name,

@@ -102,7 +102,7 @@ def replayed_transitions(
     if fits_in_memory(size, config.training.memory):
         return Transitions.of(table, rows, device)
     _LOGGER.info("%d windows, %d MiB, read as needed from disk", len(rows), size >> 20)
-    return StoredTransitions(table, rows, context.store.folder("latents"), device)
+    return StoredTransitions(table, rows, context.store.root, device)
 
 
 def validation_batch(
@@ -179,7 +179,7 @@ def candidate_source(
             context.stop,
         )
         fits = fits_in_memory(cache.size, config.training.memory)
-        cached = cache.load() if fits else cache.load_on_disk(context.store.folder("candidates"))
+        cached = cache.load() if fits else cache.load_on_disk(context.store.root)
         return CachedCandidates(config, cached, replay)
     finally:
         cache.close()
