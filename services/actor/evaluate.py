@@ -66,7 +66,9 @@ def evaluation_parents(base: Config, store: Store, models: Mapping[str, Models])
         learned = "vae" if used.vae_version else "bc"
         meta = store.meta(learned, used.parents[learned])
         parents |= {"dataset": meta.parents.get("dataset", "")}
-    return parents or {"dataset": load_episodes(base.data, store.root).fingerprint}
+    return parents or {
+        "dataset": load_episodes(base.data, store.root, base.training.memory).fingerprint
+    }
 
 
 def prepare_evaluation(
@@ -90,7 +92,7 @@ def prepare_evaluation(
     task = load_task(config, store.root)
     behaviour: list[NDArray[np.float32]] = []
     if any(method.policy == "behaviour" for method in config.evaluation.methods.values()):
-        episodes = load_episodes(config.data, store.root)
+        episodes = load_episodes(config.data, store.root, config.training.memory)
         behaviour = behaviour_episodes(episodes, task.max_episode_steps)
     return Evaluation(config, task, policies, behaviour, on_step)
 

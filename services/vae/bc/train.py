@@ -65,7 +65,7 @@ def _steps(context: StageContext) -> Windows:
     generates = config.data.generate is not None
     if generates and ranks().agree(lambda: ensure_dataset(config.data, root, generated)):
         _LOGGER.info("generated %s", config.data.dataset)
-    episodes = load_episodes(config.data, root)
+    episodes = load_episodes(config.data, root, config.training.memory)
     return make_windows(episodes, 1, config.data.validation_fraction, config.seed)
 
 
