@@ -13,6 +13,7 @@ from common.store import Artifact, Store
 from common.store.timings import Timing, lineage_timings
 from experiments.aggregate import Floats, hierarchical_bootstrap
 from experiments.context import Context
+from experiments.known import KnownRuns
 from experiments.result import PaperValue, Row, Scalar
 from services.actor.scores import (
     episode_returns,
@@ -42,11 +43,16 @@ def run_seeds(context: Context, config: Config, what: str = "") -> Evaluations:
     Raises:
         Exception: Whatever the pipeline raises.
     """
-    versions = {}
+    versions, known = {}, KnownRuns(context.store)
     for number, seed in enumerate(context.seeds, start=1):
         label = f"training seed {seed} ({number} of {len(context.seeds)})"
         context.pipeline.say(f"{what}, {label}" if what else label)
-        versions[seed] = context.pipeline.run(override(config, {"seed": seed}))
+        seeded = override(config, {"seed": seed})
+        found = known.find(seeded)
+        if found is None:
+            found = context.pipeline.run(seeded)
+            known.add(seeded, found)
+        versions[seed] = found
     return Evaluations(context.store, versions)
 
 

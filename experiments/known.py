@@ -1,0 +1,70 @@
+"""Which configurations a store has run already, so that no process is started to find it out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from common.config import Config
+from common.data import DataError
+from common.data.loading import open_dataset
+from common.data.minari import MinariDataset
+from common.store import Store, StoreError, digest
+from common.store.files import replace_atomically
+
+
+class KnownRuns:
+    """The evaluations of whole configurations on one store.
+
+    What decides a result is in the stages' own specs; this only remembers which evaluation came of
+    which configuration and dataset, and forgets it where an artifact is gone.
+
+    Args:
+        store: Where the artifacts are.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def find(self, config: Config) -> str | None:
+        """The evaluation of a configuration that was run; None where it has to be run."""
+        try:
+            version = str(json.loads(self._path(config).read_text())["evaluation"])
+            self._check("evaluation", version, set())
+        except (FileNotFoundError, ValueError, KeyError, TypeError, StoreError, DataError):
+            return None
+        return version
+
+    def add(self, config: Config, version: str) -> None:
+        """Remembers what came of a configuration."""
+        path = self._path(config)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_atomically(path, json.dumps({"evaluation": version}).encode())
+
+    def _check(self, kind: str, version: str, seen: set[tuple[str, str]]) -> None:
+        """That an artifact and all that it was made from are there. Raises StoreError."""
+        if (kind, version) in seen:
+            return
+        seen.add((kind, version))
+        for name, parent in self._store.meta(kind, version).parents.items():
+            if name != "dataset":
+                self._check(name.partition(".")[0], parent, seen)
+
+    def _path(self, config: Config) -> Path:
+        tree = config.model_dump(mode="json", exclude={"name", "training"})
+        key = digest({"config": tree, "dataset": _stamp(config, self._store)})
+        return self._store.root / "experiments" / f"{key}.json"
+
+
+def _stamp(config: Config, store: Store) -> list[JsonValue]:
+    """What changes when a dataset is written anew: size and time of its files."""
+    dataset = open_dataset(config.data.model_copy(update={"download": False}), store.root)
+    files = _files(dataset.folder) if isinstance(dataset, MinariDataset) else [dataset.path]
+    return [number for file in files for number in (file.stat().st_size, file.stat().st_mtime_ns)]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return iter(sorted(path for path in folder.rglob("*") if path.is_file()))
