@@ -72,8 +72,8 @@ def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: 
 
 def _run(context: StageContext, priors: Priors) -> str:
     base, store = context.base, context.store
-    device = configure_torch(base)
     check_costs(base)
+    device = configure_torch(base)
     if is_on_this_machine(base.data, store.root):
         # An environment that does not fit the data is better known before anything is trained.
         load_task(base, store.root)

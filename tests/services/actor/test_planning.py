@@ -28,6 +28,7 @@ from services.actor.models import Models, Predictor, method_models
 from services.actor.planning import PlannedPolicy
 from services.actor.policies import PolicySettings
 from services.actor.priors import Priors
+from services.actor.report.wording import method_explanations, stage_title
 from tests.services.actor.conftest import Pipeline
 
 PLANE = {"state": 2, "action": 2, "latent": 2, "horizon": 4, "discrete_actions": 0}
@@ -241,6 +242,7 @@ def planned(
             "bc": {**quick, "hidden": 16},
             "actor.planning": {"depth": 2, "candidates": 5},
             "evaluation.video": False,
+            "evaluation.episodes": 2,
             "evaluation.methods": {
                 "ldcp": {"policy": "planned"},
                 "bcp": {"policy": "planned", "variant": "bcq_h"},
@@ -252,7 +254,9 @@ def planned(
     made = Pipeline(config, Store(root), pipeline.targets)
     services.qlearner.world_model.train.run(made.context())
     services.vae.bc.train.run(made.context())
-    return made, made.store.load("evaluation", train.run(made.context()))
+    with pytest.MonkeyPatch.context() as patch:  # drawing it takes longer than all the rest
+        patch.setattr("services.actor.train.ensure_report", lambda *_: None)
+        return made, made.store.load("evaluation", train.run(made.context()))
 
 
 def test_rows_and_lineage_of_planned_and_cloned_methods(
@@ -273,9 +277,11 @@ def test_rows_and_lineage_of_planned_and_cloned_methods(
         "world_model": store.current("world_model"),
         "bc": store.current("bc"),
     }
-    html = (store.root / "report.html").read_text()
-    assert "World model: where a latent leads" in html
-    assert "Behaviour cloning" in html
+    explained = dict(method_explanations(rows, {"main": "diffusion", "bcq_h": "gaussian"}))
+    assert "5 latents from the gaussian prior" in explained["bcp"]
+    assert "2 in a row" in explained["bcp"]
+    assert "chosen anew at every step" in explained["BC"]
+    assert stage_title("world_model") == "World model: where a latent leads"
 
 
 def test_the_cloned_network_acts_on_the_state_it_sees(planned: tuple[Pipeline, Artifact]) -> None:
