@@ -24,6 +24,7 @@ from common.store.latents import (
 )
 from common.store.lineage import digest, owning_variant, stage_sections, stage_spec
 from common.store.meta import Artifact, Meta
+from common.store.place import is_remote, local_root
 from common.store.rows import RowFile, fits_in_memory, spans
 
 __all__ = [
@@ -44,7 +45,9 @@ __all__ = [
     "WaitInterrupted",
     "digest",
     "fits_in_memory",
+    "is_remote",
     "latents_size",
+    "local_root",
     "open_latents",
     "owning_variant",
     "spans",

@@ -20,29 +20,39 @@ from common.store.errors import (
     StoreError,
     WaitInterrupted,
 )
-from common.store.files import move_into_place, replace_atomically, staging_folder, sync_folder
-from common.store.files import write_durably as write
 from common.store.meta import Artifact, Meta, content_version, meta_bytes, read_meta
+from common.store.place import META, FolderPlace, Place, is_remote, local_root
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_WEIGHTS = "weights.safetensors"
 
 
 class Store:
-    """A folder shared by all stages and services.
+    """A folder, or a prefix of a bucket, shared by all stages and services.
 
-    Readers and writers need no lock: a published folder never changes, it appears by one rename,
-    and the pointer `CURRENT` is replaced atomically after it.
+    Readers and writers need no lock: what is published never changes, it appears at once, and the
+    pointer `CURRENT` is replaced atomically after it.
+
+    Attributes:
+        url: What other processes open the same store with.
+        place: Where artifacts, latents and candidates lie.
+        root: The folder of this machine for all else: datasets, checkpoints, logs, reports. It is
+            the store's own where that is a folder.
     """
 
     def __init__(self, url: str | Path) -> None:
-        """Opens a store, creating the folder.
+        """Opens a store, creating its folder on this machine.
+
+        Args:
+            url: A folder, or `s3://BUCKET/PREFIX`.
 
         Raises:
-            StoreError: The folder cannot be created or written, or the URL is not a folder.
+            StoreError: The folder cannot be created or written, the bucket cannot be read, or the
+                URL is neither.
         """
-        if "://" in str(url):
-            raise StoreError(f"store {url}: not supported yet; expected a folder")
-        self.root = Path(url).expanduser().absolute()
+        self.root = local_root(url)
+        self.url = str(url) if is_remote(url) else str(self.root)
+        self.place: Place = _bucket(self.url) if is_remote(url) else FolderPlace(self.root)
         probe = self.root / f".writable-{uuid.uuid4().hex}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -51,17 +61,30 @@ class Store:
         except OSError as error:
             raise StoreError(
                 f"store {self.root} is not writable: {error.strerror or error}; "
-                "choose another folder with --store, or give this user the right to write there"
+                f"choose another folder with {'LDCQ_SCRATCH' if is_remote(url) else '--store'}, "
+                "or give this user the right to write there"
             ) from error
 
-    def folder(self, kind: str) -> Path:
-        """Where the versions of `kind` lie; what is large (latents, candidates) lies apart."""
+    def key(self, kind: str, version: str = "") -> str:
+        """Where in `place` the versions of `kind`, or one of them, lie."""
         _check_name("kind", kind)
-        return (
-            self.root / kind
-            if kind in ("latents", "candidates")
-            else self.root / "artifacts" / kind
-        )
+        # What is large lies apart.
+        folder = kind if kind in ("latents", "candidates") else f"artifacts/{kind}"
+        return f"{folder}/{version}" if version else folder
+
+    def where(self, kind: str, version: str = "") -> str:
+        """The same, for people."""
+        return self.place.where(self.key(kind, version))
+
+    def folder(self, kind: str) -> Path:
+        """The same as a path, of a store in a folder.
+
+        Raises:
+            StoreError: The store is on S3.
+        """
+        if is_remote(self.url):
+            raise StoreError(f"store {self.url}: expected a store in a folder")
+        return self.root / self.key(kind)
 
     def publish(
         self,
@@ -86,26 +109,25 @@ class Store:
         Raises:
             StoreError: The disk does not take it, or `meta` holds NaN or infinity.
         """
-        folder = self.folder(meta.kind)
         arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
         try:
             version = content_version(meta, arrays)
         except ValueError as error:
             raise StoreError(f"{meta.kind}: its meta is not JSON: {error}") from error
-        final = folder / version
+        final = self.key(meta.kind, version)
         try:
-            if final.exists() and not self._intact(meta.kind, version):
-                # Damaged on disk since: readers refuse it, so that moving it takes nothing away.
-                final.rename(folder / f".damaged-{version}-{uuid.uuid4().hex[:8]}")
-            if not final.exists():
-                with staging_folder(folder, version) as temporary:
-                    write(temporary / "weights.safetensors", save_tensors(arrays))
-                    write(temporary / "meta.json", meta_bytes(meta))
-                    write(temporary / "config.yaml", config_yaml.encode())
-                    sync_folder(temporary)
-                    move_into_place(temporary, final)
+            there = self.place.is_whole(final)
+            damaged = there and not self._intact(meta.kind, version)
+            if damaged or not there:
+                files = {
+                    _WEIGHTS: save_tensors(arrays),
+                    META: meta_bytes(meta),
+                    "config.yaml": config_yaml.encode(),
+                }
+                self.place.add(final, files, replace=damaged)
         except OSError as error:
-            raise StoreError(f"cannot publish {meta.kind} {version} at {final}: {error}") from error
+            where = self.place.where(final)
+            raise StoreError(f"cannot publish {meta.kind} {version} at {where}: {error}") from error
         self.point(meta.kind, version, variant)
         return version
 
@@ -118,21 +140,21 @@ class Store:
 
     def current(self, kind: str, variant: str = "main") -> str | None:
         """The version a variant's pointer names, or None before the first publication."""
-        path = self._pointer(kind, variant)
-        try:
-            version = path.read_text().strip()
-        except FileNotFoundError:
+        pointer = self._pointer(kind, variant)
+        content = self.place.read(pointer)
+        if content is None:
             return None
+        version = content.decode(errors="replace").strip()
         if not _NAME.fullmatch(version):
             raise CorruptArtifactError(
-                f"{path} holds {version[:40]!r}, expected a version; "
+                f"{self.place.where(pointer)} holds {version[:40]!r}, expected a version; "
                 "delete it and start the stage again"
             )
         return version
 
     def pointers(self, kind: str) -> dict[str, str]:
         """The current version of a kind by variant, the main one first."""
-        names = (path.name for path in self.folder(kind).glob("CURRENT*"))
+        names = (name for name in self.place.names(self.key(kind)) if name.startswith("CURRENT"))
         variants = sorted(name.removeprefix("CURRENT").removeprefix(".") for name in names)
         found = {variant or "main": self.current(kind, variant or "main") for variant in variants}
         return {variant: version for variant, version in found.items() if version is not None}
@@ -143,17 +165,16 @@ class Store:
         Raises:
             MissingArtifactError: It has not been published.
         """
-        if not (self.folder(kind) / version).is_dir():
+        if not self.place.is_whole(self.key(kind, version)):
             raise MissingArtifactError(
-                f"cannot point {variant} to {kind} {version}: it is not in {self.folder(kind)}"
+                f"cannot point {variant} to {kind} {version}: it is not in {self.where(kind)}"
             )
-        if self._pointer(kind, variant).exists() and self.current(kind, variant) == version:
-            return
-        replace_atomically(self._pointer(kind, variant), f"{version}\n".encode())
+        if self.current(kind, variant) != version:
+            self.place.write(self._pointer(kind, variant), f"{version}\n".encode())
 
-    def _pointer(self, kind: str, variant: str) -> Path:
+    def _pointer(self, kind: str, variant: str) -> str:
         _check_name("variant", variant)
-        return self.folder(kind) / ("CURRENT" if variant == "main" else f"CURRENT.{variant}")
+        return self.key(kind, "CURRENT" if variant == "main" else f"CURRENT.{variant}")
 
     def load(self, kind: str, version: str) -> Artifact:
         """Reads an artifact and verifies that its content is what its version says.
@@ -162,14 +183,15 @@ class Store:
             MissingArtifactError: It is not in the store.
             CorruptArtifactError: A file is damaged or cut short.
         """
-        folder = self.folder(kind) / version
-        meta = read_meta(folder)
-        path = folder / "weights.safetensors"
+        key, folder = self.key(kind, version), self.where(kind, version)
+        meta = read_meta(self.place, key)
+        path = self.place.where(f"{key}/{_WEIGHTS}")
         advice = f"delete the folder {folder} and start the {kind} stage again"
+        content = self.place.read(f"{key}/{_WEIGHTS}")
+        if content is None:
+            raise CorruptArtifactError(f"{path} is missing; {advice}")
         try:
-            tensors = load_tensors(path.read_bytes())
-        except FileNotFoundError:
-            raise CorruptArtifactError(f"{path} is missing; {advice}") from None
+            tensors = load_tensors(content)
         except (SafetensorError, ValueError) as error:
             raise CorruptArtifactError(
                 f"{path} is damaged or cut short ({error}); {advice}"
@@ -183,7 +205,7 @@ class Store:
 
     def meta(self, kind: str, version: str) -> Meta:
         """What a published version says about itself; no tensors are read. Raises like `load`."""
-        return read_meta(self.folder(kind) / version)
+        return read_meta(self.place, self.key(kind, version))
 
     def find(self, kind: str, spec: Mapping[str, JsonValue]) -> str | None:
         """A published version with exactly this spec, or None. Damaged ones are passed over."""
@@ -198,14 +220,7 @@ class Store:
 
     def versions(self, kind: str) -> list[str]:
         """All published versions of a kind, sorted; temporary folders are not among them."""
-        folder = self.folder(kind)
-        if not folder.is_dir():
-            return []
-        return sorted(
-            path.name
-            for path in folder.iterdir()
-            if path.is_dir() and not path.name.startswith(".")
-        )
+        return self.place.wholes(self.key(kind))
 
     def wait(
         self,
@@ -255,11 +270,21 @@ class Store:
         option = "" if variant == "main" else f" --variant {variant}"
         start = f"`ldcq train {stage} CONFIG{option}`"
         if version is None:
-            return f"waiting for {kind} of {variant} in {self.folder(kind)}; made by {start}"
+            return f"waiting for {kind} of {variant} in {self.where(kind)}; made by {start}"
         return (
             f"waiting for {kind} of {variant}: the current one ({version}) was made with another "
             f"configuration or from other parents; made anew by {start}"
         )
+
+
+def _bucket(url: str) -> Place:
+    try:
+        from common.store.bucket import BucketPlace
+    except ImportError:
+        raise StoreError(
+            f"store {url}: stores on S3 need the package `obstore`: pip install 'ldcq[s3]'"
+        ) from None
+    return BucketPlace(url)
 
 
 def _check_name(field: str, name: str) -> None:

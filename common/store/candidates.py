@@ -12,8 +12,8 @@ from zarr.codecs import Crc32cCodec
 
 from common.store.artifacts import Store
 from common.store.errors import CorruptArtifactError, MissingArtifactError, StoreError
-from common.store.files import WriterLock, replace_atomically, sync_tree
 from common.store.meta import Meta, digest, meta_bytes
+from common.store.place import META, Lock
 from common.store.rows import RowFile
 
 
@@ -62,9 +62,10 @@ class CandidateCache:
         self.chunks = -(-rows // self.chunk_rows)
         shape = [rows, candidates, latent_dim, self.chunk_rows]
         self.version = digest([meta.model_dump(mode="json"), *shape])
-        self._folder = store.folder("candidates") / self.version
-        self._array_folder = self._folder / "latents"
-        self._lock: WriterLock | None = None
+        self._place, self._folder = store.place, store.key("candidates", self.version)
+        self._array_folder = f"{self._folder}/latents"
+        self._lock_file = store.key("candidates", f".{self.version}.lock")
+        self._lock: Lock | None = None
         self._meta = meta
         self._array: zarr.Array[Any] | None = None
 
@@ -78,7 +79,8 @@ class CandidateCache:
         """Chunks yet to be written, in order; a damaged or cut short one counts as missing."""
         if not self._open(create=False):
             return list(range(self.chunks))
-        return [chunk for chunk in range(self.chunks) if self._read(chunk) is None]
+        there = self._there()
+        return [chunk for chunk in range(self.chunks) if self._read(chunk, there) is None]
 
     def write(self, chunk: int, latents: np.ndarray) -> None:
         """Writes one chunk.
@@ -99,8 +101,8 @@ class CandidateCache:
         if not np.isfinite(half).all():
             raise StoreError(f"latents of chunk {chunk}: expected finite values below 65504")
         if self._lock is None:
-            lock = self._folder.with_name(f".{self.version}.lock")
-            self._lock = WriterLock(lock, f"candidate cache {self.version}")
+            self._lock = self._place.lock(self._lock_file, f"candidate cache {self.version}")
+        self._lock.check()
         self._open(create=True)
         assert self._array is not None
         self._array[rows] = half
@@ -116,14 +118,14 @@ class CandidateCache:
                 f"candidate cache {self.version}: {len(missing)} of {self.chunks} chunks missing"
             )
         if not self.is_complete:
-            sync_tree(self._folder)
-            replace_atomically(self._folder / "meta.json", meta_bytes(self._meta))
+            self._place.sync(self._folder)
+            self._place.write(f"{self._folder}/{META}", meta_bytes(self._meta))
         self.close()
 
     @property
     def is_complete(self) -> bool:
         """Whether a writer has declared it whole."""
-        return (self._folder / "meta.json").is_file()
+        return self._place.read(f"{self._folder}/{META}") is not None
 
     @property
     def size(self) -> int:
@@ -162,21 +164,27 @@ class CandidateCache:
     def _values(self) -> Iterator[np.ndarray]:
         if not self.is_complete or not self._open(create=False):
             raise MissingArtifactError(
-                f"candidate cache {self.version} in {self._folder} is not complete yet"
+                f"candidate cache {self.version} in {self._place.where(self._folder)} is not "
+                "complete yet"
             )
+        there = self._there()
         for chunk in range(self.chunks):
-            values = self._read(chunk)
+            values = self._read(chunk, there)
             if values is None:
                 raise CorruptArtifactError(
                     f"candidate cache {self.version}: chunk {chunk} is missing, damaged or cut "
-                    f"short; start the critic stage again, or delete the folder {self._folder}"
+                    "short; start the critic stage again, or delete the folder "
+                    f"{self._place.where(self._folder)}"
                 )
             yield values
 
-    def _read(self, chunk: int) -> np.ndarray | None:
+    def _there(self) -> set[str]:
+        """The files of the chunks there are: Zarr takes an absent one for zeros."""
+        return self._place.keys(f"{self._array_folder}/c")
+
+    def _read(self, chunk: int, there: set[str]) -> np.ndarray | None:
         assert self._array is not None
-        # Zarr takes an absent chunk for one of zeros, hence the look.
-        if not (self._array_folder / "c" / str(chunk) / "0" / "0").is_file():
+        if f"{chunk}/0/0" not in there:
             return None
         try:
             return np.asarray(self._array[self.rows_of(chunk)])
@@ -186,16 +194,17 @@ class CandidateCache:
     def _open(self, create: bool) -> bool:
         if self._array is not None:
             return True
-        if not (self._array_folder / "zarr.json").is_file() and not create:
+        array = self._place.zarr(self._array_folder)
+        if self._place.read(f"{self._array_folder}/zarr.json") is None and not create:
             return False
         try:
-            self._array = zarr.open_array(self._array_folder, mode="r+", zarr_format=3)
+            self._array = zarr.open_array(array, mode="r+", zarr_format=3)
             return True
         except Exception:  # absent, or its description is damaged: both mean a new start
             if not create:
                 return False
         self._array = zarr.create_array(
-            self._array_folder,
+            array,
             shape=(self.rows, self.candidates, self.latent_dim),
             chunks=(self.chunk_rows, self.candidates, self.latent_dim),
             dtype=np.float16,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import uuid
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -15,10 +13,9 @@ from pydantic import JsonValue
 
 from common.store.artifacts import Store
 from common.store.errors import StoreError
-from common.store.files import WriterLock, move_into_place, sync_tree
-from common.store.files import write_durably as write
 from common.store.latents import is_whole
 from common.store.meta import Meta, digest, meta_bytes
+from common.store.place import META
 
 CHUNK_BYTES = 1 << 20
 CHUNKS_PER_SHARD = 16
@@ -54,12 +51,13 @@ class LatentWriter:
             raise StoreError(f"rows: got {rows}, expected at least 1")
         self._store, self._meta, self._rows = store, meta, rows
         self.version = digest(meta.model_dump(mode="json"))
-        folder = store.folder("latents")
-        self._lock = WriterLock(folder / f".{self.version}.lock", f"latents {self.version}")
+        self._place = store.place
+        lock = store.key("latents", f".{self.version}.lock")
+        self._lock = self._place.lock(lock, f"latents {self.version}")
         # Under the lock the name can be fixed: what lies there is left of a writer that died.
-        self._temporary = folder / f".{self.version}.partial"
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        self._group = zarr.create_group(self._temporary, zarr_format=3)
+        self._temporary = store.key("latents", f".{self.version}.partial")
+        self._place.remove(self._temporary)
+        self._group = zarr.create_group(self._place.zarr(self._temporary), zarr_format=3)
         self._columns = {
             name: _Column(self._group, name, rows, np.dtype(dtype), tuple(shape))
             for name, (dtype, shape) in columns.items()
@@ -74,7 +72,7 @@ class LatentWriter:
 
     def close(self) -> None:
         """Gives up the lock and removes what was not published."""
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._place.remove(self._temporary)
         self._lock.release()
 
     def write(self, start: int, **columns: npt.ArrayLike) -> None:
@@ -123,12 +121,11 @@ class LatentWriter:
             name: column.finish() for name, column in self._columns.items()
         }
         self._group.attrs.update({"rows": self._rows, "sha256": checksums})
-        write(self._temporary / "meta.json", meta_bytes(self._meta))
-        sync_tree(self._temporary)
-        final = self._store.folder("latents") / self.version
-        if final.exists() and not is_whole(final):
-            final.rename(final.with_name(f".damaged-{self.version}-{uuid.uuid4().hex[:8]}"))
-        move_into_place(self._temporary, final)
+        self._place.write(f"{self._temporary}/{META}", meta_bytes(self._meta))
+        final = self._store.key("latents", self.version)
+        damaged = self._place.is_whole(final) and not is_whole(self._place, final)
+        self._lock.check()
+        self._place.publish(self._temporary, final, replace=damaged)
         self._lock.release()
         self._store.point("latents", self.version, variant)
         return self.version

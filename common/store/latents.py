@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import zarr
 from common.store.artifacts import Store
 from common.store.errors import CorruptArtifactError, LineageError, MissingArtifactError, StoreError
 from common.store.meta import Meta, read_meta
+from common.store.place import Place
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,17 @@ def open_latents(
         version = store.current("latents")
         if version is None:
             raise MissingArtifactError(
-                f"no latents in {store.folder('latents')}; made by `ldcq train vae`"
+                f"no latents in {store.where('latents')}; made by `ldcq train vae`"
             )
-    folder = store.folder("latents") / version
-    meta = _meta_of(folder, vae_version)
+    place, folder = store.place, store.key("latents", version)
+    meta = _meta_of(place, folder, vae_version)
     names = [field.name for field in fields(LatentTable) if field.name not in ("version", "meta")]
-    return LatentTable(version=version, meta=meta, **_read_columns(folder, names))
+    return LatentTable(version=version, meta=meta, **_read_columns(place, folder, names))
 
 
 @dataclass(frozen=True)
 class LatentStream:
-    """A latent table that stays on disk.
+    """A latent table that stays in the store.
 
     Attributes:
         version: Of the table.
@@ -129,12 +129,12 @@ def stream_latents(
         CorruptArtifactError: A column is missing, damaged or cut short.
         LineageError: Another VAE made them.
     """
-    folder = store.folder("latents") / version
-    meta = _meta_of(folder, vae_version)
+    place, folder = store.place, store.key("latents", version)
+    meta = _meta_of(place, folder, vae_version)
     names = [field.name for field in fields(LatentTable) if field.name not in ("version", "meta")]
     columns: dict[str, zarr.Array[Any]] = {}
-    with _damage_explained(folder):
-        group = zarr.open_group(folder, mode="r", zarr_format=3)
+    with _damage_explained(place, folder):
+        group = zarr.open_group(place.zarr(folder), mode="r", zarr_format=3)
         checksums: Any = group.attrs["sha256"]
         for name in names:
             array = group[name]
@@ -146,7 +146,8 @@ def stream_latents(
                 found.update(np.ascontiguousarray(array[start : start + rows]).data)
             if found.hexdigest() != checksums[name]:
                 raise CorruptArtifactError(
-                    f"latents {version}: column {name} is damaged or cut short; {_advice(folder)}"
+                    f"latents {version}: column {name} is damaged or cut short; "
+                    f"{_advice(place, folder)}"
                 )
             columns[name] = array
         validation = np.asarray(columns["validation"][:])
@@ -159,46 +160,53 @@ def latents_size(store: Store, version: str) -> int:
     Raises:
         CorruptArtifactError: It cannot be read.
     """
-    folder = store.folder("latents") / version
-    with _damage_explained(folder):
-        group = zarr.open_group(folder, mode="r", zarr_format=3)
+    place, folder = store.place, store.key("latents", version)
+    with _damage_explained(place, folder):
+        group = zarr.open_group(place.zarr(folder), mode="r", zarr_format=3)
         checksums: Any = group.attrs["sha256"]
         arrays: list[Any] = [group[name] for name in checksums]
         return sum(int(array.nbytes) for array in arrays)
 
 
-def _meta_of(folder: Path, vae_version: str | None) -> Meta:
-    meta = read_meta(folder)
+def _meta_of(place: Place, folder: str, vae_version: str | None) -> Meta:
+    meta = read_meta(place, folder)
     made_by = meta.parents.get("vae")
     if vae_version is not None and made_by != vae_version:
         raise LineageError(
-            f"latents {folder.name} were made by VAE {made_by}, expected VAE {vae_version}"
+            f"latents {_version(folder)} were made by VAE {made_by}, expected VAE {vae_version}"
         )
     return meta
 
 
-def _advice(folder: Path) -> str:
-    return f"delete the folder {folder} and start the vae stage again"
+def _version(folder: str) -> str:
+    return folder.rpartition("/")[2]
+
+
+def _advice(place: Place, folder: str) -> str:
+    return f"delete the folder {place.where(folder)} and start the vae stage again"
 
 
 @contextmanager
-def _damage_explained(folder: Path) -> Iterator[None]:
+def _damage_explained(place: Place, folder: str) -> Iterator[None]:
     try:
         yield
     except StoreError:
         raise
     except Exception as error:  # whatever Zarr makes of a damaged file
         raise CorruptArtifactError(
-            f"latents {folder.name}: cannot read {folder} ({error}); {_advice(folder)}"
+            f"latents {_version(folder)}: cannot read {place.where(folder)} ({error}); "
+            f"{_advice(place, folder)}"
         ) from error
 
 
-def _read_columns(folder: Path, names: list[str] | None = None) -> dict[str, np.ndarray]:
-    advice = _advice(folder)
+def _read_columns(
+    place: Place, folder: str, names: list[str] | None = None
+) -> dict[str, np.ndarray]:
+    advice = _advice(place, folder)
     columns: dict[str, np.ndarray] = {}
     name = "its index"
     try:
-        group = zarr.open_group(folder, mode="r", zarr_format=3)
+        group = zarr.open_group(place.zarr(folder), mode="r", zarr_format=3)
         checksums: Any = group.attrs["sha256"]
         for name in names if names is not None else list(checksums):
             expected = checksums[name]
@@ -208,23 +216,24 @@ def _read_columns(folder: Path, names: list[str] | None = None) -> dict[str, np.
             # Zarr fills what is missing with zeros without a word, hence a checksum of our own.
             if hashlib.sha256(values.data).hexdigest() != expected:
                 raise CorruptArtifactError(
-                    f"latents {folder.name}: column {name} is damaged or cut short; {advice}"
+                    f"latents {_version(folder)}: column {name} is damaged or cut short; {advice}"
                 )
             columns[name] = values
     except StoreError:
         raise
     except Exception as error:  # whatever Zarr makes of a damaged file
         raise CorruptArtifactError(
-            f"latents {folder.name}: cannot read {name} in {folder} ({error}); {advice}"
+            f"latents {_version(folder)}: cannot read {name} in {place.where(folder)} ({error}); "
+            f"{advice}"
         ) from error
     return columns
 
 
-def is_whole(folder: Path) -> bool:
+def is_whole(place: Place, folder: str) -> bool:
     """Whether the table in `folder` can be read and every column has its checksum."""
     try:
-        read_meta(folder)
-        _read_columns(folder)
+        read_meta(place, folder)
+        _read_columns(place, folder)
     except StoreError:
         return False
     return True

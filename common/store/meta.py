@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from common.store.errors import CorruptArtifactError, MissingArtifactError
+from common.store.place import META, Place
 
 
 class Meta(BaseModel):
@@ -82,22 +82,22 @@ def content_version(meta: Meta, tensors: Mapping[str, np.ndarray]) -> str:
     return state.hexdigest()[:16]
 
 
-def read_meta(folder: Path) -> Meta:
+def read_meta(place: Place, folder: str) -> Meta:
     """Reads `meta.json` of a published folder.
 
     Raises:
         MissingArtifactError: There is none.
         CorruptArtifactError: It cannot be read as a meta.
     """
-    path = folder / "meta.json"
+    path = f"{folder}/{META}"
+    content = place.read(path)
+    if content is None:
+        *_, kind, version = folder.split("/")
+        raise MissingArtifactError(f"{kind} {version} is not in the store: no {place.where(path)}")
     try:
-        return Meta.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingArtifactError(
-            f"{folder.parent.name} {folder.name} is not in the store: no {path}"
-        ) from None
+        return Meta.model_validate_json(content)
     except ValidationError as error:
         raise CorruptArtifactError(
-            f"{path} is damaged ({error.errors()[0]['msg']}); "
-            f"delete the folder {folder} and start its stage again"
+            f"{place.where(path)} is damaged ({error.errors()[0]['msg']}); "
+            f"delete the folder {place.where(folder)} and start its stage again"
         ) from error

@@ -5,17 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from common.store import Artifact, Follower, Meta, Store, WaitInterrupted
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path)
 
 
 def publish(store: Store, number: int, variant: str = "main") -> str:
@@ -78,11 +72,10 @@ def test_a_damaged_one_is_reported_once_and_the_old_one_stays(
     first = publish(store, 1)
     follower.wait_ready(10)
     with caplog.at_level(logging.ERROR):
-        bad = store.folder("prior") / "00000000deadbeef"
-        bad.mkdir()
-        (bad / "meta.json").write_text('{"kind":"prior"}')
-        (bad / "weights.safetensors").write_bytes(b"half")
-        store.point("prior", bad.name)
+        bad = "00000000deadbeef"
+        files = {"weights.safetensors": b"half", "meta.json": b'{"kind":"prior"}'}
+        store.place.add(store.key("prior", bad), files)
+        store.point("prior", bad)
         third = publish_after(store, caplog)
     assert len(caplog.records) == 1
     assert "damaged" in caplog.text
