@@ -1,0 +1,150 @@
+"""LDGC (section 4.3): one sample of a prior with goals, over sockets and in an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import torch
+
+import services.prior.train
+from common.config import override
+from common.rpc.clients import PriorClient
+from common.rpc.codec import decode, encode
+from common.store import Store
+from ldcq.v1 import actor_pb2
+from services.actor.evaluate import prepare_evaluation
+from services.actor.making import make_policy
+from services.actor.models import models_of_prior
+from services.actor.plans import derive_seed
+from services.actor.priors import Priors
+from services.actor.report import latents
+from tests.services.actor.conftest import Pipeline, Replica
+from tests.services.actor.test_server import Actor
+
+METHODS: dict[str, Any] = {
+    "ldgc": {"policy": "unranked", "variant": "ldgc"},
+    "prior": {"policy": "unranked"},
+}
+
+
+@pytest.fixture(scope="module")
+def goals(pipeline: Pipeline) -> Iterator[Pipeline]:
+    """The pipeline with one more variant, whose prior has goals: one key of the configuration."""
+    variants = {"ldgc": {"prior.goal_conditioned": True}}
+    changes = {"data.goal_indices": [0, 1], "evaluation.methods": {}, "variants": variants}
+    config = override(override(pipeline.config, changes), {"evaluation.methods": METHODS})
+    replica = Replica(config, pipeline.store, "ldgc")
+    targets = {**pipeline.targets, "ldgc": replica.address}
+    made = Pipeline(config, pipeline.store, targets)
+    services.prior.train.run(made.context(variant="ldgc"))
+    yield made
+    replica.stop()
+
+
+@pytest.fixture(scope="module")
+def actor(goals: Pipeline) -> Iterator[Actor]:
+    started = Actor(goals, goals.store, goals.targets)
+    started.wait_until_serving()
+    yield started
+    started.stop()
+
+
+def _some(seed: int, width: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.5, (3, width)).astype(np.float32)
+
+
+def _plan(actor: Actor, **fields: Any) -> np.ndarray:
+    request = actor_pb2.ActorServiceActRequest(states=encode(_some(0, 4)), seed=5, **fields)
+    message = actor_pb2.PlanToken.FromString(actor.stub.Act(request).plan_token)
+    return decode(message.latents, field="latents", shape=(3, None))
+
+
+def test_the_vae_is_reused_unchanged(goals: Pipeline) -> None:
+    store: Store = goals.store
+    versions = [store.current("prior", variant) or "" for variant in ("main", "ldgc")]
+    plain, pursuing = (store.meta("prior", version) for version in versions)
+    assert plain.parents == pursuing.parents
+    assert (plain.dimensions["goal"], pursuing.dimensions["goal"]) == (0, 2)
+    assert len(store.versions("vae")) == len(store.versions("latents")) == 1
+
+
+def test_act_takes_a_sample_for_state_and_goal(actor: Actor, goals: Pipeline) -> None:
+    wanted = _some(1, 2)
+    with PriorClient(goals.targets["ldgc"]) as client:
+        seed = derive_seed(derive_seed(5, 0), 0)
+        drawn = client.sample(_some(0, 4), 1, seed=seed, goals=wanted).latents[:, 0]
+    found = _plan(actor, method="ldgc", goals=encode(wanted))
+    np.testing.assert_allclose(found, drawn, rtol=1e-5, atol=1e-6)
+    other = _plan(actor, method="ldgc", goals=encode(wanted + 1))
+    assert not np.allclose(other, drawn)
+    without = _plan(actor, method="prior")
+    np.testing.assert_array_equal(_plan(actor, method="prior", goals=encode(wanted)), without)
+
+
+def test_describe_says_how_wide_goals_are(actor: Actor) -> None:
+    assert actor.stub.Describe(actor_pb2.ActorServiceDescribeRequest()).goal_dim == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, r"goals: got none; expected shape \(3, 2\)"),
+        ({"goals": encode(np.zeros((2, 2), np.float32))}, r"goals: got shape \(2, 2\)"),
+        ({"goals": encode(np.full((3, 2), np.inf, np.float32))}, "goals: got inf"),
+    ],
+)
+def test_bad_goals_name_the_field(actor: Actor, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(grpc.RpcError, match=message) as caught:
+        _plan(actor, method="ldgc", **fields)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_an_evaluation_tells_the_policy_the_tasks_goal(
+    goals: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    sample = PriorClient.sample_async
+
+    def look(self: PriorClient, states: Any, *arguments: Any, **options: Any) -> Any:
+        asked.append(options["goals"])
+        return sample(self, states, *arguments, **options)
+
+    monkeypatch.setattr(PriorClient, "sample_async", look)
+    config = override(
+        goals.config, {"evaluation.methods": {"ldgc": METHODS["ldgc"]}, "evaluation.episodes": 1}
+    )
+    store = goals.store
+    artifact = store.load("prior", store.current("prior", "ldgc") or "")
+    models = models_of_prior(store, artifact, torch.device("cpu"))
+    with Priors(config, goals.targets) as priors:
+        policies = {"ldgc": make_policy(config, "ldgc", models, priors)}
+        evaluation = prepare_evaluation(config, store, policies)
+        assert [done.done for done in evaluation.play()] == [1]
+    assert [row["method"] for row in evaluation.rows()] == ["ldgc"]
+    layout = evaluation.task.layout
+    assert layout is not None
+    assert layout.goal is not None
+    expected = np.tile(layout.goal, (len(asked), 1))
+    np.testing.assert_allclose(np.concatenate(asked), expected, rtol=1e-6)
+
+
+def test_the_report_asks_for_latents_that_lead_where_the_datas_do(
+    goals: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latents, "MANY", 20)
+    monkeypatch.setattr(latents, "NEAR", 10)
+    store = goals.store
+    versions = {v: store.current("prior", v) or "" for v in ("main", "ldgc")}
+    parents = {"prior": versions["main"], "prior.ldgc": versions["ldgc"]}
+    evaluated = latents.evaluated_priors(goals.config, store, parents)
+    with Priors(goals.config, goals.targets) as priors:
+        drawn = latents.draw_latents(goals.config, store, priors, evaluated)
+    assert {name: rows.shape for name, rows in drawn.priors.items()} == {
+        "diffusion": (20, 4),
+        "diffusion (ldgc)": (20, 4),
+    }
+    assert {rows.shape for rows in drawn.priors_near.values()} == {(10, 4)}
