@@ -278,7 +278,8 @@ def show_scores(as_json: bool, result: pipeline.RunResult) -> None:
     out.print(score_table(result.rows, "Normalised scores, mean [confidence interval]"))
     if result.nothing_trained:
         out.print("Nothing was trained: the store already held every artifact of this run.")
-    out.print(f"Report: {result.report}", soft_wrap=True)
+    if result.report.is_file():
+        out.print(f"Report: {result.report}", soft_wrap=True)
 
 
 def main() -> None:

@@ -347,6 +347,8 @@ class EvaluationConfig(_Section):
     reference_scores: tuple[float, float] | None = None
     """Returns that score 0 and 100; None: those recorded with the dataset."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    report: bool = True
+    """Write the store's report.html after an evaluation."""
     video: bool = True
 
 

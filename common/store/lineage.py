@@ -92,7 +92,7 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
     if kind == "critic" and config.critic.candidate_source == "online":
         del tree["critic"]["cached_candidates"]
     if kind == "evaluation":
-        del tree["evaluation"]["video"]
+        del tree["evaluation"]["video"], tree["evaluation"]["report"]
     sections: dict[str, JsonValue] = {}
     for path in paths:
         source, target = tree, sections

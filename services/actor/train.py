@@ -82,7 +82,7 @@ def _run(context: StageContext, priors: Priors) -> str:
     found = store.find("evaluation", stage_spec(base, "evaluation", parents))
     if found is not None:
         store.point("evaluation", found, context.variant)
-        ensure_report(base, store, found, priors)
+        _report(context, found, priors)
         context.progress.published(found, reused=True)
         return found
     _wait_for_priors(context, priors, models)
@@ -91,13 +91,17 @@ def _run(context: StageContext, priors: Priors) -> str:
     for _ in evaluation.play():
         pass
     version = evaluation.publish(store, parents, context.variant)
-    total = evaluation.total_steps
     if base.evaluation.video and policies:
         save_video(store.root, version, evaluation)
-    context.progress.running(total, total, {}, "writing the report")
-    ensure_report(base, store, version, priors)
+    _report(context, version, priors, evaluation.total_steps)
     context.progress.published(version)
     return version
+
+
+def _report(context: StageContext, version: str, priors: Priors, total: int = 0) -> None:
+    if context.base.evaluation.report:
+        context.progress.running(total, total, {}, "writing the report")
+        ensure_report(context.base, context.store, version, priors)
 
 
 def _models(context: StageContext, device: torch.device) -> dict[str, Models]:

@@ -39,6 +39,7 @@ def demo() -> Config:
         ("actor.candidates", 5, {"evaluation"}),
         ("actor.planning.depth", 1, {"evaluation"}),
         ("evaluation.video", False, set()),
+        ("evaluation.report", False, set()),
         ("evaluation.episodes", 3, {"evaluation"}),
         ("training.checkpoint_every", 3, set()),
         ("training.log_every", 3, set()),
