@@ -4,7 +4,7 @@ BIN := .venv/bin
 BUF := npx --yes @bufbuild/buf@1.75.0
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test test-full test-gpu lint format proto proto-lint
+.PHONY: help setup demo test test-full test-gpu test-observability test-compose lint format proto proto-lint
 
 help: ## say what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ test-full: setup ## all tests that this machine can run
 
 test-gpu: setup ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu
+
+test-observability: setup ## dashboards and alerts, against a real Prometheus (Debian: apt install prometheus)
+	$(BIN)/pytest tests/deploy/test_metrics.py tests/deploy/test_observability.py
 
 lint: setup ## style, types, the arrows between packages, the generated code
 	$(BIN)/ruff check .

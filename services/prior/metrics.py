@@ -35,10 +35,13 @@ CALL_ROWS = Histogram(
 )
 ROWS = Counter("ldcq_prior_rows_total", "Latents drawn.")
 PENDING_ROWS = Gauge("ldcq_prior_pending_rows", "Latents asked for and not yet answered.")
+CAPACITY_ROWS = Gauge("ldcq_prior_capacity_rows", "Pending rows above which calls are refused.")
 REJECTIONS = Counter(
     "ldcq_prior_rejections_total",
     "Calls dropped without a reply, by reason (queue_full, deadline, cancelled).",
     ["reason"],
 )
+for _reason in ("queue_full", "deadline", "cancelled"):
+    REJECTIONS.labels(_reason)  # seen as 0 before the first one
 MODEL_INFO = Gauge("ldcq_prior_model_info", "1 for the version served.", ["version"])
 SWAPS = Counter("ldcq_prior_swaps_total", "Models put in the place of another, the first included.")

@@ -95,6 +95,7 @@ class ComputeQueue:
         batch_rows: int = BLOCK_ROWS,
     ) -> None:
         self._capacity = capacity
+        metrics.CAPACITY_ROWS.set(capacity)
         self._setup = setup
         self._batch_rows = batch_rows
         self._changed = threading.Condition()

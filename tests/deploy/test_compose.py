@@ -22,6 +22,7 @@ from services.prior.kernel import build
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
+OBSERVABILITY = "deploy/observability/docker-compose.yml"
 FOREIGN = "examples/foreign-prior/docker-compose.yml"
 IMAGES = ("vae", "prior", "qlearner", "actor")
 ONE_SHOT = {"data", "prior-trainer", "prior-trainer-bcq-h", "world-model", "bc"}
@@ -128,9 +129,7 @@ def test_the_stages_without_an_image_of_their_own_are_in_the_image_they_use() ->
 
 
 def test_every_setting_is_explained_and_used() -> None:
-    text = "".join(
-        (ROOT / file).read_text() for file in ("docker-compose.yml", "docker-compose.gpu.yml")
-    )
+    text = "".join((ROOT / file).read_text() for file in (*FILES, OBSERVABILITY))
     used = set(re.findall(r"\$\{(\w+)", text))
     assert used | {"COMPOSE_PROFILES"} == set(settings())
 
