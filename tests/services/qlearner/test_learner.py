@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from common.config import Config
+from common.nn.critic import FourierFeatures
 from common.store import LatentTable
 from services.qlearner.candidates import CachedCandidates
 from services.qlearner.learner import CriticLearner, ValidationBatch, make_critic, polyak_update
@@ -209,3 +210,12 @@ def test_a_share_of_the_replay_comes_from_windows_with_rewards(
         np.testing.assert_array_equal(rows, training_rows(table, 10, 0))
     else:
         assert (reward[rows] != 0).sum() == rewarded, "all there are, where those are fewer"
+
+
+def test_the_critic_sees_the_features_configured(
+    make_config: MakeConfig, table: LatentTable
+) -> None:
+    config = make_config(fourier_octaves=2, fourier_indices=(1,))
+    critic = make_critic(Transitions.of(table, np.arange(40), CPU), config)
+    assert critic.fourier == FourierFeatures((1,), 2)
+    assert critic.score(torch.zeros(2, 3), torch.zeros(2, 3, 2)).shape == (2, 3)
