@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import cast
@@ -45,12 +44,34 @@ class Decoder(nn.Module, ABC):
         """
 
 
+class _Element(nn.Module):
+    """The network of one action dimension: 2 layers, then two heads, of mean and std, of 2 each."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.Linear(inputs, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+            # The hidden layers of both heads as one product, which reads the features once.
+            nn.Linear(hidden, 2 * hidden),
+            nn.ReLU(inplace=True),
+        )
+        self.mean, self.std = nn.Linear(hidden, 1), nn.Linear(hidden, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Inputs (R, inputs) to the mean and the raw std, (R, 2)."""
+        weight = torch.block_diag(self.mean.weight, self.std.weight)  # type: ignore[no-untyped-call]
+        bias = torch.cat([self.mean.bias, self.std.bias])
+        return functional.linear(self.trunk(inputs), weight, bias)
+
+
 class AutoregressiveGaussianDecoder(Decoder):
     """One network per action dimension, each seeing the elements before its own (A.2.1, EMAQ).
 
-    Each network is 2 layers followed by a mean and a std head of 2 layers each. The networks of
-    all dimensions are stacked along the first axis of every weight, so that `log_prob`, which
-    knows the whole action, evaluates them together.
+    They are evaluated one after the other: stacked into batched products they were slower for 2, 8
+    and 28 dimensions alike.
 
     Args:
         state_dim: S.
@@ -64,8 +85,6 @@ class AutoregressiveGaussianDecoder(Decoder):
 
     low: Tensor
     high: Tensor
-    _known: Tensor
-    _block: Tensor
 
     def __init__(
         self,
@@ -78,24 +97,9 @@ class AutoregressiveGaussianDecoder(Decoder):
         action_high: Sequence[float],
     ) -> None:
         super().__init__()
-        self._context, self._hidden, self._min_std = state_dim + latent_dim, hidden, min_std
-        context = self._context
-        # A dimension's first layer reads the state, the latent and the action elements before it.
-        fan_in = torch.arange(context, context + action_dim).view(-1, 1)
-        self.weight1 = _uniform((action_dim, context + action_dim, hidden), fan_in.unsqueeze(-1))
-        self.bias1 = _uniform((action_dim, hidden), fan_in)
-        self.weight2 = _uniform((action_dim, hidden, hidden), hidden)
-        self.bias2 = _uniform((action_dim, 1, hidden), hidden)
-        # Hidden layers of the mean head (first half) and the std head, then their outputs.
-        self.head_weight1 = _uniform((action_dim, hidden, 2 * hidden), hidden)
-        self.head_bias1 = _uniform((action_dim, 1, 2 * hidden), hidden)
-        self.head_weight2 = _uniform((action_dim, 2, hidden), hidden)
-        self.head_bias2 = _uniform((action_dim, 1, 2), hidden)
-        order = torch.arange(action_dim)
-        inputs = torch.cat([torch.full((context,), -1), order])
-        self.register_buffer("_known", (inputs < order.view(-1, 1)).unsqueeze(-1), persistent=False)
-        self.register_buffer(
-            "_block", torch.eye(2).repeat_interleave(hidden, dim=0), persistent=False
+        self._context, self._min_std = state_dim + latent_dim, min_std
+        self.elements = nn.ModuleList(
+            _Element(self._context + index, hidden) for index in range(action_dim)
         )
         self.register_buffer("low", torch.tensor(action_low, dtype=torch.float32), persistent=False)
         self.register_buffer(
@@ -114,15 +118,12 @@ class AutoregressiveGaussianDecoder(Decoder):
             Mean and std of each element, shape (R, A).
         """
         inputs = torch.cat([states, latents, actions], dim=-1)
-        dimensions = len(self.weight1)
-        # Masking weights rather than inputs keeps one copy of the inputs for all dimensions.
-        weight = (self.weight1 * self._known).transpose(0, 1).flatten(1)
-        features = torch.addmm(self.bias1.flatten(), inputs, weight).relu_()
-        stacked = features.view(-1, dimensions, self._hidden).transpose(0, 1)
-        stacked = torch.bmm(stacked, self.weight2).add_(self.bias2).relu_()
-        stacked = torch.bmm(stacked, self.head_weight1).add_(self.head_bias1).relu_()
-        mean, raw_std = self._outputs(stacked, slice(None))
-        return Gaussian(mean.T, self._std(raw_std.T))
+        outputs = [
+            element(inputs[:, : self._context + index])
+            for index, element in enumerate(self.elements)
+        ]
+        mean, raw_std = torch.stack(outputs, dim=1).unbind(dim=-1)
+        return Gaussian(mean, self._std(raw_std))
 
     def log_prob(self, states: Tensor, latents: Tensor, actions: Tensor) -> Tensor:
         """Sum over the elements of their conditional log densities, shape (...)."""
@@ -134,35 +135,15 @@ class AutoregressiveGaussianDecoder(Decoder):
 
     def act(self, states: Tensor, latents: Tensor, generator: torch.Generator | None) -> Tensor:
         """Element by element, each clipped before the next network sees it, as in training."""
-        dimensions, context = len(self.weight1), self._context
-        known = torch.cat([states, latents], dim=-1)
-        # The part of the first layers that waits for no action element, for all dimensions at once.
-        weight = self.weight1[:, :context].transpose(0, 1).flatten(1)
-        waiting = torch.addmm(self.bias1.flatten(), known, weight).view(
-            -1, dimensions, self._hidden
-        )
-        actions = states.new_zeros(len(states), dimensions)
-        noise = torch.zeros_like(actions) if generator is None else _noise_like(actions, generator)
-        for index in range(dimensions):
-            own = torch.addmm(
-                waiting[:, index],
-                actions[:, :index],
-                self.weight1[index, context : context + index],
-            ).relu_()
-            own = torch.addmm(self.bias2[index], own, self.weight2[index]).relu_()
-            own = torch.addmm(self.head_bias1[index], own, self.head_weight1[index]).relu_()
-            mean, raw_std = self._outputs(own.unsqueeze(0), slice(index, index + 1))
-            element = mean[0] + self._std(raw_std[0]) * noise[:, index]
-            actions[:, index] = element.clamp(self.low[index], self.high[index])
-        return actions
-
-    def _outputs(self, heads: Tensor, which: slice) -> tuple[Tensor, Tensor]:
-        """Head activations (D, R, 2 hidden) of dimensions `which` to mean and raw std, (D, R)."""
-        # Both output layers as one block-diagonal product, which reads the activations once.
-        weight = self.head_weight2[which].flatten(1).unsqueeze(-1) * self._block
-        outputs = torch.baddbmm(self.head_bias2[which], heads, weight)
-        mean, raw_std = outputs.unbind(dim=-1)
-        return mean, raw_std
+        empty = states.new_zeros(len(states), len(self.elements))
+        noise = empty if generator is None else _noise_like(empty, generator)
+        inputs = torch.cat([states, latents, empty], dim=-1)
+        for index, element in enumerate(self.elements):
+            own = self._context + index
+            mean, raw_std = element(inputs[:, :own]).unbind(dim=-1)
+            drawn = mean + self._std(raw_std) * noise[:, index]
+            inputs[:, own] = drawn.clamp(self.low[index], self.high[index])
+        return inputs[:, self._context :].contiguous()
 
     def _std(self, raw: Tensor) -> Tensor:
         return functional.softplus(raw) + self._min_std
@@ -232,12 +213,6 @@ def make_decoder(
     return AutoregressiveGaussianDecoder(
         state_dim, latent_dim, action_dim, hidden, min_std, action_low, action_high
     )
-
-
-def _uniform(shape: tuple[int, ...], fan_in: int | Tensor) -> nn.Parameter:
-    """The initialisation of torch's linear layers: uniform within 1 / sqrt(fan_in)."""
-    bound = 1 / math.sqrt(fan_in) if isinstance(fan_in, int) else fan_in.float().rsqrt()
-    return nn.Parameter((2 * torch.rand(shape) - 1) * bound)
 
 
 def _noise_like(values: Tensor, generator: torch.Generator) -> Tensor:

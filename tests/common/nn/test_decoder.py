@@ -37,18 +37,18 @@ def one_dimension(decoder: AutoregressiveGaussianDecoder, index: int, inputs: Te
     """The network of one action dimension as A.2.1 describes it, layer by layer."""
     width = STATE + LATENT + index
     assert inputs.shape[1] == width
-    features = functional.relu(inputs @ decoder.weight1[index, :width] + decoder.bias1[index])
-    features = functional.relu(features @ decoder.weight2[index] + decoder.bias2[index])
+    network = decoder.get_submodule(f"elements.{index}")
+    weights = dict(network.named_parameters())
+
+    def layer(values: Tensor, name: str, rows: slice = slice(None)) -> Tensor:
+        return values @ weights[f"{name}.weight"][rows].T + weights[f"{name}.bias"][rows]
+
+    features = functional.relu(layer(functional.relu(layer(inputs, "trunk.0")), "trunk.2"))
     outputs = []
-    for head in range(2):
-        columns = slice(head * HIDDEN, (head + 1) * HIDDEN)
-        hidden = functional.relu(
-            features @ decoder.head_weight1[index][:, columns]
-            + decoder.head_bias1[index][:, columns]
-        )
-        outputs.append(
-            hidden @ decoder.head_weight2[index, head] + decoder.head_bias2[index, 0, head]
-        )
+    for head, name in enumerate(("mean", "std")):
+        own = slice(head * HIDDEN, (head + 1) * HIDDEN)
+        hidden = functional.relu(layer(features, "trunk.4", own))
+        outputs.append(layer(hidden, name)[:, 0])
     return Normal(outputs[0], functional.softplus(outputs[1]) + MIN_STD)
 
 
@@ -57,7 +57,7 @@ def normal_log_prob(normal: Normal, values: Tensor) -> Tensor:
     return result
 
 
-def test_all_dimensions_at_once_equal_a_loop_over_them(
+def test_log_prob_equals_the_networks_layer_by_layer(
     decoder: AutoregressiveGaussianDecoder,
 ) -> None:
     states, latents, actions = batch()
@@ -69,7 +69,9 @@ def test_all_dimensions_at_once_equal_a_loop_over_them(
     torch.testing.assert_close(decoder.log_prob(states, latents, actions), expected)
 
 
-def test_gradients_equal_those_of_the_loop(decoder: AutoregressiveGaussianDecoder) -> None:
+def test_gradients_equal_those_of_the_networks_layer_by_layer(
+    decoder: AutoregressiveGaussianDecoder,
+) -> None:
     states, latents, actions = batch()
     loop = torch.zeros(())
     for index in range(ACTION):
@@ -136,7 +138,8 @@ def test_actions_stay_in_the_action_space(
     decoder: AutoregressiveGaussianDecoder, seed: int | None
 ) -> None:
     with torch.no_grad():
-        decoder.head_bias2[:, 0, 0] = 5.0
+        for index in range(ACTION):
+            decoder.get_parameter(f"elements.{index}.mean.bias").fill_(5.0)
     low, high = torch.tensor([-0.5, -1, -2, 0]), torch.tensor([0.5, 1, 2, 0.1])
     decoder.low.copy_(low)
     decoder.high.copy_(high)
@@ -150,7 +153,8 @@ def test_actions_stay_in_the_action_space(
 
 def test_std_never_falls_below_its_floor(decoder: AutoregressiveGaussianDecoder) -> None:
     with torch.no_grad():
-        decoder.head_bias2[:, 0, 1] = -1000.0
+        for index in range(ACTION):
+            decoder.get_parameter(f"elements.{index}.std.bias").fill_(-1000.0)
     std = decoder.distribution(*batch()).std
     torch.testing.assert_close(std, torch.full_like(std, MIN_STD))
 
