@@ -36,7 +36,7 @@ def run(context: Context) -> Findings:
         notes=[
             "The environment ends an episode after 200 steps; most demonstrations are longer, so "
             "that the data themselves score what they have reached by then. The paper's BCQ row "
-            "is not BCQ-H and is left out."
+            "is not BCQ-H and is left out." * evaluations.notes,
         ],
         settings={
             "horizon": config.horizon,
@@ -48,9 +48,7 @@ def run(context: Context) -> Findings:
             "actor.execute_steps": config.actor.execute_steps or config.horizon,
             "evaluation.episodes": config.evaluation.episodes,
         },
-        artifacts={
-            f"evaluation, seed {seed}": version for seed, version in evaluations.versions.items()
-        },
+        artifacts=evaluations.artifacts,
         confidence=config.evaluation.confidence,
     )
 

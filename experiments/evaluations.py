@@ -75,6 +75,20 @@ class Evaluations:
         self.versions = dict(versions)
 
     @property
+    def artifacts(self) -> dict[str, str]:
+        """The evaluations' versions, as a page names them."""
+        return {f"evaluation, seed {seed}": version for seed, version in self.versions.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know about the times."""
+        killed = (
+            "A training process was killed outright on the way, and what it had worked on until "
+            "then is missing in the times."
+        )
+        return [killed] if self.lost else []
+
+    @property
     def lost(self) -> bool:
         """Whether a process that trained was killed before it could say how long it had worked."""
         return any(

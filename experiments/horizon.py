@@ -38,6 +38,7 @@ def run(context: Context) -> Findings:
     return Findings(
         rows,
         [Picture("horizon", caption, curves(rows, "horizon", "horizon H, steps"))],
+        notes=list(dict.fromkeys(note for found in played.values() for note in found.notes)),
         settings={
             "data.dataset": base.data.dataset,
             "steps of a latent that are executed": f"H, at most {base.actor.execute_steps or 'H'}",
@@ -48,9 +49,9 @@ def run(context: Context) -> Findings:
             "evaluation.episodes": base.evaluation.episodes,
         },
         artifacts={
-            f"evaluation, H = {horizon}, seed {seed}": version
+            f"H = {horizon}, {name}": version
             for horizon, evaluations in played.items()
-            for seed, version in evaluations.versions.items()
+            for name, version in evaluations.artifacts.items()
         },
         confidence=base.evaluation.confidence,
     )

@@ -36,12 +36,10 @@ def run(context: Context) -> Findings:
         [Picture("scores", caption, scores(rows)), *trajectories],
         notes=[
             "The paper's numbers are first-hit scores, as the authors' release counts them; its "
-            "BCQ row is not BCQ-H and is left out."
+            "BCQ row is not BCQ-H and is left out." * evaluations.notes,
         ],
         settings=_settings(config),
-        artifacts={
-            f"evaluation, seed {seed}": version for seed, version in evaluations.versions.items()
-        },
+        artifacts=evaluations.artifacts,
         confidence=config.evaluation.confidence,
     )
 

@@ -97,6 +97,7 @@ def run(context: Context) -> Findings:
     return Findings(
         rows,
         [Picture("steps", caption, drawing)],
+        notes=evaluations.notes,
         settings={
             "data.dataset": base.data.dataset,
             "T of training": base.prior.diffusion.steps,
@@ -106,9 +107,7 @@ def run(context: Context) -> Findings:
             "actor.execute_steps": base.actor.execute_steps or base.horizon,
             "evaluation.episodes": base.evaluation.episodes,
         },
-        artifacts={
-            f"evaluation, seed {seed}": version for seed, version in evaluations.versions.items()
-        },
+        artifacts=evaluations.artifacts,
         confidence=base.evaluation.confidence,
     )
 

@@ -164,6 +164,17 @@ def test_the_second_run_plays_nothing_and_logs_the_scores(
         assert f"{row['method']}: return {row['return']['mean']:.1f} [" in caplog.text
 
 
+def test_a_report_that_is_not_wanted_is_not_written(
+    evaluated: Artifact, pipeline: Pipeline
+) -> None:
+    report = pipeline.store.root / "report.html"
+    aside = report.rename(report.with_suffix(".aside"))
+    config = override(pipeline.config, {"evaluation.report": False})
+    assert train.run(pipeline.context(config)) == evaluated.version
+    assert not report.exists()
+    aside.rename(report)
+
+
 def test_the_same_seed_plays_the_same_episodes(evaluated: Artifact, pipeline: Pipeline) -> None:
     config = override(pipeline.config, {"evaluation.methods": {"prior": {"policy": "unranked"}}})
     played = _play(pipeline, config).episodes["prior"]
