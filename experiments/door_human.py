@@ -36,7 +36,8 @@ def run(context: Context) -> Findings:
         notes=[
             "The environment ends an episode after 200 steps; most demonstrations are longer, so "
             "that the data themselves score what they have reached by then. The paper's BCQ row "
-            "is not BCQ-H and is left out." * evaluations.notes,
+            "is not BCQ-H and is left out.",
+            *evaluations.notes,
         ],
         settings={
             "horizon": config.horizon,

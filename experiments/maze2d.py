@@ -36,7 +36,8 @@ def run(context: Context) -> Findings:
         [Picture("scores", caption, scores(rows)), *trajectories],
         notes=[
             "The paper's numbers are first-hit scores, as the authors' release counts them; its "
-            "BCQ row is not BCQ-H and is left out." * evaluations.notes,
+            "BCQ row is not BCQ-H and is left out.",
+            *evaluations.notes,
         ],
         settings=_settings(config),
         artifacts=evaluations.artifacts,
