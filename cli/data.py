@@ -27,6 +27,7 @@ from common.config import DataConfig, PointMazeConfig, load
 from common.data import Episodes, ensure_dataset, load_episodes, make_windows, open_dataset
 from common.data.minari import MinariDataset, dataset_path, local_datasets
 from common.data.windows import Windows
+from common.store import local_root
 
 app = typer.Typer(
     help="Generate, import and look at datasets.",
@@ -44,7 +45,13 @@ class MazeChoice(StrEnum):
 
 
 StoreOption = Annotated[
-    Path, typer.Option(help="Folder of the shared store; datasets are in its folder `datasets`.")
+    Path,
+    typer.Option(
+        parser=local_root,
+        metavar="STORE",
+        help="The shared store; datasets are in its folder `datasets`, of a store on S3 in that of "
+        "this machine.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DEFAULT_STORE = Path("runs/default")

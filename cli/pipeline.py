@@ -22,7 +22,14 @@ from cli.supervisor import RunError, Supervisor
 from cli.terminal import ProgressBars
 from common.config import Config, dump, resolve_variant
 from common.rpc.entry import run_service
-from common.store import MissingArtifactError, Store, owning_variant, stage_sections
+from common.store import (
+    MissingArtifactError,
+    Store,
+    is_remote,
+    local_root,
+    owning_variant,
+    stage_sections,
+)
 from common.store.lineage import ANCESTORS
 
 Row = Mapping[str, Any]
@@ -36,14 +43,14 @@ class RunResult:
         rows: One row per method.
         evaluation_version: The evaluation artifact that holds them.
         report: The HTML report.
-        store: The store's folder.
+        store: The store's URL, or its folder.
         nothing_trained: Every artifact was already there.
     """
 
     rows: Sequence[Row]
     evaluation_version: str
     report: Path
-    store: Path
+    store: str
     nothing_trained: bool = False
 
     def context(self) -> dict[str, object]:
@@ -51,7 +58,7 @@ class RunResult:
         return {
             "evaluation_version": self.evaluation_version,
             "report": str(self.report),
-            "store": str(self.store),
+            "store": self.store,
             "nothing_trained": self.nothing_trained,
         }
 
@@ -156,7 +163,7 @@ def last_configuration(store_url: str) -> str:
     Raises:
         MissingArtifactError: It was never run.
     """
-    path = Path(store_url) / "run" / "config.yaml"
+    path = local_root(store_url) / "run" / "config.yaml"
     if not path.is_file():
         raise MissingArtifactError(
             f"{store_url} holds no run: name a CONFIG, or point --store to one that `ldcq run` "
@@ -167,7 +174,7 @@ def last_configuration(store_url: str) -> str:
 
 def _existing(store_url: str) -> Store:
     """A store that is there already: looking for one must not make it."""
-    if "://" not in store_url and not Path(store_url).expanduser().is_dir():
+    if not is_remote(store_url) and not local_root(store_url).is_dir():
         raise MissingArtifactError(
             f"{store_url}: no such store; `ldcq run CONFIG --store {store_url}` makes one"
         )
@@ -184,7 +191,7 @@ def _result(store: Store, version: str, nothing_trained: bool = False) -> RunRes
     if not isinstance(rows, list):
         raise RunError(f"evaluation {version} holds no rows: {rows!r}")
     report = store.root / "report.html"
-    return RunResult(rows, version, report, store.root, nothing_trained)  # type: ignore[arg-type]
+    return RunResult(rows, version, report, store.url, nothing_trained)  # type: ignore[arg-type]
 
 
 def _require(store: Store, config: Config, variant: str, kind: str) -> str:
@@ -205,8 +212,8 @@ def _require(store: Store, config: Config, variant: str, kind: str) -> str:
             return version
     found = "one made with other settings or from other parents" if version else "none"
     raise MissingArtifactError(
-        f"{store.root}: needs the {kind} of {owner!r} made with this configuration, found {found}; "
-        f"`ldcq run CONFIG --store {store.root}` makes it"
+        f"{store.url}: needs the {kind} of {owner!r} made with this configuration, found {found}; "
+        f"`ldcq run CONFIG --store {store.url}` makes it"
     )
 
 
@@ -229,7 +236,7 @@ def _running(store: Store) -> Iterator[Path]:
         except BlockingIOError:
             lock.seek(0)
             raise RunError(
-                f"{store.root} is in use by process {lock.read().strip() or 'unknown'}: wait "
+                f"{store.url} is in use by process {lock.read().strip() or 'unknown'}: wait "
                 f"for it, "
                 "stop it, or choose another --store"
             ) from None
@@ -244,7 +251,7 @@ def _running(store: Store) -> Iterator[Path]:
 def _planner(config: Config, store: Store, folder: Path, replicas: int) -> Iterator[Planner]:
     # Not in the store: the path of a socket may have 107 bytes only.
     with TemporaryDirectory(prefix="ldcq-") as sockets:
-        yield Planner(config, _save(config, folder), str(store.root), Path(sockets), replicas)
+        yield Planner(config, _save(config, folder), store.url, Path(sockets), replicas)
 
 
 @contextmanager

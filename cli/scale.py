@@ -9,6 +9,7 @@ from cli import record
 from cli.replicas import WantedReplicas
 from cli.supervisor import DRAIN_GRACE, RunError
 from common.config import load, resolve_variant
+from common.store import local_root
 
 PATIENCE = DRAIN_GRACE + 10.0
 """Seconds until a run that does not follow is given up; a call under way ends within less."""
@@ -30,7 +31,7 @@ def scale_prior(store_url: str, variant: str, count: int, patience: float = PATI
         RunError: No run is active on the store, it has no prior servers for `variant`, or it does
             not follow.
     """
-    folder = Path(store_url).expanduser() / "run"
+    folder = local_root(store_url) / "run"
     if not any(record.is_running(process) for process in record.read(folder)):
         raise RunError(f"{store_url}: no run is active; start one with `ldcq run CONFIG`")
     wanted = WantedReplicas(folder)

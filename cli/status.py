@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from cli import record
 from common.rpc.channel import connect
-from common.store import MissingArtifactError, Store
+from common.store import MissingArtifactError, Store, is_remote, local_root
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 KINDS = ("vae", "latents", "prior", "critic", "world_model", "bc", "evaluation")
@@ -28,7 +27,7 @@ def show(store_url: str, as_json: bool, console: Console) -> None:
     Raises:
         MissingArtifactError: There is no such store.
     """
-    if not Path(store_url).is_dir():
+    if not is_remote(store_url) and not local_root(store_url).is_dir():
         raise MissingArtifactError(f"{store_url}: no such store; `ldcq run` makes one")
     store = Store(store_url)
     artifacts, processes = current_artifacts(store), running_processes(store)
@@ -37,11 +36,11 @@ def show(store_url: str, as_json: bool, console: Console) -> None:
         return
     if not artifacts:
         console.print(
-            f"{store.root} holds nothing yet; `ldcq run CONFIG --store {store_url}` fills it.",
+            f"{store.url} holds nothing yet; `ldcq run CONFIG --store {store_url}` fills it.",
             soft_wrap=True,
         )
     else:
-        console.print(_artifact_table(artifacts, store.root))
+        console.print(_artifact_table(artifacts, store.url))
     if not processes:
         console.print("No run is active.")
         return
@@ -56,8 +55,8 @@ def show(store_url: str, as_json: bool, console: Console) -> None:
     console.print(table)
 
 
-def _artifact_table(artifacts: list[dict[str, Any]], root: Path) -> Table:
-    table = Table(title=f"Artifacts in {root}", title_justify="left")
+def _artifact_table(artifacts: list[dict[str, Any]], url: str) -> Table:
+    table = Table(title=f"Artifacts in {url}", title_justify="left")
     for column in ("kind", "variant", "version", "made from"):
         table.add_column(column)
     for item in artifacts:

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from common.store import Store
+from tests.s3_server import BUCKET, s3_server
 
-BUCKET = "ldcq"
 NewUrl = Callable[[], str]
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """An S3 server with a bucket, where the environment says; its address."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", address)
-        patch.setenv("AWS_REGION", "us-east-1")
-        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        request = urllib.request.Request(f"{address}/{BUCKET}", method="PUT")
-        urllib.request.urlopen(request, timeout=10).close()
-        yield address
-    server.stop()
+def s3() -> Iterator[dict[str, str]]:
+    """An S3 server, which the environment names."""
+    with s3_server() as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield environment
 
 
 @pytest.fixture
-def new_s3(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NewUrl:
+def new_s3(s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NewUrl:
     """Makes URLs of empty stores on S3; what they have on this machine goes with the test."""
     assert s3
     monkeypatch.setenv("LDCQ_SCRATCH", str(tmp_path / "scratch"))
