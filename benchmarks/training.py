@@ -84,10 +84,9 @@ def _result(preset: str, batches: dict[str, int], watches: dict[str, Stopwatch])
         ],
         [
             f"Sizes of the preset {preset!r}; single-threaded; medians of CPU time of updates "
-            "taken in turns. The plain loops: a DataLoader over windows cut out one by one, a "
-            "decoder network per action dimension, all steps of a window decoded. Ours decodes as "
-            "many as the preset says, drawn at random, which leaves the gradient unbiased; `all "
-            "steps` does the same work as the plain loop.",
+            "taken in turns. The plain loops: a DataLoader over windows cut out one by one, all "
+            "steps of a window decoded. Ours decodes as many as the preset says, drawn at random, "
+            "which leaves the gradient unbiased; `all steps` does the same work as the plain loop.",
         ],
     )
 
