@@ -56,16 +56,24 @@ class Outcome:
         """Distances in the map's unit (metres), means over all latents, and directions."""
         error = np.linalg.norm(self.predicted - self.reached, axis=2)
         said, done = (self._ways(ends) for ends in (self.predicted, self.reached))
-        ways = np.arange(4)
-        taken = [((part[:, :, None] == ways).mean(axis=1) >= LIKELY) for part in (said, done)]
+        counts = [self._count(ends) for ends in (self.predicted, self.reached)]
         return {
             "error": float(error.mean()),
             "error_median": float(np.median(error)),
             "travelled": float(np.linalg.norm(self.reached - self.start[:, None], axis=2).mean()),
             "same_direction": float((said == done).mean()),
-            "ways_predicted": float(taken[0].sum(axis=1).mean()),
-            "ways_taken": float(taken[1].sum(axis=1).mean()),
+            "ways_predicted": float(counts[0].mean()),
+            "ways_taken": float(counts[1].mean()),
         }
+
+    def most_parted(self, count: int) -> Array:
+        """The junctions at which the environment saw most ways taken, shape (count,)."""
+        return np.argsort(-self._count(self.reached), kind="stable")[:count]
+
+    def _count(self, ends: Array) -> Array:
+        """How many of the four ways at least `LIKELY` of the latents took, (J,)."""
+        shares = (self._ways(ends)[:, :, None] == np.arange(4)).mean(axis=1)
+        return np.asarray((shares >= LIKELY).sum(axis=1))
 
     def _ways(self, ends: Array) -> Array:
         moved = ends - self.start[:, None]
@@ -112,7 +120,7 @@ def run(context: Context) -> Findings:
 CAPTION = (
     "Positions after H steps for latents sampled at a junction (circle): what the world model says "
     "(above), and where the environment ends when each latent is decoded and executed (below). "
-    "Diffusion prior, first training seed."
+    "Diffusion prior, first training seed; shown are the states at which most ways were taken."
 )
 DEFINITION = (
     "*error* is the distance in metres between the predicted position and the one that the "
@@ -156,7 +164,7 @@ def _outcomes(
 
 def _drawing(outcomes: Mapping[str, Outcome], layout: Layout) -> Draw:
     outcome = outcomes["diffusion"]
-    order = np.linspace(0, len(outcome.start) - 1, min(SHOWN, len(outcome.start))).astype(int)
+    order = outcome.most_parted(SHOWN)
 
     def draw(theme: Theme) -> Figure:
         figure, axes = new_figure(2.9 * len(order), 5.6, 2, len(order))

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from cli.main import app
-from common.config import load
+from common.config import PointMazeConfig, load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -39,10 +39,14 @@ def test_a_make_target_exists(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.M)
 
 
-def test_the_configuration_shown_is_valid(tmp_path: Path) -> None:
-    (shown,) = [text for language, text in BLOCKS if language == "yaml"]
-    (tmp_path / "mine.yaml").write_text(shown)
-    assert load(tmp_path / "mine.yaml").data.observation_keys == ("position", "velocity")
+def test_the_configurations_shown_are_valid(tmp_path: Path) -> None:
+    shown = [text for language, text in BLOCKS if language == "yaml"]
+    for number, text in enumerate(shown):
+        (tmp_path / f"{number}.yaml").write_text(text)
+    mine, maze = (load(tmp_path / f"{number}.yaml").data for number in range(len(shown)))
+    assert mine.observation_keys == ("position", "velocity")
+    assert isinstance(maze.generate, PointMazeConfig)
+    assert maze.generate.maze[1] == "#R....#"
 
 
 def test_folders_named_exist() -> None:
