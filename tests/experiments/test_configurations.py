@@ -71,8 +71,9 @@ def test_no_more_steps_than_were_trained() -> None:
     assert max(setting.steps for setting in settings_of("small", 20)) == 20
 
 
-def test_steps_find_the_models_of_maze2d() -> None:
-    maze, steps = configuration("maze2d", "small", methods=METHODS), configuration("steps", "small")
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_steps_find_the_models_of_maze2d(scale: Scale) -> None:
+    maze, steps = configuration("maze2d", scale, methods=METHODS), configuration("steps", scale)
     for kind in TRAINED:
         assert stage_sections(maze, kind) == stage_sections(steps, kind)
 

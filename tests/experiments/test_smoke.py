@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from experiments.registry import MODULES
-from tests.command import ldcq
+from tests.command import PATIENCE, ldcq
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,6 +43,24 @@ def test_an_experiment_writes_its_results_and_then_trains_nothing(
     again = json.loads(ldcq(*command).stdout)
     assert again["rows"] == first["rows"]
     assert _artifacts(tmp_path) == made
+
+
+def test_an_interrupted_experiment_goes_on_where_it_was(tmp_path: Path) -> None:
+    arguments = ["experiment", "steps", "--scale", "smoke", "--out", str(tmp_path), "--json"]
+    command = [sys.executable, "-m", "cli.main", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + PATIENCE
+        while not list(tmp_path.glob("store/artifacts/vae/*/meta.json")):
+            assert process.poll() is None, "it ended before it could be interrupted"
+            assert time.monotonic() < deadline, "no VAE was published"
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, printed = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, printed
+    assert not (tmp_path / "results.json").exists()
+    made = _artifacts(tmp_path)
+    assert json.loads(ldcq(*arguments).stdout)["rows"]
+    assert {path: at for path, at in _artifacts(tmp_path).items() if path in made} == made
 
 
 def _artifacts(folder: Path) -> dict[Path, int]:
