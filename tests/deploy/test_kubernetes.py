@@ -1,0 +1,201 @@
+"""What Kustomize makes of deploy/kubernetes: valid, and as strict as the containers are."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from common.config import load
+from common.rpc.entry import _parser
+from services.actor import metrics as _actor_metrics  # noqa: F401
+from services.prior import metrics
+from services.prior.server import DRAIN_SECONDS
+
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
+OVERLAYS = ("one-node", "gpu-node", "pool", "pool-s3")
+VERSION = "1.32"
+CUSTOM = {"ScaledObject", "ServiceMonitor", "PodMonitor"}
+"""Kinds of operators: their schemas are not Kubernetes' own."""
+
+Resource = dict[str, Any]
+
+
+@cache
+def rendered(overlay: str) -> list[Resource]:
+    """The resources of an overlay."""
+    for command in (["kubectl", "kustomize"], ["kustomize", "build"]):
+        if shutil.which(command[0]):
+            path = str(FOLDER / "overlays" / overlay)
+            done = subprocess.run([*command, path], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            return list(yaml.safe_load_all(done.stdout))
+    pytest.skip("neither kubectl nor kustomize is installed")
+
+
+def of_kind(overlay: str, *kinds: str) -> dict[str, Resource]:
+    return {item["metadata"]["name"]: item for item in rendered(overlay) if item["kind"] in kinds}
+
+
+def workloads(overlay: str) -> dict[str, Resource]:
+    return of_kind(overlay, "Deployment", "Job")
+
+
+def pod(workload: Resource) -> Resource:
+    found: Resource = workload["spec"]["template"]["spec"]
+    return found
+
+
+def container(workload: Resource) -> Resource:
+    (found,) = pod(workload)["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_schemas_of_kubernetes_accept_everything(overlay: str) -> None:
+    validator = pytest.importorskip("kubernetes_validate")
+    for item in rendered(overlay):
+        if item["kind"] not in CUSTOM:
+            validator.validate(item, VERSION, strict=True)
+        assert item["kind"] == "Namespace" or item["metadata"]["namespace"] == "ldcq"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_may_do_nothing_but_their_work(overlay: str) -> None:
+    made = {"data", "vae", "prior-trainer", "prior", "qlearner", "actor"}
+    assert set(workloads(overlay)) == made - ({"data"} if "s3" in overlay else set())
+    for workload in workloads(overlay).values():
+        security = pod(workload)["securityContext"]
+        assert security["runAsNonRoot"]
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod(workload)["automountServiceAccountToken"] is False
+        for each in (container(workload), *pod(workload).get("initContainers", ())):
+            own = each["securityContext"]
+            assert own["readOnlyRootFilesystem"]
+            assert own["allowPrivilegeEscalation"] is False
+            assert own["capabilities"] == {"drop": ["ALL"]}
+            assert {"requests", "limits"} == set(each["resources"])
+    (namespace,) = of_kind(overlay, "Namespace").values()
+    enforced = namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    assert enforced == "restricted"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_command_lines_are_understood(overlay: str) -> None:
+    settings = next(
+        item["data"] for name, item in of_kind(overlay, "ConfigMap").items() if "settings" in name
+    )
+    for name, workload in workloads(overlay).items():
+        if name == "data":
+            continue
+        sources = [next(iter(source.values()))["name"] for source in container(workload)["envFrom"]]
+        assert any(source.startswith("ldcq-settings-") for source in sources)
+        arguments = [
+            re.sub(r"\$\((\w+)\)", lambda match: settings[match[1]], argument)
+            for argument in container(workload)["args"]
+        ]
+        understood = _parser(name, True, True).parse_args(arguments)
+        assert understood.store == ("s3://ldcq/demo" if "s3" in overlay else "/store")
+        assert understood.config == "/config/experiment.yaml"
+        assert understood.listen == "0.0.0.0:50051"
+        assert understood.metrics_port == 9090
+        if understood.prior:
+            assert understood.prior == ["dns:///prior:50051"]
+
+
+def test_only_methods_of_the_main_pipeline_are_evaluated() -> None:
+    arguments = container(workloads("pool")["actor"])["args"]
+    changes = _parser("actor", True, True).parse_args(arguments).overrides
+    config = load(str(FOLDER / "base" / "experiment.yaml"), changes)
+    assert {method.variant for method in config.evaluation.methods.values()} == {"main"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_server_has_time_to_drain_and_probes_that_let_it_train(overlay: str) -> None:
+    for workload in of_kind(overlay, "Deployment").values():
+        assert pod(workload)["terminationGracePeriodSeconds"] > DRAIN_SECONDS
+        own = container(workload)
+        assert own["readinessProbe"]["grpc"] == {"port": 50051}
+        for probe in ("startupProbe", "livenessProbe"):
+            assert own[probe]["exec"]["command"][-1] == "--live"
+    strategy = of_kind(overlay, "Deployment")["prior"]["spec"]["strategy"]
+    assert strategy["rollingUpdate"]["maxUnavailable"] == 0
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_services_are_headless_and_find_their_pods(overlay: str) -> None:
+    deployments = of_kind(overlay, "Deployment")
+    for name, service in of_kind(overlay, "Service").items():
+        assert service["spec"]["clusterIP"] == "None"
+        labels = deployments[name]["spec"]["template"]["metadata"]["labels"]
+        assert service["spec"]["selector"].items() <= labels.items()
+        ports = {port["name"] for port in container(deployments[name])["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+    (budget,) = of_kind(overlay, "PodDisruptionBudget").values()
+    assert budget["spec"]["maxUnavailable"] == 1
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_priors_are_called_by_those_who_have_to_and_by_nobody_else(overlay: str) -> None:
+    calling = {
+        name
+        for name, workload in workloads(overlay).items()
+        if any(argument.startswith("--prior=") for argument in container(workload)["args"])
+    }
+    policies = of_kind(overlay, "NetworkPolicy")
+    (rule,) = policies["prior"]["spec"]["ingress"]
+    (source,) = rule["from"]
+    assert set(source["podSelector"]["matchExpressions"][0]["values"]) == calling
+    assert "ingress" not in policies["nobody"]["spec"]
+
+
+def test_a_gpu_for_all_that_compute_much() -> None:
+    for name, workload in workloads("gpu-node").items():
+        image, limits = container(workload)["image"], container(workload)["resources"]["limits"]
+        expected = name not in ("data", "actor")
+        assert (limits.get("nvidia.com/gpu") == "1") == expected
+        assert image.endswith(":cuda") == expected
+
+
+def test_replicas_follow_the_rows_that_wait_or_the_cpu() -> None:
+    (scaled,) = of_kind("pool", "ScaledObject").values()
+    assert scaled["spec"]["scaleTargetRef"] == {"name": "prior"}
+    (trigger,) = scaled["spec"]["triggers"]
+    assert metrics.PENDING_ROWS._name in trigger["metadata"]["query"]
+    assert trigger["metadata"]["ignoreNullValues"] == "false"
+    behaviour = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behaviour["scaleDown"]["stabilizationWindowSeconds"] == 300
+    (autoscaler,) = of_kind("one-node", "HorizontalPodAutoscaler").values()
+    assert autoscaler["spec"]["scaleTargetRef"]["name"] == "prior"
+    for overlay in ("pool", "one-node"):
+        assert "replicas" not in of_kind(overlay, "Deployment")["prior"]["spec"]
+
+
+def test_metrics_are_scraped_from_every_process() -> None:
+    (monitor,) = of_kind("pool", "ServiceMonitor").values()
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    services = of_kind("pool", "Service")
+    assert set(services) == {"vae", "prior", "qlearner", "actor"}
+    for service in services.values():
+        assert wanted <= service["metadata"]["labels"].items()
+
+
+def test_the_store_is_where_the_overlay_says() -> None:
+    for overlay, modes in {"pool": ["ReadWriteMany"], "one-node": ["ReadWriteOnce"]}.items():
+        (claim,) = of_kind(overlay, "PersistentVolumeClaim").values()
+        assert claim["spec"]["accessModes"] == modes
+    assert not of_kind("pool-s3", "PersistentVolumeClaim")
+    for name, workload in workloads("pool-s3").items():
+        sources = [next(iter(each.values()))["name"] for each in container(workload)["envFrom"]]
+        assert "ldcq-s3" in sources
+        volumes = {volume["name"]: volume for volume in pod(workload)["volumes"]}
+        assert volumes["store"] == {"name": "store", "emptyDir": {}}
+        # Who needs the dataset makes it first.
+        assert ("initContainers" in pod(workload)) == (name in ("vae", "actor"))
