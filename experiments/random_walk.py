@@ -191,9 +191,11 @@ EXPLANATION = (
     "So no single n explains both -2.2 and -66. A return of -66 is 77 steps, which is a mean step "
     "of 0.13 in one direction, or a walk that is nearly random. The table shows what else was "
     "tried with the same models (first training seed). Drawing actions from the decoder changes "
-    "little. Keeping latents near the Gaussian's mean does: the paper's *frequently taking "
-    "actions with small step size* is what follows when a method may not leave the middle of its "
-    "Gaussian, as public BCQ code does, which clips latents to 0.5 around the mean.",
+    "little. Keeping latents near the Gaussian's mean does much: the nearer, the shorter the "
+    "steps, however large n. The paper's *frequently taking actions with small step size* is "
+    "what follows where a method may not leave the middle of its Gaussian (public BCQ code "
+    "clips latents to 0.5 around the mean), or where its decoder has learned little more "
+    "than the mean action. Which of them the paper did cannot be known from here.",
 )
 
 
