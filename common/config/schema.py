@@ -292,9 +292,6 @@ class PlanningConfig(_Section):
     cost: Annotated[str, Field(min_length=1)] = "euclidean"
     """What a predicted state costs: `euclidean`, its distance to the goal, or a function of your
     own as `package.module:function`."""
-    judged: Literal["end", "path"] = "end"
-    """Which of a path's predicted states are judged: `end`, the last one (Algorithm 2), or `path`,
-    all of them, so that a path is as good as the best state on it."""
 
 
 class NearGoalConfig(_Section):

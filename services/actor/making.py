@@ -52,8 +52,7 @@ def make_policy(base: Config, method: str, models: Models, priors: Priors) -> La
         return SampledPolicy(method, models, client, settings)
     planning = actor.planning
     settings = replace(settings, candidates=planning.candidates, depth=planning.depth)
-    along_path = planning.judged == "path"
-    return PlannedPolicy(method, models, client, settings, find_cost(config), along_path)
+    return PlannedPolicy(method, models, client, settings, find_cost(config))
 
 
 def _near_goal(config: Config) -> NearGoal | None:

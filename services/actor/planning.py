@@ -33,8 +33,7 @@ class PlannedPolicy(LatentPlanPolicy):
         models: Decoder and world model.
         client: The prior service; it must serve `models.served_version`.
         settings: How to execute; `candidates` is n, `depth` is d.
-        cost: What a predicted state costs.
-        along_path: Compare the least cost on every path, not the cost of its end.
+        cost: What a path's end costs.
 
     Raises:
         ConfigError: n^d is more than the prior gives in one call, or `cost` does not give one
@@ -48,13 +47,12 @@ class PlannedPolicy(LatentPlanPolicy):
         client: PriorClient,
         settings: PolicySettings,
         cost: Cost,
-        along_path: bool = False,
     ) -> None:
         super().__init__(method, models, settings)
         if models.world_model is None:
             raise ValueError("models.world_model: got none, expected one to plan with")
         _check_size(settings)
-        self._client, self._cost, self._along_path = client, cost, along_path
+        self._client, self._cost = client, cost
         self._world_model: WorldModel = models.world_model
         goals = np.zeros((2, models.goal_dim), np.float32) if models.goal_dim else None
         cost(np.zeros((2, models.decoder.state_dim), np.float32), goals)
@@ -74,19 +72,17 @@ class PlannedPolicy(LatentPlanPolicy):
         return np.concatenate(parts)
 
     def _plan(self, states: Array, goals: Array | None, seed: int) -> Array:
-        count, candidates, depth = len(states), self.settings.candidates, self.settings.depth
+        count, candidates = len(states), self.settings.candidates
         first: Array = np.empty(0)
-        costs = np.full((count, candidates), np.inf)
-        for level in range(depth):
+        for level in range(self.settings.depth):
             latents = self._sample(states, goals, derive_seed(seed, "level", level))
             first = latents if level == 0 else first
             states = self._predict(states, latents)
             goals = None if goals is None else goals.repeat(candidates, axis=0)
-            if self._along_path or level == depth - 1:
-                found = np.nan_to_num(self._cost(states, goals), nan=np.inf)
-                # A first latent costs what the best of the paths that begin with it costs.
-                costs = np.minimum(costs, found.reshape(count, candidates, -1).min(axis=2))
-        chosen: Array = first[np.arange(count), costs.argmin(axis=1)]
+        costs = np.nan_to_num(self._cost(states, goals), nan=np.inf)
+        # A first latent costs what the best of the paths that begin with it costs.
+        best = costs.reshape(count, candidates, -1).min(axis=2).argmin(axis=1)
+        chosen: Array = first[np.arange(count), best]
         return chosen
 
     def _sample(self, states: Array, goals: Array | None, seed: int) -> Array:

@@ -67,7 +67,7 @@ def models(**changes: Any) -> Models:
 
 
 def planner(
-    depth: int, candidates: int = 4, max_rows: int = 1000, along_path: bool = False, **changes: Any
+    depth: int, candidates: int = 4, max_rows: int = 1000, **changes: Any
 ) -> tuple[PlannedPolicy, Menu]:
     menu = Menu()
     settings = PolicySettings(
@@ -80,42 +80,31 @@ def planner(
     )
     client = cast(PriorClient, menu)
     made = models(**changes)
-    return PlannedPolicy("ldcp", made, client, settings, euclidean([0, 1]), along_path), menu
+    return PlannedPolicy("ldcp", made, client, settings, euclidean([0, 1])), menu
 
 
-def searched(state: np.ndarray, goal: np.ndarray, depth: int, along_path: bool) -> set[int]:
+def searched(state: np.ndarray, goal: np.ndarray, depth: int) -> set[int]:
     """Every path tried one after the other; the first moves of the best."""
     costs: dict[int, float] = {}
     for path in itertools.product(range(4), repeat=depth):
-        place, seen = state, []
+        place = state
         for move in path:
             place = place + Menu().moves(place)[move]
-            seen.append(float(np.linalg.norm(place - goal)))
-        cost = min(seen) if along_path else seen[-1]
+        cost = float(np.linalg.norm(place - goal))
         costs[path[0]] = min(costs.get(path[0], np.inf), cost)
     return {move for move, cost in costs.items() if cost < min(costs.values()) + 1e-5}
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("along_path", [False, True])
-def test_the_first_move_of_the_best_path_is_taken(depth: int, along_path: bool) -> None:
-    policy, menu = planner(depth, along_path=along_path)
+def test_the_first_move_of_the_best_path_is_taken(depth: int) -> None:
+    policy, menu = planner(depth)
     random = np.random.default_rng(0)
     states = random.uniform(-3, 3, (40, 2)).astype(np.float32)
     goals = random.uniform(-3, 3, (40, 2)).astype(np.float32)
     chosen = policy.choose(states, goals, seed=1)
     for state, goal, move in zip(states, goals, chosen, strict=True):
-        best = [menu.moves(state)[i] for i in searched(state, goal, depth, along_path)]
+        best = [menu.moves(state)[i] for i in searched(state, goal, depth)]
         assert any(np.array_equal(move, each) for each in best)
-
-
-def test_a_path_may_pass_the_goal_or_have_to_end_there() -> None:
-    """One move away: two moves cannot end there, but the first of them can."""
-    states, goals = np.array([[5.0, -5.0]], np.float32), np.array([[6.0, -5.0]], np.float32)
-    assert searched(states[0], goals[0], 2, along_path=False) == {0, 1, 2, 3}
-    assert searched(states[0], goals[0], 2, along_path=True) == {0}
-    policy, _ = planner(2, along_path=True)
-    np.testing.assert_array_equal(policy.choose(states, goals, 0), MOVES[:1])
 
 
 def test_every_level_is_one_call_for_all_states() -> None:
