@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -15,6 +16,11 @@ from common.rpc.channel import check
 from common.rpc.logs import LogFormat, configure_logging
 from common.rpc.settings import ServiceSettings
 from common.store import Stopped, Store
+
+_LOGGER = logging.getLogger(__name__)
+
+LOG_FORMAT_VARIABLE = "LDCQ_LOG_FORMAT"
+"""Environment variable with the log format of processes whose command line names none."""
 
 EXIT_REFUSED = 2
 """Exit code of a process that cannot do what it was asked, and could not the next time."""
@@ -109,14 +115,15 @@ def run_service(
             prior_targets=prior_targets(prior),
             train_first=train_first,
         )
-        return serve(settings, on_start=_announce)
+        # The server logs its address as well, in the format asked for.
+        return serve(settings, on_start=_announce if log_format == "text" else lambda _: None)
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        _tell(log_format, logging.INFO, str(stopped))
         return EXIT_STOPPED
     except Exception as error:
         if not explains_itself(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        _tell(log_format, logging.ERROR, f"error: {error}")
         return EXIT_REFUSED
 
 
@@ -157,6 +164,14 @@ def _end_with_input() -> None:
         while stream.read(4096):
             pass
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _tell(log_format: LogFormat, level: int, message: str) -> None:
+    """The last word of a process: as it is for people, a record for a collector."""
+    if log_format == "text":
+        print(message, file=sys.stderr)
+    else:
+        _LOGGER.log(level, "%s", message.removeprefix("error: "))
 
 
 def _announce(address: str) -> None:
@@ -205,4 +220,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="stop, as on SIGTERM, when standard input ends: with the launcher that holds it",
     )
-    add("--log-format", choices=("text", "json"), default="text", help="how to log")
+    add(
+        "--log-format",
+        choices=("text", "json"),
+        default="json" if os.environ.get(LOG_FORMAT_VARIABLE) == "json" else "text",
+        help=f"how to log; the default is ${LOG_FORMAT_VARIABLE}, or text",
+    )

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Literal
 
 LogFormat = Literal["text", "json"]
@@ -30,7 +31,19 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(log_format: LogFormat = "text", level: int = logging.INFO) -> None:
-    """Sends all log records of the process to standard error, replacing what was set up before."""
+    """Sends all log records of the process to standard error, replacing what was set up before.
+
+    With `json`, Python's warnings and a traceback that ends the process are records too.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    if log_format == "json":
+        logging.captureWarnings(True)
+        sys.excepthook = _log_uncaught
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    logging.getLogger(__name__).critical("the process failed", exc_info=(kind, error, trace))

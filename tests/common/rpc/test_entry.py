@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -150,14 +151,34 @@ def test_logs_are_one_json_object_a_line_when_asked() -> None:
         "logging.getLogger('services.vae').warning('lost %d of\\n%s', 3, 'five')\n"
         "try: 1 / 0\n"
         "except ZeroDivisionError: logging.exception('failed')\n"
+        "[][1]\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
-    warning, failure = (json.loads(line) for line in done.stderr.splitlines())
+    warning, failure, end = (json.loads(line) for line in done.stderr.splitlines())
     assert (warning["level"], warning["logger"]) == ("warning", "services.vae")
     assert warning["message"] == "lost 3 of\nfive"
     assert "ZeroDivisionError" in failure["exception"]
+    assert "IndexError" in end["exception"]
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_a_process_that_logs_json_prints_nothing_else(tmp_path: Path, by: str) -> None:
+    command = [sys.executable, "-m", "services.vae", "serve", "--config", "demo"]
+    command += ["--store", str(tmp_path), "--listen", "nowhere"]
+    done = subprocess.run(
+        [*command, *(("--log-format", "json") if by == "option" else ())],
+        env={**os.environ, "LDCQ_LOG_FORMAT": "json" if by == "variable" else "text"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    *_, last = (json.loads(line) for line in done.stderr.splitlines())
+    assert last["level"] == "error"
+    assert "cannot listen on nowhere" in last["message"]
 
 
 def test_the_modules_a_thin_client_needs_load_no_torch() -> None:
