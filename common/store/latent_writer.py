@@ -18,7 +18,7 @@ from common.store.meta import Meta, digest, meta_bytes
 from common.store.place import META
 
 CHUNK_BYTES = 1 << 20
-CHUNKS_PER_SHARD = 16
+CHUNKS_PER_SHARD = 8
 
 
 class LatentWriter:
