@@ -3,8 +3,10 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 BUF := npx --yes @bufbuild/buf@1.75.0
 STAMP := .venv/.installed
+EXPERIMENTS := maze2d door-human horizon steps random-walk latents world-model
+SCALE := small
 
-.PHONY: help setup demo test test-full test-gpu test-observability test-compose lint format proto proto-lint
+.PHONY: help setup demo results test test-full test-gpu test-observability test-compose lint format proto proto-lint
 
 help: ## say what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,16 +31,19 @@ results: setup ## run all experiments and rewrite docs/results; goes on where it
 	$(BIN)/python -m experiments.index docs/results
 
 test: setup ## the fast tests, under 10 minutes on two cores
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not gpu and not engine"
 
 test-full: setup ## all tests that this machine can run
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not engine"
 
 test-gpu: setup ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu
 
 test-observability: setup ## dashboards and alerts, against a real Prometheus (Debian: apt install prometheus)
 	$(BIN)/pytest tests/deploy/test_metrics.py tests/deploy/test_observability.py
+
+test-compose: setup ## the containers, scaled, swapped and broken; needs a Docker engine with Compose
+	$(BIN)/pytest -m engine tests/deploy
 
 lint: setup ## style, types, the arrows between packages, the generated code
 	$(BIN)/ruff check .
