@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from common.config import DataConfig, PointMazeConfig, RandomWalkConfig
 from common.data.episodes import DataError, Episodes
 from common.data.hdf5 import SUFFIXES, Hdf5File
 from common.data.minari import GENERATOR, MinariDataset, dataset_path, download, unknown_dataset
-from common.store import fits_in_memory
+from common.store import StoreError, fits_in_memory
+from common.store.files import WriterLock
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +85,8 @@ def load_episodes(config: DataConfig, store_root: Path, memory: int | None = Non
 def ensure_dataset(
     config: DataConfig, store_root: Path, on_progress: Callable[[int, int], None]
 ) -> bool:
-    """Generates the dataset if the configuration says how and it is not on this machine.
+    """Generates the dataset if the configuration says how and it is not on this machine, or waits
+    for the process that is doing so.
 
     Args:
         config: `generate` says how.
@@ -96,19 +99,34 @@ def ensure_dataset(
     Raises:
         DataError: A dataset of that id was generated in another way, or the simulator is missing.
     """
-    if config.generate is None:
+    wanted = config.generate
+    if wanted is None:
         return False
-    folder = dataset_path(store_root, config.dataset)
-    if folder is not None:
-        _check_generated_so(config.generate, folder, config.dataset)
-        return False
-    if isinstance(config.generate, RandomWalkConfig):
-        from common.data.random_walk import write_random_walk  # needs Gymnasium and Minari
+    lock = _only_generator(store_root, lambda: on_progress(0, wanted.steps))
+    try:
+        folder = dataset_path(store_root, config.dataset)
+        if folder is not None:
+            _check_generated_so(wanted, folder, config.dataset)
+            return False
+        if isinstance(wanted, RandomWalkConfig):
+            from common.data.random_walk import write_random_walk  # needs Gymnasium and Minari
 
-        return write_random_walk(config.generate, config.dataset, store_root, on_progress)
-    from common.data.pointmaze import write_pointmaze  # needs the simulator
+            return write_random_walk(wanted, config.dataset, store_root, on_progress)
+        from common.data.pointmaze import write_pointmaze  # needs the simulator
 
-    return write_pointmaze(config.generate, config.dataset, store_root, on_progress)
+        return write_pointmaze(wanted, config.dataset, store_root, on_progress)
+    finally:
+        lock.release()
+
+
+def _only_generator(store_root: Path, on_wait: Callable[[], None]) -> WriterLock:
+    """Several stages may need the data at once: one makes them and the others wait for it."""
+    while True:
+        try:
+            return WriterLock(store_root / ".datasets.lock", "the dataset")
+        except StoreError:
+            on_wait()
+            time.sleep(0.2)
 
 
 def _check_generated_so(

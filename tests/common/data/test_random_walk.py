@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gymnasium
@@ -89,3 +91,15 @@ def test_it_is_not_mistaken_for_a_maze(store: Path) -> None:
     other = WALK.model_copy(update={"generate": PointMazeConfig(steps=10)})
     with pytest.raises(DataError, match=r"'kind': 'random_walk'.* expected .*'kind': 'pointmaze'"):
         ensure_dataset(other, store, lambda _done, _all: None)
+
+
+def test_of_two_that_need_the_data_one_makes_them(tmp_path: Path) -> None:
+    start = threading.Barrier(2)
+
+    def ensure(_number: int) -> bool:
+        start.wait()
+        return ensure_dataset(WALK, tmp_path, lambda _done, _all: None)
+
+    with ThreadPoolExecutor(2) as both:
+        assert sorted(both.map(ensure, range(2))) == [False, True]
+    assert len(load_episodes(WALK, tmp_path).rewards) == 4000
