@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import grpc
 
 from common.config import SamplingConfig
+from common.rpc import tracing
 from common.rpc.channel import connect, label
 from common.rpc.errors import (
     CallError,
@@ -148,7 +149,8 @@ class PriorClient:
         self, states: States, candidates: int, **arguments: Unpack[SampleArguments]
     ) -> futures.Future[Samples]:
         """Like `sample`, but returns at once; the future raises what `sample` would."""
-        return self._executor.submit(self.sample, states, candidates, **arguments)
+        sample = tracing.carried(self.sample)
+        return self._executor.submit(sample, states, candidates, **arguments)
 
     def wait_ready(
         self,
@@ -243,7 +245,7 @@ class PriorClient:
         """One attempt, cancelled when the client is closed."""
         if self._closed.is_set():
             raise CallInterruptedError(f"client of {self.target} is closed")
-        call = method.future(request, timeout=timeout)
+        call = method.future(request, timeout=timeout, metadata=tracing.outgoing())
         with self._lock:
             self._calls.add(call)
         try:

@@ -15,6 +15,7 @@ from common.config import ConfigError, load
 from common.rpc.channel import check
 from common.rpc.logs import LogFormat, configure_logging
 from common.rpc.settings import ServiceSettings
+from common.rpc.tracing import configure_tracing
 from common.store import Stopped, Store
 
 _LOGGER = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def main(
         assert train is not None
         return train(settings)
 
+    os.environ.setdefault("OTEL_SERVICE_NAME", f"ldcq-{name}")
     code = run_service(
         serve if serve is not None and arguments.action == "serve" else train_only,
         config=arguments.config,
@@ -106,6 +108,7 @@ def run_service(
     """
     configure_logging(log_format)
     try:
+        configure_tracing()
         settings = ServiceSettings(
             config=load(config, overrides),
             store=Store(store),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from common.rpc import metrics
+from common.rpc import metrics, tracing
 from common.rpc.errors import RpcError
 
 _LOG = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ def _kind(handler: Any) -> str:
 
 def _unary(behaviour: Behaviour, method: str) -> Behaviour:
     def handle(request: Any, context: grpc.ServicerContext) -> Any:
-        with _Call(method, context):
+        metadata = context.invocation_metadata() or ()
+        with tracing.handling(method, metadata), _Call(method, context):
             return behaviour(request, context)
 
     return handle

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.rpc import tracing
 from common.rpc.codec import encode
 from common.rpc.errors import NotReadyError
 from common.rpc.prior import sampler_options
@@ -88,6 +89,7 @@ class PriorServicer(prior_pb2_grpc.PriorServiceServicer):
             "compute": job.compute_seconds,
             "total": time.monotonic() - start,
         }
+        tracing.elapsed(("queue", job.queue_seconds), ("compute", job.compute_seconds))
         for part, value in seconds.items():
             metrics.SAMPLE_SECONDS.labels(part, parsed.priority).observe(value)
         metrics.ROWS.inc(parsed.rows)
