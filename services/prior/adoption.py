@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 
 from common.rpc.clients import PriorClient
@@ -12,6 +13,8 @@ from common.store.served import SERVED
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from services.prior.protocol import registered
+
+_LOGGER = logging.getLogger(__name__)
 
 KIND = "prior"
 _POLL_SECONDS = 0.5
@@ -47,6 +50,12 @@ def adopt(context: StageContext) -> str:
     """
     target = foreign_target(context)
     assert target is not None
+    _LOGGER.warning(
+        "prior.implementation %r is none of those installed (%s): taking what %s serves under it",
+        context.config.prior.implementation,
+        ", ".join(registered()),
+        target,
+    )
     parents = context.wait_for_parents(KIND)
     with PriorClient(target) as client:
         served = _wait_for_vae(context, client, parents["vae"])

@@ -96,7 +96,9 @@ def test_it_keeps_the_contract_and_draws_from_the_latents(
     assert np.abs(latents[:, 0] - (8.0 + 3.0 * sides)).mean() < 1.5
 
 
-def test_the_same_q_learner_and_actor_are_driven_by_it(start: StartServer, tmp_path: Path) -> None:
+def test_the_same_q_learner_and_actor_are_driven_by_it(
+    start: StartServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     torch.set_num_threads(1)
     changes: dict[str, Any] = {
         "prior.implementation": "neighbours",
@@ -128,3 +130,4 @@ def test_the_same_q_learner_and_actor_are_driven_by_it(start: StartServer, tmp_p
     other = override(config, {"prior.implementation": "somebody_elses"})
     with pytest.raises(FailedPreconditionError, match="somebody_elses"):
         services.prior.train.run(context(other, store, address))
+    assert "'somebody_elses' is none of those installed (diffusion, gaussian)" in caplog.text
