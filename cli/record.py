@@ -62,8 +62,13 @@ def is_running(item: dict[str, Any]) -> bool:
     """Whether that very process of a record runs: its number may be another's by now, the
     address is its.
     """
+    process = Path(f"/proc/{item['pid']}")
     try:
-        command = Path(f"/proc/{item['pid']}/cmdline").read_bytes().split(b"\0")
+        command = (process / "cmdline").read_bytes().split(b"\0")
+        if command == [b""]:
+            # It has died, or it was started so recently that the kernel has not noted its command.
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+            return state != "Z"
     except OSError:
         return False
     return str(item["address"]).encode() in command

@@ -37,7 +37,7 @@ class BucketPlace:
         """
         found = _URL.fullmatch(url)
         if found is None:
-            raise StoreError(f"store {url}: expected s3://BUCKET or s3://BUCKET/PREFIX")
+            raise StoreError(f"store {url}: expected a folder, s3://BUCKET or s3://BUCKET/PREFIX")
         self._bucket, self._prefix = found["bucket"], found["prefix"] or ""
         self.url = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
         with self._explained("read"):

@@ -86,7 +86,7 @@ def test_a_store_that_cannot_be_written(refused: Refused, tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     for store in (tmp_path / "file", "/proc/ldcq"):
         assert f"store {store} is not writable" in refused("run", TINY, "--store", store)
-    assert "not supported yet; expected a folder" in refused("run", TINY, "--store", "s3://bucket")
+    assert "expected a folder, s3://BUCKET" in refused("run", TINY, "--store", "ftp://bucket")
 
 
 @pytest.mark.parametrize(

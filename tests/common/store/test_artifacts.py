@@ -171,7 +171,7 @@ def test_a_store_elsewhere_is_refused(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LDCQ_SCRATCH", str(tmp_path))
-    with pytest.raises(StoreError, match=f"{url}: expected s3://BUCKET"):
+    with pytest.raises(StoreError, match=f"{url}: expected a folder, s3://BUCKET"):
         Store(url)
 
 

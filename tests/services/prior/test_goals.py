@@ -328,7 +328,7 @@ def test_it_learns_which_mode_leads_to_the_goal(implementation: str) -> None:
     torch.testing.assert_close(offset.mean(1), torch.tensor([3.0, -3.0]), atol=0.6, rtol=0)
     if implementation == "diffusion":
         metrics = learner.validate()
-        assert float(metrics["error"]) < 0.8 * float(metrics["error_without_goal"])
+        assert float(metrics["error"]) < 0.9 * float(metrics["error_without_goal"])
         blind = SamplingConfig(guidance=0.0)
         without = sample(learner.published.sampler(), state, 300, blind, 0, goal)[..., 0] - 8
         assert 0.3 < float((without > 0).float().mean()) < 0.7
