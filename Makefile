@@ -5,8 +5,9 @@ BUF := npx --yes @bufbuild/buf@1.75.0
 STAMP := .venv/.installed
 EXPERIMENTS := maze2d door-human horizon steps random-walk latents world-model
 SCALE := small
+BENCHMARKS := sampler serving replicas learner training
 
-.PHONY: help setup demo results test test-full test-gpu test-observability test-compose lint format proto proto-lint
+.PHONY: help setup demo results bench test test-full test-gpu test-observability test-compose lint format proto proto-lint
 
 help: ## say what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +30,12 @@ results: setup ## run all experiments and rewrite docs/results; goes on where it
 	  $(BIN)/ldcq experiment $$name --scale $(SCALE) --store runs/results --out docs/results/$$name; \
 	done
 	$(BIN)/python -m experiments.index docs/results
+
+bench: demo ## measure everything, one after the other, and rewrite benchmarks/RESULTS.md
+	mkdir -p runs/bench
+	set -e; for name in $(BENCHMARKS); do $(BIN)/ldcq bench $$name --json > runs/bench/$$name.json; done
+	$(BIN)/ldcq bench solvers configs/demo.yaml --store runs/demo --json > runs/bench/solvers.json
+	$(BIN)/python -m benchmarks.record runs/bench
 
 test: setup ## the fast tests, under 10 minutes on two cores
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not gpu and not engine"
