@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
-from common.data import Windows, make_windows
-from common.data.loading import ensure_dataset, load_episodes
+from common.data import Windows
 from common.rpc.settings import ServiceSettings
 from common.store import Meta
 from common.training import configure_torch, ranks
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
+from services.vae.data import stage_windows
 from services.vae.export import write_latents
 from services.vae.learner import VaeLearner
 from services.vae.model import Vae
 
 STAGE = "vae"
-_LOGGER = logging.getLogger(__name__)
 
 
 def run(context: StageContext) -> str:
@@ -39,7 +37,7 @@ def run(context: StageContext) -> str:
         Stopped: Asked to stop; a checkpoint was saved.
         DivergedError: The loss became NaN or infinite.
     """
-    windows = _windows(context)
+    windows = stage_windows(context, context.config.horizon)
     data = {"dataset": windows.episodes.fingerprint}
     version, trained_before = make_once(
         context, STAGE, data, lambda making: _train(making, windows)
@@ -65,19 +63,6 @@ def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: 
         ServerError: The address cannot be bound.
     """
     return train_process(STAGE, run, settings, on_start)
-
-
-def _windows(context: StageContext) -> Windows:
-    config, root = context.config, context.store.root
-
-    def generated(done: int, total: int) -> None:
-        context.progress.running(done, total, {}, "generating the dataset")
-
-    generates = config.data.generate is not None
-    if generates and ranks().agree(lambda: ensure_dataset(config.data, root, generated)):
-        _LOGGER.info("generated %s", config.data.dataset)
-    episodes = load_episodes(config.data, root, config.training.memory)
-    return make_windows(episodes, config.horizon, config.data.validation_fraction, config.seed)
 
 
 def _train(making: Making, windows: Windows) -> str:

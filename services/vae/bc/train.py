@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
-from common.data import Windows, make_windows
-from common.data.loading import ensure_dataset, load_episodes
+from common.data import Windows
 from common.nn.policy import KIND_CLONED as STAGE
 from common.rpc.settings import ServiceSettings
-from common.training import configure_torch, ranks
+from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
 from services.vae.bc.learner import BcLearner
-
-_LOGGER = logging.getLogger(__name__)
+from services.vae.data import stage_windows
 
 
 def run(context: StageContext) -> str:
@@ -33,7 +30,7 @@ def run(context: StageContext) -> str:
         Stopped: Asked to stop; a checkpoint was saved.
         DivergedError: The loss became NaN or infinite.
     """
-    steps = _steps(context)
+    steps = stage_windows(context, 1)
     parents = {"dataset": steps.episodes.fingerprint}
     version, reused = make_once(context, STAGE, parents, lambda making: _train(making, steps))
     context.progress.published(version, reused)
@@ -54,19 +51,6 @@ def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: 
         ServerError: The address cannot be bound.
     """
     return train_process(STAGE, run, settings, on_start)
-
-
-def _steps(context: StageContext) -> Windows:
-    config, root = context.config, context.store.root
-
-    def generated(done: int, total: int) -> None:
-        context.progress.running(done, total, {}, "generating the dataset")
-
-    generates = config.data.generate is not None
-    if generates and ranks().agree(lambda: ensure_dataset(config.data, root, generated)):
-        _LOGGER.info("generated %s", config.data.dataset)
-    episodes = load_episodes(config.data, root, config.training.memory)
-    return make_windows(episodes, 1, config.data.validation_fraction, config.seed)
 
 
 def _train(making: Making, steps: Windows) -> str:

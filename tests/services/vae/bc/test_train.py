@@ -48,7 +48,7 @@ def config() -> Config:
 def episodes(monkeypatch: pytest.MonkeyPatch) -> Episodes:
     """What the stage loads: one way of turning only, so that the state decides the action."""
     made = make_episodes(count=24)
-    monkeypatch.setattr("services.vae.bc.train.load_episodes", lambda *_: made)
+    monkeypatch.setattr("services.vae.data.load_episodes", lambda *_: made)
     return made
 
 
