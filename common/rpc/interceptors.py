@@ -39,7 +39,7 @@ class BoundaryInterceptor(grpc.ServerInterceptor):  # type: ignore[misc,unused-i
             return None
         kind = _kind(handler)
         behaviour: Behaviour = getattr(handler, kind)
-        if getattr(behaviour, "experimental_non_blocking", False):
+        if hasattr(behaviour, "experimental_thread_pool"):
             untouched: Handler = handler
             return untouched  # health's Watch: gRPC looks at the attributes of the function itself
         wrap = _streaming if handler.response_streaming else _unary

@@ -31,6 +31,12 @@ _PORT_IN_USE = (
 )
 _Servicer = TypeVar("_Servicer")
 
+# The health servicer's other way, without threads, stops a server for good when one client leaves
+# while another comes: it holds a lock until its answer is sent, which the one thread that would say
+# so waits for (grpcio-health-checking 1.85).
+_WATCHERS = futures.ThreadPoolExecutor(1024, thread_name_prefix="health")
+"""A thread for every client connected, for it watches the server's health."""
+
 
 class ServerError(RuntimeError):
     """A server that cannot start; the message names the address and what to do."""
@@ -86,7 +92,9 @@ class Server:
         self._lock = threading.Lock()
         self._metrics: Any = None
         self.metrics_address: str | None = None
-        self._health = health.HealthServicer()
+        self._health = health.HealthServicer(
+            experimental_non_blocking=False, experimental_thread_pool=_WATCHERS
+        )
         self._server = grpc.server(
             futures.ThreadPoolExecutor(max_workers, thread_name_prefix="rpc"),
             interceptors=[

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -54,6 +55,22 @@ def test_health_is_per_service_and_the_server_is_well_when_all_are() -> None:
         assert _health(address) == "SERVING"
     finally:
         server.drain(0)
+
+
+def test_clients_that_come_and_go_together_do_not_stop_a_server(start: Start) -> None:
+    """Every client watches the server's health while it is connected."""
+    address, request = start(NumpyPrior()), health_pb2.HealthCheckRequest()
+
+    def come_and_go(_: int) -> None:
+        with grpc.insecure_channel(address) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch
+            for _ in range(100):
+                call = watch(request, timeout=30)
+                assert next(call).status == health_pb2.HealthCheckResponse.SERVING
+                call.cancel()
+
+    with ThreadPoolExecutor(8) as clients:
+        list(clients.map(come_and_go, range(8)))
 
 
 def test_a_plain_client_can_call_through_reflection_alone(start: Start) -> None:
