@@ -220,7 +220,13 @@ def main() -> None:
             ("grpc.keepalive_permit_without_calls", 1),
         ],
     )
-    servicer, serving = PriorServicer(), health.HealthServicer()
+    # A thread for every client that watches: the servicer's other way can stop the server for good
+    # when one client leaves while another comes (grpcio-health-checking 1.85).
+    serving = health.HealthServicer(
+        experimental_non_blocking=False,
+        experimental_thread_pool=futures.ThreadPoolExecutor(256),
+    )
+    servicer = PriorServicer()
     for name in ("", NAME):
         serving.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
     prior_pb2_grpc.add_PriorServiceServicer_to_server(servicer, server)
