@@ -251,7 +251,8 @@ def _running(store: Store) -> Iterator[Path]:
 def _planner(config: Config, store: Store, folder: Path, replicas: int) -> Iterator[Planner]:
     # Not in the store: the path of a socket may have 107 bytes only.
     with TemporaryDirectory(prefix="ldcq-") as sockets:
-        yield Planner(config, _save(config, folder), store.url, Path(sockets), replicas)
+        metrics = record.metrics_folder(folder)
+        yield Planner(config, _save(config, folder), metrics, store.url, Path(sockets), replicas)
 
 
 @contextmanager

@@ -122,6 +122,7 @@ class Planner:
     Attributes:
         config: The configuration, as loaded.
         config_path: A file that holds it, which the processes read.
+        metrics: A folder where each process says in a file where it serves its metrics.
         store: URL of the store.
         sockets: An empty folder with a short path, where the prior servers listen.
         replicas: Prior servers per variant at first, at most `MOST_REPLICAS`.
@@ -129,6 +130,7 @@ class Planner:
 
     config: Config
     config_path: Path
+    metrics: Path
     store: str
     sockets: Path
     replicas: int = 1
@@ -174,27 +176,29 @@ class Planner:
         places = []
         for replica in range(MOST_REPLICAS):
             address = f"unix:{self.sockets}/{number}-{replica}"
-            name = f"prior-{replica}"
-            command = self._command("prior", variant, "serve", address)
-            places.append(ProcessSpec(_full_name(name, variant), command, address, reports=False))
+            full_name = _full_name(f"prior-{replica}", variant)
+            command = self._command(full_name, "prior", variant, "serve", address)
+            places.append(ProcessSpec(full_name, command, address, reports=False))
         return ReplicaGroup(variant, tuple(places), self.replicas)
 
     def _process(self, service: str, variant: str, verb: str, *extra: str) -> ProcessSpec:
         address = f"127.0.0.1:{self._ports.take()}"
+        name = _full_name("prior-trainer" if service == "prior" else service, variant)
         return ProcessSpec(
-            name=_full_name("prior-trainer" if service == "prior" else service, variant),
-            command=self._command(service, variant, verb, address, *extra),
+            name=name,
+            command=self._command(name, service, variant, verb, address, *extra),
             address=address,
             reports=True,
             ends=verb == "train",
         )
 
     def _command(
-        self, service: str, variant: str, verb: str, address: str, *extra: str
+        self, name: str, service: str, variant: str, verb: str, address: str, *extra: str
     ) -> tuple[str, ...]:
         return (
             *(sys.executable, "-m", MODULES[service], verb, "--config", str(self.config_path)),
             *("--store", self.store, "--variant", variant, "--listen", address, *extra),
+            *("--metrics-port", "0", "--metrics-targets", str(self.metrics / f"{name}.json")),
             "--end-with-input",
         )
 

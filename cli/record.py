@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from common.rpc import targets
+
 Process = dict[str, Any]
 """`name`, `pid`, `address`, `reports` (it runs a stage), `replica_of` (the variant whose prior it
 serves, or None), `draining` (it ends once its calls are answered)."""
@@ -19,12 +21,18 @@ _NAME = "processes.json"
 _GRACE = 15.0
 
 
+def metrics_folder(folder: Path) -> Path:
+    """Where the processes of the run in `folder` say where their metrics are, a file each."""
+    return folder / "metrics"
+
+
 def write(folder: Path, processes: list[Process]) -> None:
     """Replaces the record of the run in `folder`."""
     path = folder / _NAME
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(processes, indent=2))
     partial.replace(path)
+    targets.clear(metrics_folder(folder), keep=(process["name"] for process in processes))
 
 
 def read(folder: Path) -> list[Process]:
@@ -39,6 +47,7 @@ def read(folder: Path) -> list[Process]:
 def forget(folder: Path) -> None:
     """Says that no run is active."""
     (folder / _NAME).unlink(missing_ok=True)
+    targets.clear(metrics_folder(folder))
 
 
 def end_leftovers(folder: Path) -> None:

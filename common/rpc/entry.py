@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 from common.config import ConfigError, load
@@ -68,6 +69,7 @@ def main(
         variant=arguments.variant,
         listen=arguments.listen,
         metrics_port=arguments.metrics_port,
+        metrics_targets=arguments.metrics_targets,
         prior=arguments.prior,
         train_first=arguments.action == "serve" and arguments.train,
         log_format=arguments.log_format,
@@ -84,6 +86,7 @@ def run_service(
     variant: str = "main",
     listen: str = "127.0.0.1:0",
     metrics_port: int | None = None,
+    metrics_targets: Path | None = None,
     prior: Sequence[str] = (),
     train_first: bool = False,
     log_format: LogFormat = "text",
@@ -98,6 +101,7 @@ def run_service(
         variant: Which of the pipelines that share the store the process belongs to.
         listen: gRPC address; `host:port` or `unix:/path`.
         metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
+        metrics_targets: File that says where that endpoint is, in Prometheus' file_sd format.
         prior: `[VARIANT=]TARGET` of the prior services it may call.
         train_first: Train and publish before serving.
         log_format: Log lines for people, or JSON.
@@ -109,12 +113,15 @@ def run_service(
     configure_logging(log_format)
     try:
         configure_tracing()
+        if metrics_targets is not None and metrics_port is None:
+            raise ConfigError("--metrics-targets is given, expected --metrics-port too")
         settings = ServiceSettings(
             config=load(config, overrides),
             store=Store(store),
             variant=variant,
             listen=listen,
             metrics_port=metrics_port,
+            metrics_targets=metrics_targets,
             prior_targets=prior_targets(prior),
             train_first=train_first,
         )
@@ -211,6 +218,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add("--variant", default="main", help="which of the pipelines that share the store")
     add("--listen", default="127.0.0.1:0", help="HOST:PORT (port 0: a free one) or unix:/path")
     add("--metrics-port", type=int, default=None, help="Prometheus endpoint (0: a free port)")
+    add(
+        "--metrics-targets",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="say in FILE where that endpoint is, as file_sd of Prometheus reads it",
+    )
     add(
         "--prior",
         action="append",

@@ -23,6 +23,9 @@ STAGE_UPDATES = Counter(
 )
 STAGE_STEP = Gauge("ldcq_stage_step", "Updates made, those of earlier processes too.", ["stage"])
 STAGE_STEPS = Gauge("ldcq_stage_target_steps", "Updates that end the stage.", ["stage"])
+STAGE_RATE = Gauge(
+    "ldcq_stage_steps_per_second", "Updates/s over the last ten seconds of training.", ["stage"]
+)
 STAGE_METRIC = Gauge(
     "ldcq_stage_metric",
     "The last value of a training metric: losses, and of the critic q_mean and td_error.",

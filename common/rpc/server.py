@@ -18,7 +18,7 @@ import prometheus_client
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from common.rpc import stage
+from common.rpc import stage, targets
 from common.rpc.interceptors import BoundaryInterceptor
 from common.rpc.options import CONNECTION_AGE_SECONDS, MAX_MESSAGE_BYTES, server_options
 from common.rpc.security import Security
@@ -57,6 +57,7 @@ class Server:
         max_workers: int = 32,
         reflection: bool = True,
         metrics_port: int | None = None,
+        metrics_targets: Path | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         connection_age: float = CONNECTION_AGE_SECONDS,
         linger: float = 0.5,
@@ -71,6 +72,8 @@ class Server:
             reflection: Answer `grpc.reflection`, so that a plain client (with the token, where
                 there is one) can explore the server.
             metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
+            metrics_targets: File that says where that endpoint is while it is there, in Prometheus'
+                file_sd format.
             max_message_bytes: Largest message sent or received.
             connection_age: Seconds after which a client has to connect anew (and finds new
                 replicas).
@@ -87,6 +90,7 @@ class Server:
         tokens = self._security.tokens()
         self._linger, self._grace = linger, grace
         self._metrics_port, self._reflection = metrics_port, reflection
+        self._metrics_targets = metrics_targets
         self._serving: dict[str, bool] = {}
         self._on_drain: list[Callable[[], None]] = []
         self._lock = threading.Lock()
@@ -136,7 +140,8 @@ class Server:
             The address bound: `host:port` with the real port, or `unix:/path`.
 
         Raises:
-            ServerError: The address or the metrics port cannot be bound.
+            ServerError: The address or the metrics port cannot be bound, or the file of the
+                endpoint not be written.
         """
         if self._reflection:
             names = (*self._serving, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -159,6 +164,8 @@ class Server:
             on_drain()
         time.sleep(self._linger)
         self._server.stop(self._grace if grace is None else grace).wait()
+        if self._metrics_targets is not None:
+            self._metrics_targets.unlink(missing_ok=True)
         if self._metrics is not None:
             self._metrics.shutdown()
             self._metrics.server_close()
@@ -211,9 +218,11 @@ class Server:
     def _start_metrics(self, bound: str) -> None:
         if self._metrics_port is None:
             return
-        host = "127.0.0.1" if bound.startswith("unix:") else bound.rpartition(":")[0].strip("[]")
+        host = "127.0.0.1" if bound.startswith("unix:") else bound.rpartition(":")[0]
         try:
-            self._metrics, _ = prometheus_client.start_http_server(self._metrics_port, addr=host)
+            self._metrics, _ = prometheus_client.start_http_server(
+                self._metrics_port, addr=host.strip("[]")
+            )
         except OSError as error:
             raise ServerError(
                 f"cannot serve metrics on {host}:{self._metrics_port}: {error.strerror}; "
@@ -221,6 +230,14 @@ class Server:
             ) from error
         self.metrics_address = f"{host}:{self._metrics.server_port}"
         _LOG.info("metrics on http://%s/metrics", self.metrics_address)
+        if self._metrics_targets is not None:
+            try:
+                targets.announce(self._metrics_targets, self.metrics_address)
+            except OSError as error:
+                raise ServerError(
+                    f"cannot write {self._metrics_targets}: {error.strerror}; choose a file in a "
+                    "folder that can be written"
+                ) from error
 
 
 def _status(healthy: bool) -> Any:

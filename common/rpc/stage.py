@@ -55,13 +55,14 @@ class Progress:
         with self._changed:
             values = {name: float(value) for name, value in (metrics or {}).items()}
             self._current.metrics.update(values)
-            self._export(step, total, values)
+            rate = self._rate(step)
+            self._export(step, total, rate, values)
             self._change(
                 state=stage_pb2.STAGE_STATE_RUNNING,
                 message=message,
                 step=step,
                 total=total,
-                rate=self._rate(step),
+                rate=rate,
             )
 
     def published(self, version: str, reused: bool = False) -> None:
@@ -117,7 +118,7 @@ class Progress:
             self._revision += 1
             self._changed.notify_all()
 
-    def _export(self, step: int, total: int, values: Mapping[str, float]) -> None:
+    def _export(self, step: int, total: int, rate: float, values: Mapping[str, float]) -> None:
         """Under the lock, before the change; what was done in an earlier process is not counted."""
         stage = self._current.stage
         started = self._current.state == stage_pb2.STAGE_STATE_RUNNING
@@ -125,6 +126,7 @@ class Progress:
         exported.STAGE_UPDATES.labels(stage).inc(done)
         exported.STAGE_STEP.labels(stage).set(step)
         exported.STAGE_STEPS.labels(stage).set(total)
+        exported.STAGE_RATE.labels(stage).set(rate)
         for name, value in values.items():
             exported.STAGE_METRIC.labels(stage, name).set(value)
 

@@ -66,7 +66,7 @@ def train_process(
 def _train_and_answer(
     name: str, run: Run, settings: ServiceSettings, on_start: Callable[[str], None]
 ) -> int:
-    server = Server(settings.listen, metrics_port=settings.metrics_port)
+    server = _server(settings)
     progress = _add_stage(server, name)
     with StopSignals() as signals:
         on_start(server.start())
@@ -102,7 +102,7 @@ def serve_process(
         ServerError: The address cannot be bound.
     """
     if server is None:
-        server = Server(settings.listen, metrics_port=settings.metrics_port)
+        server = _server(settings)
     progress = _add_stage(server, name) if settings.train_first else None
     models = add(server)
     with StopSignals() as signals:
@@ -150,6 +150,14 @@ def run_stage(
             progress.failed(f"{type(error).__name__}: {error}")
         return False
     return True
+
+
+def _server(settings: ServiceSettings) -> Server:
+    return Server(
+        settings.listen,
+        metrics_port=settings.metrics_port,
+        metrics_targets=settings.metrics_targets,
+    )
 
 
 def _add_stage(server: Server, name: str) -> Progress:

@@ -9,7 +9,7 @@ from common.config import Config, load, override
 
 
 def _planner(config: Config, replicas: int = 1) -> Planner:
-    return Planner(config, Path("config.yaml"), "/store", Path("/s"), replicas)
+    return Planner(config, Path("config.yaml"), Path("/m"), "/store", Path("/s"), replicas)
 
 
 def _names(plan: Plan) -> list[str]:
@@ -43,6 +43,10 @@ def test_addresses_are_distinct_and_callers_know_all_places_of_each_variant() ->
     assert [(group.variant, group.count) for group in plan.replicas] == [("main", 3), ("bcq_h", 3)]
     assert all(_option(place, "--listen") == [place.address] for place in places)
     assert all(place.address.startswith("unix:/s/") for place in places)
+
+    for spec in everything:
+        assert _option(spec, "--metrics-targets") == [f"/m/{spec.name}.json"]
+        assert _option(spec, "--metrics-port") == ["0"]
 
     main, other = plan.replicas
     expected = [

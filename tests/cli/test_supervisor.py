@@ -21,6 +21,7 @@ from cli.plan import Plan, ProcessSpec, ReplicaGroup
 from cli.replicas import WantedReplicas
 from cli.scale import scale_prior
 from cli.supervisor import RunError, Supervisor, Update
+from common.rpc import targets
 from ldcq.v1 import stage_pb2
 
 STAGE = """
@@ -107,6 +108,18 @@ def test_a_killed_process_is_started_again_and_watched_again(
     assert done["toy"].reused
     assert (tmp_path / "toy.marks").read_text().splitlines() == ["started", "started"]
     assert "toy died (SIGKILL)" in caplog.text
+
+
+def test_what_killed_processes_said_of_their_metrics_is_forgotten(
+    tmp_path: Path, port: int
+) -> None:
+    metrics = record.metrics_folder(tmp_path)
+    for name in ("toy", "prior-7"):
+        targets.announce(metrics / f"{name}.json", "127.0.0.1:1")
+    with Supervisor(Plan((_spec(tmp_path, port, "publish"),)), tmp_path, _ignore):
+        assert set(targets.addresses(metrics)) == {"toy"}
+    assert not targets.addresses(metrics)
+    assert metrics.is_dir()
 
 
 def test_a_stage_that_fails_ends_the_run_with_its_reason(tmp_path: Path, port: int) -> None:

@@ -35,6 +35,7 @@ OTHERS = {
     "ldcq_stage_updates_total",
     "ldcq_stage_step",
     "ldcq_stage_target_steps",
+    "ldcq_stage_steps_per_second",
     "ldcq_stage_metric",
     "ldcq_actor_episode_return_sum",
 }

@@ -61,7 +61,8 @@ def test_arguments_become_settings(tmp_path: Path, capsys: pytest.CaptureFixture
     code = service.run(
         *("serve", "--config", "demo", "--set", "vae.epochs=3", "-s", "seed=9"),
         *("--store", str(tmp_path / "store"), "--variant", "bcq_h", "--listen", "127.0.0.1:0"),
-        *("--metrics-port", "0", "--prior", "a:1,b:2", "--prior", "bcq_h=dns:///c:3", "--train"),
+        *("--metrics-port", "0", "--metrics-targets", str(tmp_path / "prior-0.json")),
+        *("--prior", "a:1,b:2", "--prior", "bcq_h=dns:///c:3", "--train"),
     )
     assert code == 0
     settings = service.settings
@@ -71,6 +72,7 @@ def test_arguments_become_settings(tmp_path: Path, capsys: pytest.CaptureFixture
     assert settings.variant == "bcq_h"
     assert settings.prior_targets == {"main": "a:1,b:2", "bcq_h": "dns:///c:3"}
     assert settings.metrics_port == 0
+    assert settings.metrics_targets == tmp_path / "prior-0.json"
     assert settings.train_first
     assert not service.trained
     assert capsys.readouterr().out == "listening on 127.0.0.1:7\n"
@@ -130,6 +132,16 @@ def test_a_service_without_training_has_no_train(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         main("actor", serve=_Service().serve, argv=["train", "--config", "demo", "--store", "x"])
     assert "invalid choice: 'train'" in capsys.readouterr().err
+
+
+def test_a_file_for_the_address_of_no_endpoint_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = _Service()
+    arguments = ("serve", "--config", "demo", "--store", str(tmp_path))
+    assert service.run(*arguments, "--metrics-targets", str(tmp_path / "vae.json")) == 2
+    assert "expected --metrics-port too" in capsys.readouterr().err
+    assert service.settings is None
 
 
 @pytest.mark.parametrize("option", ["=host:1", "main=", ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import urlopen
 
 import grpc
 import numpy as np
@@ -20,7 +22,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from common.rpc import stage
+from common.rpc import stage, targets
 from common.rpc.channel import connect
 from common.rpc.clients import PriorClient
 from common.rpc.prior import FULL_NAME
@@ -116,6 +118,27 @@ def test_a_metrics_port_in_use_is_refused_by_name(start: Start) -> None:
     port = int(start(NumpyPrior()).rpartition(":")[2])
     with pytest.raises(ServerError, match=f"metrics on 127.0.0.1:{port}: Address already in use"):
         Server(metrics_port=port).start()
+
+
+def test_a_server_says_where_its_metrics_are_until_it_has_drained(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "prior-0@bcq_h.json"
+    server = Server(f"unix:{tmp_path}/s", linger=0.0, metrics_port=0, metrics_targets=file)
+    server.start()
+    (group,) = json.loads(file.read_text())  # as Prometheus reads it
+    assert group == {
+        "targets": [server.metrics_address],
+        "labels": {"process": "prior-0@bcq_h"},
+    }
+    with urlopen(f"http://{group['targets'][0]}/metrics", timeout=10) as answer:
+        assert b"ldcq_rpc_seconds" in answer.read()
+    assert targets.addresses(file.parent) == {"prior-0@bcq_h": server.metrics_address}
+    server.drain(0)
+    assert targets.addresses(file.parent) == {}
+
+    (tmp_path / "file").touch()
+    bad = Server(metrics_port=0, metrics_targets=tmp_path / "file" / "x.json")
+    with pytest.raises(ServerError, match=r"cannot write .*x\.json"):
+        bad.start()
 
 
 def test_a_socket_file_is_taken_over_from_the_dead_but_not_from_the_living(

@@ -1,0 +1,49 @@
+"""Where the processes of a run serve their metrics: a file each, in Prometheus' file_sd format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from common.store.files import replace_atomically
+
+
+def announce(file: Path, address: str) -> None:
+    """Writes the file of a process, which is named as the file is.
+
+    Args:
+        file: For example `prior-0.json`; its folder is made where it is missing.
+        address: `host:port` of the metrics endpoint.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    group = {"targets": [address], "labels": {"process": file.stem}}
+    replace_atomically(file, json.dumps([group]).encode())
+
+
+def addresses(folder: Path) -> dict[str, str]:
+    """The endpoint of every process that has announced one in `folder`, by the process's name."""
+    found = {}
+    for file in folder.glob("*.json"):
+        try:
+            (group,) = json.loads(file.read_text())
+        except FileNotFoundError:
+            continue  # it drained meanwhile
+        found[group["labels"]["process"]] = group["targets"][0]
+    return found
+
+
+def clear(folder: Path, keep: Iterable[str] = ()) -> None:
+    """Removes what was left by processes that were killed; the folder stays, it may be mounted.
+
+    Args:
+        folder: Where processes announce themselves.
+        keep: Names of those that still may.
+    """
+    kept = set(keep)
+    for file in folder.glob("*.json"):
+        if file.stem not in kept:
+            file.unlink(missing_ok=True)
