@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from common.training.distributed import ranks
 from common.training.sampling import BatchSampler, generator
 from common.training.schedule import learning_rate_schedule
-
-VALIDATION_ROWS = 4096
-"""Held-out rows that a validation looks at, spread evenly over all."""
 
 
 class FitSettings(Protocol):
@@ -48,7 +45,10 @@ class SupervisedLearner(ABC):
     Attributes:
         network: What is trained.
         total: Updates in all.
+        validation_rows: Held-out rows that a validation looks at, spread evenly over all.
     """
+
+    validation_rows: ClassVar[int] = 4096
 
     def __init__(
         self,
@@ -75,9 +75,10 @@ class SupervisedLearner(ABC):
         """
         self.network = network
         self._stage, self._seed, self._ranks = stage, seed, ranks()
-        self._training, self._held_out = training, _spread(held_out, VALIDATION_ROWS)
+        self._training, self._held_out = training, _spread(held_out, self.validation_rows)
         self._sampler = BatchSampler(len(training), settings.batch_size, seed, stage, "batch")
         self.total = settings.epochs * self._sampler.steps_per_epoch
+        # The fused kernel: networks are many small tensors, and a loop over them would show.
         self._optimiser = torch.optim.Adam(
             network.parameters(), lr=settings.learning_rate, fused=True
         )
@@ -94,6 +95,17 @@ class SupervisedLearner(ABC):
             share: Which of them to look at; random numbers are drawn for all.
             random: Draws whatever is drawn.
         """
+
+    def validation_metrics(
+        self, rows: NDArray[np.int64], random: torch.Generator
+    ) -> dict[str, Tensor]:
+        """`metrics` of held-out rows, unless updates look at a part of each row only.
+
+        Args:
+            rows: Held-out rows.
+            random: Draws whatever is drawn.
+        """
+        return self.metrics(rows, slice(None), random)
 
     def update(self, step: int) -> Mapping[str, Tensor | float]:
         """One step of Adam; `metrics`, and the learning rate."""
@@ -114,11 +126,11 @@ class SupervisedLearner(ABC):
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, Tensor | float]:
-        """`metrics` of held-out rows, with the same noise every time; empty without such rows."""
+        """Metrics of held-out rows, with the same noise every time; empty without such rows."""
         if not len(self._held_out):
             return {}
         random = generator(self._seed, self._stage, "validation")
-        return self.metrics(self._held_out, slice(None), random)
+        return self.validation_metrics(self._held_out, random)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser and schedule."""

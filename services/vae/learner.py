@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from common.config import Config
 from common.data import Windows, state_statistics
-from common.data.episodes import Integer
-from common.training import BatchSampler, generator, learning_rate_schedule, ranks
+from common.training.supervised import SupervisedLearner
 from services.vae.losses import decoded_steps, kl_divergence, negative_elbo
 from services.vae.model import Architecture, Vae
-
-VALIDATION_WINDOWS = 1024
-"""Held-out windows in a validation loss, spread evenly over all of them."""
 
 
 class Evidence(NamedTuple):
@@ -32,16 +28,14 @@ class Evidence(NamedTuple):
     kl: Tensor
 
 
-class VaeLearner:
-    """The `Learner` of the stage: Adam on Eq. 4 over shuffled training windows.
-
-    All randomness after the initialisation is a function of the seed and the step, so that there is
-    no generator whose state would have to be saved.
+class VaeLearner(SupervisedLearner):
+    """Minimises the negative of Eq. 4 over windows.
 
     Attributes:
         vae: What is trained.
-        total: Updates in all.
     """
+
+    validation_rows = 1024
 
     def __init__(self, config: Config, windows: Windows, device: torch.device) -> None:
         """Initialises the networks from torch's global random state.
@@ -51,57 +45,43 @@ class VaeLearner:
             windows: Training and validation windows.
             device: Where to compute.
         """
-        self._config, self._windows, self._device = config, windows, device
-        self._ranks = ranks()
         architecture = Architecture.from_config(config, windows.episodes.spaces)
         self.vae = Vae(architecture, state_statistics(windows)).to(device)
-        self._training = windows.training
-        self._validation = _spread(windows.held_out, VALIDATION_WINDOWS)
-        settings = config.vae
-        self._sampler = BatchSampler(
-            len(self._training), settings.batch_size, config.seed, "vae", "batch"
+        super().__init__(
+            "vae",
+            self.vae,
+            config.vae,
+            seed=config.seed,
+            training=windows.training,
+            held_out=windows.held_out,
         )
-        self.total = settings.epochs * self._sampler.steps_per_epoch
-        # The fused kernel: the networks are many small tensors, and a loop over them would show.
-        self._optimiser = torch.optim.Adam(
-            self.vae.parameters(), lr=settings.learning_rate, fused=True
-        )
-        self._schedule = learning_rate_schedule(self._optimiser, settings.schedule, self.total)
+        self._beta, self._decoded_steps = config.vae.beta, config.vae.decoded_steps
+        self._windows, self._device = windows, device
 
-    def update(self, step: int) -> Mapping[str, Tensor | float]:
-        """One step of Adam on one batch.
+    def metrics(
+        self, rows: NDArray[np.int64], share: slice, random: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Means over some windows, of which `vae.decoded_steps` steps are decoded.
+
+        Args:
+            rows: Windows.
+            share: Which of them to look at.
+            random: Draws z and the decoded steps.
 
         Returns:
-            loss (negative ELBO / H), log_likelihood (per decoded step), kl (nats), learning_rate.
+            `loss`: the negative ELBO / H; `log_likelihood`: per decoded step; `kl`: in nats.
         """
-        rows = self._training[self._sampler.indices(step).numpy()]
-        random = generator(self._config.seed, "vae", "update", step)
-        share = self._ranks.share(len(rows))
-        evidence = self.evidence(rows, random, self._config.vae.decoded_steps, share)
-        # What is averaged over a share, weighted by it, adds up to the average over the batch.
-        weight = len(rows[share]) / len(rows)
-        metrics = {k: weight * v for k, v in _metrics(self._loss(evidence), evidence).items()}
-        self._optimiser.zero_grad(set_to_none=True)
-        metrics["loss"].backward()  # type: ignore[no-untyped-call]
-        sums = self._ranks.sum_gradients(self.vae.parameters(), *metrics.values())
-        rate = float(self._optimiser.param_groups[0]["lr"])
-        self._optimiser.step()
-        self._schedule.step()
-        detached = {name: value.detach() for name, value in zip(metrics, sums, strict=True)}
-        return {**detached, "learning_rate": rate}
+        return self._metrics(self.evidence(rows, random, self._decoded_steps, share))
 
-    @torch.no_grad()
-    def validate(self) -> Mapping[str, Tensor | float]:
-        """The same metrics over held-out windows, all steps decoded; empty without such windows."""
-        if not len(self._validation):
-            return {}
-        random = generator(self._config.seed, "vae", "validation")
-        evidence = self.evidence(self._validation, random, None)
-        return _metrics(self._loss(evidence), evidence)
+    def validation_metrics(
+        self, rows: NDArray[np.int64], random: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The same with all steps decoded."""
+        return self._metrics(self.evidence(rows, random, None))
 
     def evidence(
         self,
-        rows: Integer,
+        rows: NDArray[np.int64],
         random: torch.Generator,
         decoded: int | None,
         share: slice = slice(None),
@@ -131,38 +111,13 @@ class VaeLearner:
             self.vae.decoder.log_prob(states, latents, actions), kl_divergence(posterior, prior)
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser and schedule."""
+    def _metrics(self, evidence: Evidence) -> dict[str, Tensor]:
+        log_likelihood, kl = evidence
         return {
-            "vae": self.vae.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            "loss": negative_elbo(log_likelihood, kl, self._beta, self._windows.horizon),
+            "log_likelihood": log_likelihood.detach().mean(),
+            "kl": kl.detach().mean(),
         }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
-        self.vae.load_state_dict(state["vae"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._schedule.load_state_dict(state["schedule"])
-
-    def _loss(self, evidence: Evidence) -> Tensor:
-        beta = self._config.vae.beta
-        return negative_elbo(evidence.log_likelihood, evidence.kl, beta, self._windows.horizon)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self._device)
-
-
-def _metrics(loss: Tensor, evidence: Evidence) -> dict[str, Tensor]:
-    return {
-        "loss": loss,
-        "log_likelihood": evidence.log_likelihood.detach().mean(),
-        "kl": evidence.kl.detach().mean(),
-    }
-
-
-def _spread(rows: Integer, count: int) -> Integer:
-    """At most `count` of the rows, evenly spread."""
-    if len(rows) <= count:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
