@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from common.data.minari_writing import EpisodeArrays, write_minari
+from common.data.minari_writing import EpisodeArrays, Recording, write_minari
 from common.store import Store
 from tests.command import TINY, run_json, tiny_configuration
 
@@ -41,15 +41,8 @@ def test_discrete_actions_go_through_the_pipeline(tmp_path: Path) -> None:
     store, name = tmp_path / "store", "ldcq/cartpole-random-v0"
     environment = gymnasium.make("CartPole-v1", max_episode_steps=LENGTH)
     assert environment.spec is not None
-    write_minari(
-        store / "datasets",
-        name,
-        random_episodes(environment, 60),
-        observation_space=environment.observation_space,
-        action_space=environment.action_space,
-        evaluation_spec=environment.spec,
-        metadata={},
-    )
+    recording = Recording(random_episodes(environment, 60), environment, environment.spec, {})
+    write_minari(store / "datasets", name, recording)
     # One pipeline is enough here; what starts from no preset has no second one.
     tiny = yaml.safe_load(TINY.read_text()) | {"data": {"dataset": name}, "variants": {}}
     del tiny["base"]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from common.data.episodes import DataError
 from common.data.flat_environment import make_registered
-from common.data.minari_writing import EpisodeArrays, check_dataset_id, write_minari
+from common.data.minari_writing import EpisodeArrays, Recording, check_dataset_id, write_minari
 
 REFERENCE_SCORES = (-56.512833, 2880.5693087298737)
 """D4RL's returns of door-human that score 0 and 100."""
@@ -50,20 +50,15 @@ def write_door_demonstrations(
     try:
         if evaluation.spec is None:
             raise DataError(f"{ENVIRONMENT}: has no spec; expected a registered environment")
-        return write_minari(
-            store_root / "datasets",
-            dataset,
-            _replay(environment, demonstrations, on_progress),
-            observation_space=environment.observation_space,
-            action_space=environment.action_space,
-            evaluation_spec=evaluation.spec,
-            metadata={
-                "algorithm_name": "human demonstrations",
-                "description": "Human demonstrations of opening a door (hand_dapg), re-simulated.",
-                "ref_min_score": REFERENCE_SCORES[0],
-                "ref_max_score": REFERENCE_SCORES[1],
-            },
-        )
+        metadata = {
+            "algorithm_name": "human demonstrations",
+            "description": "Human demonstrations of opening a door (hand_dapg), re-simulated.",
+            "ref_min_score": REFERENCE_SCORES[0],
+            "ref_max_score": REFERENCE_SCORES[1],
+        }
+        episodes = _replay(environment, demonstrations, on_progress)
+        recording = Recording(episodes, environment, evaluation.spec, metadata)
+        return write_minari(store_root / "datasets", dataset, recording)
     finally:
         environment.close()
         evaluation.close()

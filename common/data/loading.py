@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from common.config import DataConfig, PointMazeConfig, RandomWalkConfig
 from common.data.episodes import DataError, Episodes
 from common.data.hdf5 import SUFFIXES, Hdf5File
 from common.data.minari import GENERATOR, MinariDataset, dataset_path, download, unknown_dataset
+from common.data.minari_writing import Recording, check_dataset_id, write_minari
 from common.store import StoreError, fits_in_memory
 from common.store.files import WriterLock
 
@@ -97,7 +99,8 @@ def ensure_dataset(
         Whether it was generated now.
 
     Raises:
-        DataError: A dataset of that id was generated in another way, or the simulator is missing.
+        DataError: A dataset of that id was generated in another way, the id is not a valid one, the
+            simulator is missing, or the folder cannot be written.
     """
     wanted = config.generate
     if wanted is None:
@@ -108,15 +111,25 @@ def ensure_dataset(
         if folder is not None:
             _check_generated_so(wanted, folder, config.dataset)
             return False
-        if isinstance(wanted, RandomWalkConfig):
-            from common.data.random_walk import write_random_walk  # needs Gymnasium and Minari
-
-            return write_random_walk(wanted, config.dataset, store_root, on_progress)
-        from common.data.pointmaze import write_pointmaze  # needs the simulator
-
-        return write_pointmaze(wanted, config.dataset, store_root, on_progress)
+        check_dataset_id(config.dataset)
+        recording = _record(wanted, on_progress)
+        metadata = {GENERATOR: wanted.model_dump(mode="json"), **recording.metadata}
+        recording = replace(recording, metadata=metadata)
+        return write_minari(store_root / "datasets", config.dataset, recording)
     finally:
         lock.release()
+
+
+def _record(
+    wanted: PointMazeConfig | RandomWalkConfig, on_progress: Callable[[int, int], None]
+) -> Recording:
+    if isinstance(wanted, RandomWalkConfig):
+        from common.data import random_walk  # needs Gymnasium and Minari
+
+        return random_walk.record(wanted, on_progress)
+    from common.data import pointmaze  # needs the simulator
+
+    return pointmaze.record(wanted, on_progress)
 
 
 def _only_generator(store_root: Path, on_wait: Callable[[], None]) -> WriterLock:

@@ -33,26 +33,30 @@ class EpisodeArrays:
     infos: Mapping[str, Array] | None = None
 
 
-def write_minari(
-    root: Path,
-    dataset: str,
-    episodes: Iterable[EpisodeArrays],
-    *,
-    observation_space: gymnasium.Space[Any],
-    action_space: gymnasium.Space[Any],
-    evaluation_spec: EnvSpec,
-    metadata: Mapping[str, Any],
-) -> bool:
+@dataclass(frozen=True)
+class Recording:
+    """Episodes, and what a dataset of them says about itself.
+
+    Attributes:
+        episodes: In the order in which they are written; used once.
+        environment: Its spaces are those of the episodes.
+        evaluation_spec: Recorded as the environment of the data and of the evaluation.
+        metadata: Further entries, such as `ref_min_score` and `ref_max_score`.
+    """
+
+    episodes: Iterable[EpisodeArrays]
+    environment: gymnasium.Env[Any, Any]
+    evaluation_spec: EnvSpec
+    metadata: Mapping[str, Any]
+
+
+def write_minari(root: Path, dataset: str, recording: Recording) -> bool:
     """Writes a dataset under `root/<dataset>`.
 
     Args:
         root: Folder of datasets, made if missing.
         dataset: Minari id, `namespace/name-v0`.
-        episodes: Its content.
-        observation_space: Of the episodes.
-        action_space: Of the episodes.
-        evaluation_spec: Recorded as the environment of the data and of the evaluation.
-        metadata: Further entries, such as `ref_min_score` and `ref_max_score`.
+        recording: Its content.
 
     Returns:
         False if somebody else wrote it meanwhile; theirs is kept.
@@ -65,7 +69,7 @@ def write_minari(
     from minari.dataset.minari_storage import MinariStorage
 
     check_dataset_id(dataset)
-    target = root / dataset
+    target, evaluation_spec = root / dataset, recording.evaluation_spec
     try:
         root.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
@@ -74,14 +78,15 @@ def write_minari(
     try:
         storage = MinariStorage.new(
             temporary / "data",
-            observation_space=observation_space,
-            action_space=action_space,
+            observation_space=recording.environment.observation_space,
+            action_space=recording.environment.action_space,
             env_spec=evaluation_spec,
             data_format="hdf5",
         )
-        recorded = {"dataset_id": dataset, "minari_version": minari.__version__, **metadata}
-        storage.update_metadata({**recorded, "eval_env_spec": evaluation_spec.to_json()})
-        storage.update_episodes(EpisodeBuffer(**vars(episode)) for episode in episodes)
+        written = {"dataset_id": dataset, "minari_version": minari.__version__}
+        spec = {"eval_env_spec": evaluation_spec.to_json()}
+        storage.update_metadata({**written, **recording.metadata, **spec})
+        storage.update_episodes(EpisodeBuffer(**vars(episode)) for episode in recording.episodes)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.chmod(0o755)
         try:

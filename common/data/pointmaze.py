@@ -1,10 +1,9 @@
-"""Generated data: D4RL's waypoint controller in PointMaze, written as a Minari dataset."""
+"""Generated data: D4RL's waypoint controller in PointMaze."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +19,7 @@ from common.data.maze import (
     Point,
     find_maze,
 )
-from common.data.minari import GENERATOR
-from common.data.minari_writing import EpisodeArrays, check_dataset_id, write_minari
+from common.data.minari_writing import EpisodeArrays, Recording
 
 if TYPE_CHECKING:
     from common.data.pointmaze_env import FixedGoalPointMaze
@@ -179,13 +177,8 @@ def generate(
     return Trajectory(states, actions, goals, cuts)
 
 
-def write_pointmaze(
-    config: PointMazeConfig,
-    dataset: str,
-    store_root: Path,
-    on_progress: Callable[[int, int], None],
-) -> bool:
-    """Generates a dataset and writes it to the store's folder `datasets`.
+def record(config: PointMazeConfig, on_progress: Callable[[int, int], None]) -> Recording:
+    """Generates the steps of a dataset and cuts them into its episodes.
 
     Rewards are relative to the maze's fixed evaluation goal, whatever the navigation goal was, and
     so is `desired_goal`; the navigation goal is kept as `infos/navigation_goal`. An episode is a
@@ -193,23 +186,15 @@ def write_pointmaze(
 
     Args:
         config: What to generate.
-        dataset: Minari id to write it under.
-        store_root: The store.
-        on_progress: Called now and then with the steps made and the steps wanted.
-
-    Returns:
-        True, or False if another process wrote it meanwhile.
+        on_progress: As in `generate`.
 
     Raises:
-        DataError: The simulator is not installed, or the id is not a valid one.
+        DataError: The simulator is not installed.
     """
-    check_dataset_id(dataset)
-    maze = find_maze(config.maze)
-    environment = _environment(config.maze)
+    maze, environment = find_maze(config.maze), _environment(config.maze)
     from common.data.pointmaze_env import evaluation_spec
 
     metadata: dict[str, Any] = {
-        GENERATOR: config.model_dump(mode="json"),
         "algorithm_name": "waypoint controller",
         "description": f"D4RL's waypoint controller in PointMaze ({maze.name}).",
     }
@@ -217,14 +202,11 @@ def write_pointmaze(
         low, high = maze.reference_scores
         metadata |= {"ref_min_score": low, "ref_max_score": high}
     trajectory = generate(config, on_progress)
-    return write_minari(
-        store_root / "datasets",
-        dataset,
+    return Recording(
         _episodes(trajectory, maze),
-        observation_space=environment.observation_space,
-        action_space=environment.action_space,
-        evaluation_spec=evaluation_spec(config.maze, config.max_episode_steps),
-        metadata=metadata,
+        environment,
+        evaluation_spec(config.maze, config.max_episode_steps),
+        metadata,
     )
 
 

@@ -1,4 +1,4 @@
-"""Generated data: the random walk of supplement D, written as a Minari dataset.
+"""Generated data: the random walk of supplement D.
 
 Actions are drawn from [-1, -0.8] and [0.8, 1], and none from between: two modes that a Gaussian
 cannot have.
@@ -7,14 +7,12 @@ cannot have.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from common.config import RandomWalkConfig
-from common.data.minari import GENERATOR
-from common.data.minari_writing import EpisodeArrays, check_dataset_id, write_minari
+from common.data.minari_writing import EpisodeArrays, Recording
 
 LEAST_ACTION = 0.8
 """The shortest step in the data."""
@@ -66,39 +64,20 @@ def generate(
         on_progress(done, config.steps)
 
 
-def write_random_walk(
-    config: RandomWalkConfig,
-    dataset: str,
-    store_root: Path,
-    on_progress: Callable[[int, int], None],
-) -> bool:
-    """Generates a dataset and writes it to the store's folder `datasets`.
+def record(config: RandomWalkConfig, on_progress: Callable[[int, int], None]) -> Recording:
+    """The dataset of such episodes, which are generated while they are written.
 
     Args:
         config: What to generate.
-        dataset: Minari id to write it under.
-        store_root: The store.
-        on_progress: Called now and then with the steps made and the steps wanted.
-
-    Returns:
-        True, or False if another process wrote it meanwhile.
-
-    Raises:
-        DataError: The id is not a valid one, or the folder cannot be written.
+        on_progress: As in `generate`.
     """
     from common.data.random_walk_env import RandomWalk, evaluation_spec
 
-    check_dataset_id(dataset)
-    environment = RandomWalk()
-    return write_minari(
-        store_root / "datasets",
-        dataset,
+    return Recording(
         generate(config, on_progress),
-        observation_space=environment.observation_space,
-        action_space=environment.action_space,
-        evaluation_spec=evaluation_spec(),
-        metadata={
-            GENERATOR: config.model_dump(mode="json"),
+        RandomWalk(),
+        evaluation_spec(),
+        {
             "algorithm_name": "random walk",
             "description": "Steps of 0.8 to 1 to either side (supplement D of the LDCQ paper).",
         },
