@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 NAMES = (
     *("localhost", "127.0.0.1", "::1"),
     *("vae", "prior", "prior-trainer", "qlearner", "actor"),
-    *("prior-bcq-h", "prior-trainer-bcq-h", "qlearner-bcq-h"),
+    *("prior-bcq-h", "prior-trainer-bcq-h", "qlearner-bcq-h", "world-model", "bc"),
 )
 """What the services are called on one machine and in docker-compose.yml."""
 

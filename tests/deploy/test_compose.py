@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 import yaml
 
+from cli.certificates import NAMES, environment
 from cli.plan import needed_stages
 from common.config import load
 from services.prior.kernel import build
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
+SECURE = "docker-compose.secure.yml"
 OBSERVABILITY = "deploy/observability/docker-compose.yml"
 FOREIGN = "examples/foreign-prior/docker-compose.yml"
 IMAGES = ("vae", "prior", "qlearner", "actor")
@@ -161,7 +163,7 @@ def test_a_dockerfile_keeps_to_what_engine_20_10_builds(service: str) -> None:
     instructions = re.findall(r"^([A-Z]+) ", text, re.MULTILINE)
     assert instructions.index("USER") > instructions.index("COPY")
     assert "USER ldcq" in text
-    assert "install -d -o ldcq -g ldcq /store" in text
+    assert "install -d -o ldcq -g ldcq /store /tls" in text
     assert f'ENTRYPOINT ["python", "-m", "services.{service}"]' in text
 
 
@@ -169,8 +171,9 @@ def test_a_dockerfile_keeps_to_what_engine_20_10_builds(service: str) -> None:
 def test_an_image_installs_an_extra_that_exists_and_copies_what_exists(service: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     text = dockerfile(service).replace("${SERVICE}", service).replace("$SERVICE", service)
-    for extra in re.findall(r'"\.\[([\w-]+)\]"', text):
-        assert extra in project["optional-dependencies"]
+    extras = ",".join(re.findall(r'"\.\[([\w,-]+)\]"', text)).split(",")
+    assert set(extras) == {"torch", "tracing", service}
+    assert set(extras) <= set(project["optional-dependencies"])
     copied = re.findall(r"^COPY ([^-]\S*) ", text, re.MULTILINE)
     assert f"services/{service}" in copied
     for source in copied:
@@ -210,7 +213,26 @@ def test_gpu_services_reserve_a_gpu_and_have_images_of_their_own() -> None:
     assert set(services("docker-compose.gpu.yml")) == needing
 
 
-@pytest.mark.parametrize("files", [FILES[:1], FILES, (FILES[0], FOREIGN)])
+def test_the_secure_stack_protects_all_that_serve_or_call() -> None:
+    added = services(SECURE)
+    maker = added.pop("certificates")
+    assert maker["extends"] == {"file": FILES[0], "service": "data"}
+    assert services()["data"]["image"] == "ldcq-actor"  # the one with the extra `certificates`
+    folder = maker["command"].removeprefix("certificates ")
+    assert maker["volumes"] == [f"ldcq-tls:{folder}"]
+    speaking = {name for name, each in services().items() if "--listen" in each["command"]}
+    assert set(added) == speaking
+    assert speaking <= set(NAMES)
+    for service in added.values():
+        assert service["environment"] == environment(Path(folder))
+        assert service["volumes"] == [f"ldcq-tls:{folder}:ro"]
+        condition = {"condition": "service_completed_successfully"}
+        assert service["depends_on"] == {"certificates": condition}
+
+
+@pytest.mark.parametrize(
+    "files", [FILES[:1], FILES, (FILES[0], FOREIGN), (FILES[0], SECURE), (*FILES, SECURE)]
+)
 def test_compose_accepts_the_files(files: tuple[str, ...]) -> None:
     compose = ["docker", "compose"]
     if not shutil.which("docker") or subprocess.run([*compose, "version"], check=False).returncode:

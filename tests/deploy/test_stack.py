@@ -8,11 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -21,11 +18,10 @@ import pytest
 
 from common.config import dump, load
 from tests.command import TINY
+from tests.stack import ROOT, Stack, engine
 
-ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = "examples/foreign-prior/docker-compose.yml"
 PROJECT = f"ldcq-test-{os.getpid()}"
-PATIENCE = 900.0
 REPLICAS = 4
 UPDATES = 8000
 CHANGES = [
@@ -42,80 +38,6 @@ pytestmark = [
     pytest.mark.timeout(3000),
     pytest.mark.xdist_group("stack"),
 ]
-
-
-class Stack:
-    """One Compose project.
-
-    Args:
-        engine: The SDK's client.
-        config: The configuration's path, as the containers see it.
-    """
-
-    def __init__(self, engine: Any, config: str) -> None:
-        self._engine, self.config = engine, config
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self._environment = {
-            **os.environ,
-            "LDCQ_CONFIG": config,
-            "LDCQ_ACTOR_PORT": str(port),
-            "COMPOSE_PROFILES": "",
-        }
-
-    def compose(self, *arguments: str, files: tuple[str, ...] = (), **settings: str) -> str:
-        """Runs `docker compose`, which must succeed; settings are variables of `.env`."""
-        options = [part for file in ("docker-compose.yml", *files) for part in ("-f", file)]
-        done = subprocess.run(
-            ["docker", "compose", "-p", PROJECT, *options, *arguments],
-            cwd=ROOT,
-            env={**self._environment, **settings},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        return done.stdout
-
-    def containers(self, service: str, running: bool = True) -> list[Any]:
-        """The containers of a service, by name."""
-        labels = [f"com.docker.compose.project={PROJECT}", f"com.docker.compose.service={service}"]
-        found = self._engine.containers.list(all=not running, filters={"label": labels})
-        return sorted(found, key=lambda container: str(container.name))
-
-    def network(self) -> Any:
-        """The one they share."""
-        return self._engine.networks.get(f"{PROJECT}_default")
-
-    def store(self, *command: str) -> str:
-        """What a command prints in a container that has the store and outlives the tests."""
-        code, output = self.containers("vae")[0].exec_run(list(command))
-        return str(output.decode()).strip() if code == 0 else ""
-
-    def current(self, kind: str) -> str:
-        """The current version of an artifact; empty where there is none."""
-        return self.store("cat", f"/store/artifacts/{kind}/CURRENT")
-
-    def until(self, what: str, there: Callable[[], Any]) -> Any:
-        """Waits; the containers' last words are in the error."""
-        deadline = time.monotonic() + PATIENCE
-        while not (found := there()):
-            if time.monotonic() > deadline:
-                pytest.fail(
-                    f"{what}: not within {PATIENCE:g} s\n{self.compose('logs', '--tail=15')}"
-                )
-            time.sleep(0.5)
-        return found
-
-    def healthy(self, *services: str) -> bool:
-        """Whether all containers of these services are."""
-        states = [
-            container.attrs["State"]["Health"]["Status"]
-            for service in services
-            for container in self.containers(service)
-        ]
-        return len(states) >= len(services) and set(states) == {"healthy"}
 
 
 def metric(container: Any, name: str) -> float:
@@ -135,20 +57,11 @@ def metric(container: Any, name: str) -> float:
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    docker = pytest.importorskip("docker", reason="the docker SDK is not installed")
-    try:
-        engine = docker.from_env(timeout=120)
-        engine.ping()
-    except docker.errors.DockerException as error:
-        pytest.skip(f"no Docker engine answers ({error}); start one, or set DOCKER_HOST")
-    if subprocess.run(
-        ["docker", "compose", "version"], capture_output=True, check=False
-    ).returncode:
-        pytest.skip("docker has no Compose plugin")
+    client = engine()
     config = ROOT / "configs" / f"{PROJECT}.yaml"
     config.write_text(dump(load(str(TINY), CHANGES)))
     config.chmod(0o644)
-    made = Stack(engine, f"configs/{config.name}")
+    made = Stack(client, PROJECT, f"configs/{config.name}")
     try:
         yield made
     finally:
