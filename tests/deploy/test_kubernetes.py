@@ -14,15 +14,17 @@ import yaml
 
 from common.config import load
 from common.rpc.entry import _parser
+from common.rpc.security import VARIABLES
 from services.actor import metrics as _actor_metrics  # noqa: F401
 from services.prior import metrics
 from services.prior.server import DRAIN_SECONDS
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
-OVERLAYS = ("one-node", "gpu-node", "pool", "pool-s3")
+OVERLAYS = ("one-node", "gpu-node", "pool", "pool-s3", "pool-tls")
 VERSION = "1.32"
-CUSTOM = {"ScaledObject", "ServiceMonitor", "PodMonitor"}
+CUSTOM = {"ScaledObject", "ServiceMonitor", "PodMonitor", "Certificate", "Issuer"}
 """Kinds of operators: their schemas are not Kubernetes' own."""
+PROBE = ["python", "-m", "common.rpc.probe", "127.0.0.1:50051"]
 
 Resource = dict[str, Any]
 
@@ -122,9 +124,13 @@ def test_a_server_has_time_to_drain_and_probes_that_let_it_train(overlay: str) -
     for workload in of_kind(overlay, "Deployment").values():
         assert pod(workload)["terminationGracePeriodSeconds"] > DRAIN_SECONDS
         own = container(workload)
-        assert own["readinessProbe"]["grpc"] == {"port": 50051}
+        if "tls" in overlay:  # which Kubernetes' own probe does not speak
+            assert "grpc" not in own["readinessProbe"]
+            assert own["readinessProbe"]["exec"] == {"command": PROBE}
+        else:
+            assert own["readinessProbe"]["grpc"] == {"port": 50051}
         for probe in ("startupProbe", "livenessProbe"):
-            assert own[probe]["exec"]["command"][-1] == "--live"
+            assert own[probe]["exec"]["command"] == [*PROBE, "--live"]
     strategy = of_kind(overlay, "Deployment")["prior"]["spec"]["strategy"]
     assert strategy["rollingUpdate"]["maxUnavailable"] == 0
 
@@ -199,3 +205,59 @@ def test_the_store_is_where_the_overlay_says() -> None:
         assert volumes["store"] == {"name": "store", "emptyDir": {}}
         # Who needs the dataset makes it first.
         assert ("initContainers" in pod(workload)) == (name in ("vae", "actor"))
+
+
+def test_every_process_has_a_certificate_of_its_own_and_the_token() -> None:
+    certificates = of_kind("pool-tls", "Certificate")
+    speaking = {name: each for name, each in workloads("pool-tls").items() if name != "data"}
+    assert set(certificates) == {*speaking, "authority"}
+    for name, workload in speaking.items():
+        made = certificates[name]["spec"]
+        assert name in made["dnsNames"]
+        assert made["ipAddresses"] == ["127.0.0.1"]  # what the probes call
+        assert {"server auth", "client auth"} <= set(made["usages"])
+        volumes = {volume["name"]: volume for volume in pod(workload)["volumes"]}
+        assert volumes["tls"]["secret"] == {"secretName": made["secretName"], "defaultMode": 0o440}
+        assert volumes["token"]["secret"] == {"secretName": "ldcq-token", "defaultMode": 0o440}
+        assert pod(workload)["securityContext"]["fsGroup"]  # may read them
+
+
+def test_the_settings_name_files_that_are_mounted() -> None:
+    """By the keys that cert-manager gives a certificate's Secret."""
+    settings = next(
+        item["data"]
+        for name, item in of_kind("pool-tls", "ConfigMap").items()
+        if "settings" in name
+    )
+    given = {name: settings[name] for name in VARIABLES.values() if name in settings}
+    assert given == {
+        "LDCQ_TLS_CA": "/tls/ca.crt",
+        "LDCQ_TLS_CERTIFICATE": "/tls/tls.crt",
+        "LDCQ_TLS_KEY": "/tls/tls.key",
+        "LDCQ_TLS_CLIENT_CA": "/tls/ca.crt",
+        "LDCQ_TOKEN_FILE": "/token/token",
+    }
+    for name, workload in workloads("pool-tls").items():
+        mounts = {mount["mountPath"]: mount for mount in container(workload)["volumeMounts"]}
+        for path in ("/tls", "/token"):
+            # Making data is no call.
+            assert (path in mounts) == (name != "data")
+            assert path not in mounts or mounts[path]["readOnly"]
+
+
+def test_certificates_are_signed_by_an_authority_of_the_namespace() -> None:
+    certificates, issuers = of_kind("pool-tls", "Certificate"), of_kind("pool-tls", "Issuer")
+    authority = certificates.pop("authority")["spec"]
+    assert authority["isCA"]
+    assert issuers[authority["issuerRef"]["name"]]["spec"] == {"selfSigned": {}}
+    for certificate in certificates.values():
+        issuer = issuers[certificate["spec"]["issuerRef"]["name"]]
+        assert issuer["spec"]["ca"]["secretName"] == authority["secretName"]
+        assert not certificate["spec"].get("isCA")
+    mounted = [
+        volume["secret"]["secretName"]
+        for workload in workloads("pool-tls").values()
+        for volume in pod(workload)["volumes"]
+        if "secret" in volume
+    ]
+    assert authority["secretName"] not in mounted
