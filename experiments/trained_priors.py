@@ -84,6 +84,7 @@ def train_priors(context: Context, config: Config) -> TrainedPriors:
     Raises:
         Exception: Whatever the pipeline raises.
     """
+    torch.set_num_threads(config.threads)
     vae = context.pipeline.train(config, "vae")
     versions = {
         name: context.pipeline.train(config, "prior", variant) for name, variant in VARIANTS.items()

@@ -185,6 +185,7 @@ def walk_models(store: Store, evaluation: str, variants: Mapping[str, str]) -> W
     cpu = torch.device("cpu")
     parents = store.meta("evaluation", evaluation).parents
     config = load(store.folder("evaluation") / evaluation / "config.yaml")
+    torch.set_num_threads(config.threads)
     critics, priors = {}, {}
     for method, variant in variants.items():
         suffix = "" if variant == config.variant else f".{variant}"
