@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Self, cast
 
 import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
-from torch.nn import functional
 
 from common.config import ConfigError
+from common.nn.fourier import NO_FEATURES, FourierFeatures
 from common.nn.normaliser import Normaliser
+from common.nn.q_network import QNetwork
 from common.nn.weights import load_weights
 
 if TYPE_CHECKING:
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = {"cpu": 1024, "cuda": 262_144}
 """State-latent pairs evaluated at once over many candidates. On a CPU the activations then stay in
 the cache, which halves the time of 64,000 pairs; on a GPU it only bounds the memory."""
-
-WIDE = 128
-"""Outputs of a layer from which half precision pays for the conversion."""
 
 FIRST_LOOK = 2
 """Candidates of a state, the best by the first network, that set the bound of `best_value`."""
@@ -42,114 +38,6 @@ def clipped_double_q(values: Tensor) -> Tensor:
     return values.amin(dim=0)
 
 
-class QNetwork(nn.Module):
-    """One Q-network: linear layers with LayerNorm before each GELU, and a linear output (A.2.3).
-
-    The first layer is evaluated as W [s; z] = W_s s + W_z z, so that the state part costs once per
-    state and not once per candidate.
-    """
-
-    def __init__(self, state_dim: int, latent_dim: int, hidden: Sequence[int]) -> None:
-        """Builds the network with torch's default initialisation.
-
-        Args:
-            state_dim: S.
-            latent_dim: Z.
-            hidden: Widths of the hidden layers, at least one.
-        """
-        super().__init__()
-        self.state_dim = state_dim
-        self.first = nn.Linear(state_dim + latent_dim, hidden[0])
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in hidden)
-        outputs = (*hidden[1:], 1)
-        self.layers = nn.ModuleList(
-            nn.Linear(inputs, width) for inputs, width in zip(hidden, outputs, strict=True)
-        )
-
-    def forward(self, states: Tensor, latents: Tensor) -> Tensor:
-        """Values of normalised inputs.
-
-        Args:
-            states: Normalised states, (N, S).
-            latents: Normalised latents, (N, Z) or (N, n, Z).
-
-        Returns:
-            Q(s, z), (N,) or (N, n).
-        """
-        state_part = self.state_part(states)
-        return self.from_state_part(
-            state_part.unsqueeze(1) if latents.ndim == 3 else state_part, latents
-        )
-
-    def state_part(self, states: Tensor) -> Tensor:
-        """W_s s + b of normalised states (N, S), to be used for all candidates, (N, hidden[0])."""
-        return functional.linear(states, self.first.weight[:, : self.state_dim], self.first.bias)
-
-    def from_state_part(self, state_part: Tensor, latents: Tensor) -> Tensor:
-        """The rest of `forward`.
-
-        Args:
-            state_part: Broadcasts to (..., hidden[0]).
-            latents: Normalised, (..., Z).
-
-        Returns:
-            Q(s, z), (...).
-        """
-        features = state_part + functional.linear(latents, self.first.weight[:, self.state_dim :])
-        for norm, layer in zip(self.norms, self.layers, strict=True):
-            features = layer(functional.gelu(norm(features)))
-        return features.squeeze(-1)
-
-    def screen(self, state_part: Tensor, latents: Tensor) -> Tensor:
-        """`from_state_part` to choose by: wide products in bfloat16 where the CPU has them."""
-        if not _has_half_products():
-            return self.from_state_part(state_part, latents)
-        features = state_part + functional.linear(latents, self.first.weight[:, self.state_dim :])
-        for norm, layer in zip(self.norms, self.layers, strict=True):
-            features = functional.gelu(norm(features))
-            linear = cast(nn.Linear, layer)
-            if linear.out_features < WIDE:
-                features = linear(features)
-            else:
-                product = functional.linear(features.bfloat16(), linear.weight.bfloat16())
-                features = product.float().add_(linear.bias)
-        return features.squeeze(-1)
-
-
-@cache
-def _has_half_products() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-@dataclass(frozen=True)
-class FourierFeatures:
-    """Sines and cosines of entries of the normalised state, beside the state itself.
-
-    A network over coordinates alone is smooth in them, and so blurs what a thin wall parts (Tancik
-    et al. 2020); the paper's critic has none of these.
-
-    Attributes:
-        indices: Entries of the state.
-        octaves: Frequencies per entry: 1, 2, 4, ... radians per standard deviation.
-    """
-
-    indices: tuple[int, ...] = ()
-    octaves: int = 0
-
-    @property
-    def width(self) -> int:
-        """How many features there are."""
-        return 2 * len(self.indices) * self.octaves
-
-    def append_to(self, states: Tensor) -> Tensor:
-        """Normalised states (N, S) with their features, (N, S + width)."""
-        if not self.width:
-            return states
-        octaves = 2.0 ** torch.arange(self.octaves, device=states.device)
-        phases = (states[:, list(self.indices), None] * octaves).flatten(1)
-        return torch.cat((states, phases.sin(), phases.cos()), dim=1)
-
-
 class Critic(nn.Module):
     """Two Q-networks for clipped double Q-learning, over raw states and latents.
 
@@ -163,7 +51,7 @@ class Critic(nn.Module):
         latent_normaliser: Normaliser,
         hidden: Sequence[int],
         reward_scale: float = 1.0,
-        fourier: FourierFeatures = FourierFeatures(),
+        fourier: FourierFeatures = NO_FEATURES,
     ) -> None:
         """Builds both networks.
 
@@ -328,7 +216,7 @@ def _fourier(details: Mapping[str, JsonValue]) -> FourierFeatures:
     """Of a published critic; none in one that does not name them."""
     given = cast("Mapping[str, JsonValue]", details.get("fourier", {}))
     if not given:
-        return FourierFeatures()
+        return NO_FEATURES
     return FourierFeatures(
         tuple(cast("Sequence[int]", given["indices"])), cast("int", given["octaves"])
     )

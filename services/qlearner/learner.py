@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from common.config import Config
-from common.nn.critic import Critic, FourierFeatures
+from common.nn.critic import Critic
+from common.nn.fourier import FourierFeatures
 from common.training import generator
 from services.qlearner.candidates import CandidateSource
 from services.qlearner.losses import weighted_td_loss

@@ -7,8 +7,9 @@ import torch
 from benchmarks.learner import run
 from benchmarks.plain_critic import PlainLearner
 from common.config import CriticConfig
-from common.nn.critic import Critic, QNetwork
+from common.nn.critic import Critic
 from common.nn.normaliser import Normaliser
+from common.nn.q_network import QNetwork
 from services.qlearner.targets import bellman_target
 from services.qlearner.transitions import Transitions
 

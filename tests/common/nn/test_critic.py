@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from common.config import ConfigError
-from common.nn.critic import ROWS_AT_ONCE, Critic, FourierFeatures, QNetwork
+from common.nn.critic import ROWS_AT_ONCE, Critic
+from common.nn.fourier import FourierFeatures
 from common.nn.normaliser import Normaliser
+from common.nn.q_network import QNetwork
 from common.store import Artifact, Meta
 
 S, Z, N, CANDIDATES = 3, 5, 7, 4

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from common.config import Config
-from common.nn.critic import FourierFeatures
+from common.nn.fourier import FourierFeatures
 from common.store import LatentTable
 from services.qlearner.candidates import CachedCandidates
 from services.qlearner.learner import CriticLearner, ValidationBatch, make_critic, polyak_update
