@@ -14,7 +14,8 @@ import torch
 
 from common.config import Config, dump
 from common.store import Meta, Store
-from services.prior.protocol import Statistics, find_prior
+from services.prior.protocol import Statistics
+from services.prior.registry import find_prior
 
 STATE_DIM = 29
 """AntMaze's."""

@@ -21,7 +21,8 @@ from common.training import (
     ranks,
 )
 from services.prior.hindsight import Hindsight
-from services.prior.protocol import Batch, Prior, Statistics, find_prior
+from services.prior.protocol import Batch, Prior, Statistics
+from services.prior.registry import find_prior
 from services.prior.streaming import StreamedPairs, episodes_of
 
 VALIDATION_ROWS = 4096

@@ -15,9 +15,9 @@ from services.prior.protocol import (
     Draw,
     JoiningSampler,
     Sampler,
-    find_prior,
     sample,
 )
+from services.prior.registry import find_prior
 
 _LOG = logging.getLogger(__name__)
 _AWKWARD = ((1, 1), (3, 7), (1, 64), (2, 50), (1, 500), (5, 13))

@@ -1,7 +1,7 @@
-"""The protocol of a prior: what an implementation provides, and how it is found by name.
+"""The protocol of a prior: what an implementation provides.
 
-An implementation is a class registered in the entry-point group `ldcq.priors`. The trainer, the
-server and the command line reach it through this protocol only and never ask which one it is.
+The trainer and the server reach it through this protocol only and never ask which one it is; it is
+found by name (`services.prior.registry`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -23,12 +22,6 @@ from common.nn.normaliser import Normaliser
 
 if TYPE_CHECKING:
     from common.store import Artifact
-
-ENTRY_POINT_GROUP = "ldcq.priors"
-
-
-class UnknownPriorError(ValueError):
-    """No implementation is registered under this name, or what is registered is not one."""
 
 
 class OptionError(ValueError):
@@ -253,38 +246,6 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def sampler(self) -> Sampler:
         """The model as it is now, frozen."""
-
-
-def registered() -> tuple[str, ...]:
-    """Names of the implementations installed, sorted."""
-    return tuple(sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)}))
-
-
-def find_prior(name: str) -> type[Prior]:
-    """The implementation registered as `name`.
-
-    Raises:
-        UnknownPriorError: There is none, it cannot be imported, or it lacks part of the protocol.
-    """
-    points = entry_points(group=ENTRY_POINT_GROUP, name=name)
-    if not points:
-        raise UnknownPriorError(
-            f"prior.implementation is {name!r}, expected one of {', '.join(registered())}"
-            f" (entry points of the group {ENTRY_POINT_GROUP!r})"
-        )
-    point = next(iter(points))
-    try:
-        implementation = point.load()
-    except (ImportError, AttributeError) as error:
-        raise UnknownPriorError(
-            f"prior {name!r} ({point.value}) cannot be loaded: {error}"
-        ) from error
-    if not (isinstance(implementation, type) and issubclass(implementation, Prior)):
-        raise UnknownPriorError(
-            f"prior {name!r} ({point.value}) is no prior: expected a subclass of"
-            f" {Prior.__module__}.{Prior.__name__}"
-        )
-    return implementation
 
 
 def sample(

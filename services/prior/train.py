@@ -21,7 +21,7 @@ from common.training.making import Making, make_once
 from common.training.process import train_process
 from services.prior.adoption import adopt, foreign_target
 from services.prior.learner import PriorLearner
-from services.prior.protocol import find_prior
+from services.prior.registry import find_prior
 
 STAGE = "prior"
 _LOGGER = logging.getLogger(__name__)

@@ -18,8 +18,9 @@ from services.prior.denoiser import Denoiser, skip_sources
 from services.prior.diffusion import DiffusionPrior
 from services.prior.fused import FusedDenoiser, freeze
 from services.prior.learner import PriorLearner
-from services.prior.protocol import Batch, Draw, JoiningSampler, OptionError, find_prior, sample
+from services.prior.protocol import Batch, Draw, JoiningSampler, OptionError, sample
 from services.prior.randomness import block_generator
+from services.prior.registry import find_prior
 from services.prior.split import FrozenDenoiser, Nulled, SplitDenoiser
 from tests.services.prior.world import (
     LATENT,

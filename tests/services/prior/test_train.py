@@ -18,7 +18,7 @@ from common.training.context import StageContext
 from ldcq.v1 import stage_pb2
 from services.prior.learner import PriorLearner, training_statistics
 from services.prior.model import load_prior
-from services.prior.protocol import UnknownPriorError
+from services.prior.registry import UnknownPriorError
 from services.prior.train import run
 from tests.services.prior.world import (
     LATENT,
