@@ -4,8 +4,6 @@ of it.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import sys
 from enum import StrEnum
@@ -17,13 +15,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from cli import bench, data, experiment, pipeline, scale, status
+from cli import bench, conformance, data, experiment, pipeline, scale, status
 from cli.interrupts import Interrupted
 from cli.plan import MOST_REPLICAS
 from cli.scores import score_json, score_table
 from cli.supervisor import RunError
 from common.config import dump, load
-from common.rpc.conformance import check_prior
 from common.rpc.entry import EXIT_REFUSED, explains_itself
 
 app = typer.Typer(
@@ -34,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data", help="Generate, import and look at datasets.")
+app.add_typer(conformance.app, name="conformance")
 console = Console(stderr=True)
 
 
@@ -205,9 +203,24 @@ def scale_service(
 
 
 @app.command(name="status", epilog="Example: ldcq status --store runs/demo")
-def show_status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
-    """Show what a store holds and what runs on it."""
-    status.show(store, as_json, Console())
+def show_status(
+    store: StoreOption = DEFAULT_STORE,
+    metrics: Annotated[
+        list[str],
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="LDCQ_METRICS",
+            help="Metrics of processes other than those of a local run; repeatable.",
+        ),
+    ] = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a store holds and what runs on it: stages, prior servers, episodes.
+
+    The processes of a local run are found by themselves. Those of others are named by their metrics
+    endpoints; every address of a host is a process.
+    """
+    status.show(store, metrics, as_json, Console())
 
 
 @app.command(name="config", epilog="Example: ldcq config demo --set vae.epochs=3")
@@ -239,34 +252,6 @@ def certificates(
     console.print(f"made: {', '.join(issued.made) or 'nothing, all was there'}", highlight=False)
     for variable, value in making.environment(folder).items():
         print(f"{variable}={value}")
-
-
-conformance = typer.Typer(help="Check a foreign implementation against the contracts.")
-app.add_typer(conformance, name="conformance")
-
-
-@conformance.callback()
-def conformance_group() -> None:
-    """Check a foreign implementation against the contracts."""
-
-
-@conformance.command(name="prior", epilog="Example: ldcq conformance prior localhost:50051")
-def conformance_prior(
-    target: Annotated[str, typer.Argument(help="Where it listens: host:port or unix:/path.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Check that a server is a prior: every promise of PriorService, one line each."""
-    results = []
-    for result in check_prior(target):
-        results.append(result)
-        if not as_json:
-            mark = "[green]passed[/]" if result.passed else "[red]FAILED[/]"
-            Console(highlight=False).print(f"{mark}  {result.name}  [dim]{result.detail}[/]")
-    passed = all(result.passed for result in results)
-    if as_json:
-        checks = [dataclasses.asdict(result) for result in results]
-        print(json.dumps({"target": target, "passed": passed, "checks": checks}, indent=2))
-    raise typer.Exit(0 if passed else 1)
 
 
 def show_scores(as_json: bool, result: pipeline.RunResult) -> None:

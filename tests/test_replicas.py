@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from cli.scale import scale_prior
-from cli.status import running_processes
+from cli.status import overview, running_processes
 from common.config import Config, dump
 from common.rpc.clients import PriorClient
 from common.store import Meta, Store, stage_spec
@@ -161,6 +161,11 @@ def test_replicas_that_come_and_go_change_nothing(tmp_path: Path) -> None:
             assert "1 -> 3" in scale_prior(root, "main", 3)
             served_by("prior-0", "prior-1", "prior-2")
         goes_on()
+        shown = overview(world.store)
+        assert shown["stages"][0]["total"] == CONFIG.critic.updates
+        assert {row["version"] for row in shown["priors"]} == {world.prior}
+        assert sum(row["rows"] for row in shown["priors"]) > 0
+        assert not shown["unreachable"]
         # Killed, and started again: the one that was there first.
         killed = world.priors()["prior-0"]["pid"]
         os.kill(killed, signal.SIGKILL)

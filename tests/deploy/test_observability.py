@@ -75,6 +75,9 @@ def test_every_service_that_serves_metrics_is_scraped() -> None:
         if f"--metrics-port {names['port']}" in service["command"]
     }
     assert set(names["names"]) == serving
+    # `ldcq status` in the actor's container asks the same.
+    asked = services["actor"]["environment"]["LDCQ_METRICS"].split()
+    assert asked == [f"{name}:{names['port']}" for name in names["names"]]
 
 
 def test_grafana_finds_what_is_mounted() -> None:
