@@ -110,8 +110,9 @@ def _record(store: Store, *processes: dict[str, Any]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _all_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def _this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LDCQ_METRICS", raising=False)
+    monkeypatch.setattr("cli.figures.INTERVAL", 0.05)
     monkeypatch.setattr(record, "is_running", lambda item: item["pid"] == os.getpid())
 
 
@@ -284,12 +285,9 @@ def test_a_server_that_refuses_says_what_it_wants(
     address = serve(progress, security=token_only)
     prior = f"unix:{tmp_path}/prior"
     serve(progress, security=full, address=prior)
-    _record(
-        store,
-        {"name": "vae", "address": address, "reports": True},
-        {"name": "prior-0", "address": prior, "replica_of": "main"},
-        {"name": "bc", "address": f"unix:{tmp_path}/nobody", "reports": True},
-    )
+    vae: dict[str, Any] = {"name": "vae", "address": address, "reports": True}
+    server: dict[str, Any] = {"name": "prior-0", "address": prior, "replica_of": "main"}
+    _record(store, vae, server, {"name": "bc", "address": "127.0.0.1:1", "reports": True})
 
     def states() -> dict[str, str]:
         found = overview(store)
@@ -299,6 +297,7 @@ def test_a_server_that_refuses_says_what_it_wants(
     assert without["vae"] == "refused: set LDCQ_TOKEN_FILE"
     assert without["prior-0"].startswith("refused: the server hung up at once: it may want TLS")
     assert without["bc"] == "starting"
+    _record(store, vae)
 
     monkeypatch.setenv("LDCQ_TOKEN_FILE", str(tmp_path / "other" / "token"))
     assert states()["vae"] == "refused: its token is not in LDCQ_TOKEN_FILE"
@@ -307,6 +306,7 @@ def test_a_server_that_refuses_says_what_it_wants(
 
     monkeypatch.setenv("LDCQ_TOKEN_FILE", str(full.token_file))
     assert states()["vae"] == "running"
+    _record(store, server)
     for name, value in environment(tmp_path / "tls").items():
         monkeypatch.setenv(name, value)
     assert states()["prior-0"] == "serving"
