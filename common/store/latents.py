@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 
 from common.store.artifacts import Store
@@ -112,6 +113,10 @@ class LatentStream:
     def read(self, column: str, start: int, end: int) -> np.ndarray:
         """Rows `start` to `end` of a column of `LatentTable`."""
         return np.asarray(self._columns[column][start:end])
+
+    def take(self, column: str, rows: npt.NDArray[np.int64]) -> np.ndarray:
+        """Some rows of a column, in any order, of which no others are held."""
+        return np.asarray(self._columns[column].oindex[rows])
 
 
 def stream_latents(

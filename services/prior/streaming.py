@@ -109,14 +109,7 @@ class StreamedPairs:
 
     def held_out(self, rows: NDArray[np.int64]) -> Batch:
         """Some windows, in order."""
-        parts = []
-        for block in np.unique(rows // BLOCK_ROWS):
-            start = int(block) * BLOCK_ROWS
-            inside = rows[rows // BLOCK_ROWS == block] - start
-            parts.append([self._read(name, start)[inside] for name in COLUMNS])
-        columns = [np.concatenate(part) for part in zip(*parts, strict=True)] or [
-            np.empty((0, self._stream.width(name)), np.float32) for name in COLUMNS
-        ]
+        columns = [self._stream.take(name, rows) for name in COLUMNS]
         if self._goals is not None:
             columns.append(self._goals_of(self._goals, rows, "validation"))
         return Batch(*(torch.from_numpy(column).to(self._device) for column in columns))
@@ -137,7 +130,8 @@ class StreamedPairs:
         """The training windows of a block, column by column."""
         start = block * BLOCK_ROWS
         kept = ~self._stream.validation[start : start + BLOCK_ROWS]
-        return [self._read(name, start)[kept] for name in COLUMNS]
+        end = start + BLOCK_ROWS
+        return [self._stream.read(name, start, end)[kept] for name in COLUMNS]
 
     def _block_with_goals(self, block: int, epoch: int) -> list[NDArray[np.float32]]:
         """The same with a column of goals, where there are goals."""
@@ -151,15 +145,6 @@ class StreamedPairs:
     def _goals_of(
         self, goals: Hindsight, rows: NDArray[np.int64], *names: str | int
     ) -> NDArray[np.float32]:
-        """Goals (B, G) of some windows; blocks that hold them are read one at a time."""
-        wanted = goals.goal_rows(rows, *names)
-        values = np.empty((len(rows), len(goals.indices)), np.float32)
-        for block in np.unique(wanted // BLOCK_ROWS):
-            start = int(block) * BLOCK_ROWS
-            inside = wanted // BLOCK_ROWS == block
-            ends = self._read("next_state", start)[wanted[inside] - start]
-            values[inside] = ends[:, goals.indices]
-        return values
-
-    def _read(self, name: str, start: int) -> NDArray[np.float32]:
-        return self._stream.read(name, start, start + BLOCK_ROWS)
+        """Goals (B, G) of some windows."""
+        ends = self._stream.take("next_state", goals.goal_rows(rows, *names))
+        return np.ascontiguousarray(ends[:, goals.indices])

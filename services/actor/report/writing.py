@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from common.config import Config, dump
 from common.data import Layout, load_task
 from common.rpc.errors import RpcError
-from common.store import Artifact, Store, StoreError, open_latents
+from common.store import Artifact, Store, StoreError, stream_latents
 from common.store.files import replace_atomically
 from services.actor.priors import MissingPriorError, Priors
 from services.actor.report import page, wording
@@ -156,12 +156,12 @@ def _data_positions(
         return None
     try:
         version = store.meta("prior", evaluated[0].version).parents["latents"]
-        states = open_latents(store, version).state
+        table = stream_latents(store, version)
     except (StoreError, KeyError) as error:
         _LOGGER.warning("the report does not show where the data have been: %s", error)
         return None
-    rows = np.random.default_rng(0).permutation(len(states))[:_DATA_POINTS]
-    positions: NDArray[np.float32] = states[rows][:, list(layout.position_indices)]
+    rows = np.random.default_rng(0).permutation(len(table))[:_DATA_POINTS]
+    positions: NDArray[np.float32] = table.take("state", rows)[:, list(layout.position_indices)]
     return positions
 
 

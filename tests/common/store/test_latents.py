@@ -19,6 +19,7 @@ from common.store import (
     StoreError,
     latent_writer,
     open_latents,
+    stream_latents,
 )
 
 ROWS = 1000
@@ -71,6 +72,19 @@ def test_the_table_comes_back_exactly(
         np.testing.assert_array_equal(found, array)
     assert store.find("latents", META.spec) == version
     assert store.find("latents", {"config": {"horizon": 4}}) is None
+
+
+@pytest.mark.parametrize("rows", [[], [7, 299, 7, 0]])
+def test_rows_are_taken_from_a_stream_in_any_order(
+    store: Store, monkeypatch: pytest.MonkeyPatch, rows: list[int]
+) -> None:
+    monkeypatch.setattr(latent_writer, "CHUNK_BYTES", 256)
+    data = columns(300)
+    stream = stream_latents(store, publish(store, data))
+    for name, array in data.items():
+        found = stream.take(name, np.array(rows, np.int64))
+        assert found.dtype == array.dtype
+        np.testing.assert_array_equal(found, array[rows])
 
 
 def test_shards_are_whole_and_chunks_large(store: Store) -> None:
