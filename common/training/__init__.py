@@ -3,17 +3,19 @@
 from common.store import Stopped
 from common.training.averaging import ExponentialMovingAverage
 from common.training.checkpoints import CheckpointError, Checkpoints
+from common.training.descent import Descent
 from common.training.device import configure_torch, resolve_device
 from common.training.distributed import Ranks, ranks
 from common.training.logs import MetricLog, read_metrics
 from common.training.loop import DivergedError, Learner, train
-from common.training.sampling import BatchSampler, epoch_indices, generator
+from common.training.sampling import BatchSampler, epoch_indices, evenly_spread, generator
 from common.training.schedule import learning_rate_schedule
 
 __all__ = [
     "BatchSampler",
     "CheckpointError",
     "Checkpoints",
+    "Descent",
     "DivergedError",
     "ExponentialMovingAverage",
     "Learner",
@@ -22,6 +24,7 @@ __all__ = [
     "Stopped",
     "configure_torch",
     "epoch_indices",
+    "evenly_spread",
     "generator",
     "learning_rate_schedule",
     "ranks",

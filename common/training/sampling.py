@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -23,6 +25,14 @@ def generator(seed: int, *names: str | int) -> torch.Generator:
 def epoch_indices(count: int, seed: int, epoch: int, *names: str | int) -> Tensor:
     """The order in which an epoch visits `count` items, (count,) int64."""
     return torch.randperm(count, generator=generator(seed, "epoch", epoch, *names))
+
+
+def evenly_spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most `count` of the rows, evenly spread."""
+    if len(rows) <= count:
+        return rows
+    chosen: NDArray[np.int64] = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
+    return chosen
 
 
 class BatchSampler:

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from common.training.descent import Descent
 from common.training.distributed import ranks
-from common.training.sampling import BatchSampler, generator
-from common.training.schedule import learning_rate_schedule
+from common.training.sampling import BatchSampler, evenly_spread, generator
 
 
 class FitSettings(Protocol):
@@ -75,14 +75,15 @@ class SupervisedLearner(ABC):
         """
         self.network = network
         self._stage, self._seed, self._ranks = stage, seed, ranks()
-        self._training, self._held_out = training, _spread(held_out, self.validation_rows)
+        self._training, self._held_out = training, evenly_spread(held_out, self.validation_rows)
         self._sampler = BatchSampler(len(training), settings.batch_size, seed, stage, "batch")
         self.total = settings.epochs * self._sampler.steps_per_epoch
-        # The fused kernel: networks are many small tensors, and a loop over them would show.
-        self._optimiser = torch.optim.Adam(
-            network.parameters(), lr=settings.learning_rate, fused=True
+        self._descent = Descent(
+            network,
+            learning_rate=settings.learning_rate,
+            schedule=settings.schedule,
+            total=self.total,
         )
-        self._schedule = learning_rate_schedule(self._optimiser, settings.schedule, self.total)
 
     @abstractmethod
     def metrics(
@@ -111,18 +112,8 @@ class SupervisedLearner(ABC):
         """One step of Adam; `metrics`, and the learning rate."""
         rows = self._training[self._sampler.indices(step).numpy()]
         share = self._ranks.share(len(rows))
-        # What is averaged over a share, weighted by it, adds up to the average over the batch.
-        weight = len(rows[share]) / len(rows)
         found = self.metrics(rows, share, generator(self._seed, self._stage, "update", step))
-        metrics = {name: weight * value for name, value in found.items()}
-        self._optimiser.zero_grad(set_to_none=True)
-        metrics["loss"].backward()  # type: ignore[no-untyped-call]
-        sums = self._ranks.sum_gradients(self.network.parameters(), *metrics.values())
-        rate = float(self._optimiser.param_groups[0]["lr"])
-        self._optimiser.step()
-        self._schedule.step()
-        detached = {name: value.detach() for name, value in zip(metrics, sums, strict=True)}
-        return {**detached, "learning_rate": rate}
+        return self._descent.step(found, len(rows[share]) / len(rows))
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, Tensor | float]:
@@ -134,22 +125,9 @@ class SupervisedLearner(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser and schedule."""
-        return {
-            "network": self.network.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "schedule": self._schedule.state_dict(),
-        }
+        return {"network": self.network.state_dict(), **self._descent.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` returned."""
         self.network.load_state_dict(state["network"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._schedule.load_state_dict(state["schedule"])
-
-
-def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of the rows, evenly spread."""
-    if len(rows) <= count:
-        return rows
-    chosen: NDArray[np.int64] = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
-    return chosen
+        self._descent.load_state_dict(state)

@@ -15,9 +15,10 @@ from common.config import Config
 from common.store import LatentStream, LatentTable
 from common.training import (
     BatchSampler,
+    Descent,
     ExponentialMovingAverage,
+    evenly_spread,
     generator,
-    learning_rate_schedule,
     ranks,
 )
 from services.prior.hindsight import Hindsight
@@ -77,7 +78,7 @@ class PriorLearner:
             )
         self._seed, self._ranks = config.seed, ranks()
         settings = config.prior
-        held_out = _spread(np.flatnonzero(table.validation), VALIDATION_ROWS)
+        held_out = evenly_spread(np.flatnonzero(table.validation), VALIDATION_ROWS)
         self._pairs: _PairsInMemory | StreamedPairs
         if isinstance(table, LatentStream):
             goals = Hindsight(config, episodes_of(table)) if settings.goal_conditioned else None
@@ -97,11 +98,12 @@ class PriorLearner:
         self._prior.to(device)
         self._average = ExponentialMovingAverage(self._prior, config.prior.ema_decay)
         self.total = settings.epochs * self._pairs.steps_per_epoch
-        # The fused kernel: the network is many small tensors, and a loop over them would show.
-        self._optimiser = torch.optim.Adam(
-            self._prior.parameters(), lr=settings.learning_rate, fused=True
+        self._descent = Descent(
+            self._prior,
+            learning_rate=settings.learning_rate,
+            schedule=settings.schedule,
+            total=self.total,
         )
-        self._schedule = learning_rate_schedule(self._optimiser, settings.schedule, self.total)
 
     @property
     def state_dim(self) -> int:
@@ -136,17 +138,10 @@ class PriorLearner:
         count = len(whole.states)
         share = self._ranks.share(count)
         batch = replace(_select(whole, share), share=share, whole=count)
-        # What is averaged over a share, weighted by it, adds up to the average over the batch.
-        weight = len(batch.states) / count
-        loss = weight * self._prior.loss(batch, generator(self._seed, "prior", "update", step))
-        learning_rate = float(self._optimiser.param_groups[0]["lr"])
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        (whole_loss,) = self._ranks.sum_gradients(self._prior.parameters(), loss)
-        self._optimiser.step()
-        self._schedule.step()
+        loss = self._prior.loss(batch, generator(self._seed, "prior", "update", step))
+        metrics = self._descent.step({"loss": loss}, len(batch.states) / count)
         self._average.update()
-        return {"loss": whole_loss.detach(), "learning_rate": learning_rate}
+        return metrics
 
     def validate(self) -> Mapping[str, Tensor | float]:
         """The averaged weights on held-out pairs, with the same noise every time."""
@@ -164,16 +159,14 @@ class PriorLearner:
         return {
             "prior": self._prior.state_dict(),
             "average": self._average.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            **self._descent.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from what `state_dict` returned."""
         self._prior.load_state_dict(state["prior"])
         self._average.load_state_dict(state["average"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._schedule.load_state_dict(state["schedule"])
+        self._descent.load_state_dict(state)
 
 
 def _select(batch: Batch, rows: Tensor | slice) -> Batch:
@@ -221,11 +214,3 @@ class _PairsInMemory:
             return None
         ends = self._table.next_state[self._goals.goal_rows(rows, name)]
         return torch.from_numpy(ends[:, self._goals.indices]).to(self._device)
-
-
-def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of the rows, evenly spread."""
-    if len(rows) <= count:
-        return rows
-    chosen: NDArray[np.int64] = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
-    return chosen

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from common.training import BatchSampler, epoch_indices, generator
+from common.training import BatchSampler, epoch_indices, evenly_spread, generator
 
 
 def test_an_epoch_visits_every_item_once() -> None:
@@ -53,3 +54,10 @@ def test_generators_with_other_names_are_independent() -> None:
     draws.append(torch.rand(4, generator=generator(1)).tolist())
     assert len({tuple(draw) for draw in draws}) == len(draws)
     assert torch.rand(4, generator=generator(0, "a")).tolist() == draws[1]
+
+
+def test_rows_are_spread_evenly_from_the_first_to_the_last() -> None:
+    rows = np.arange(10, 21)
+    assert evenly_spread(rows, 3).tolist() == [10, 15, 20]
+    assert evenly_spread(rows, 11).tolist() == rows.tolist()
+    assert evenly_spread(rows[:0], 5).tolist() == []
