@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import torch
 
@@ -24,12 +22,10 @@ from services.qlearner.replay import PrioritisedReplay
 from services.qlearner.transitions import (
     StoredTransitions,
     Transitions,
-    size_in_memory,
+    hold_transitions,
     training_rows,
     validation_rows,
 )
-
-_LOGGER = logging.getLogger(__name__)
 
 CALL_TIMEOUT_SECONDS = 3600.0
 """Deadline of one call: the paper's 128 x 500 latents in 200 steps take minutes on a CPU, and calls
@@ -98,11 +94,7 @@ def replayed_transitions(
     config = context.config
     share = config.critic.reward_windows
     rows = training_rows(table, config.critic.windows, config.seed, share)
-    size = size_in_memory(table, rows)
-    if fits_in_memory(size, config.training.memory):
-        return Transitions.of(table, rows, device)
-    _LOGGER.info("%d windows, %d MiB, read as needed from disk", len(rows), size >> 20)
-    return StoredTransitions(table, rows, context.store.root, device)
+    return hold_transitions(table, rows, context.store.root, config.training.memory, device)
 
 
 def validation_batch(

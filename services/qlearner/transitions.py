@@ -1,7 +1,8 @@
-"""The windows a critic learns from: which rows of the latent table, and their arrays."""
+"""The windows a critic or a world model learns from: rows of the latent table, and their arrays."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.nn.normaliser import Normaliser
-from common.store import LatentStream, LatentTable, RowFile, StoreError
+from common.store import LatentStream, LatentTable, RowFile, StoreError, fits_in_memory
 from common.training import generator
 
 BLOCK_BYTES = 1 << 21
 """Of windows that are looked at together where all are."""
 
 Rows = NDArray[np.int64] | slice
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,30 @@ class StoredTransitions:
         return states
 
 
-def size_in_memory(table: LatentStream, rows: NDArray[np.int64]) -> int:
-    """Bytes that `Transitions.of` would take."""
-    return 4 * len(rows) * sum(_widths(table))
+def hold_transitions(
+    table: LatentStream,
+    rows: NDArray[np.int64],
+    folder: Path,
+    memory: int | None,
+    device: torch.device,
+) -> Transitions | StoredTransitions:
+    """Some rows of a latent table: in memory, or on disk where they do not fit.
+
+    Args:
+        table: All windows.
+        rows: Which, ascending.
+        folder: Where there is room on disk.
+        memory: MiB that they may take in memory (`training.memory`).
+        device: Where batches go.
+
+    Raises:
+        StoreError: The disk does not take them.
+    """
+    size = 4 * len(rows) * sum(_widths(table))
+    if fits_in_memory(size, memory):
+        return Transitions.of(table, rows, device)
+    _LOGGER.info("%d windows, %d MiB, read as needed from disk", len(rows), size >> 20)
+    return StoredTransitions(table, rows, folder, device)
 
 
 def normalisers(transitions: Transitions | StoredTransitions) -> tuple[Normaliser, Normaliser]:
@@ -126,30 +149,51 @@ def normalisers(transitions: Transitions | StoredTransitions) -> tuple[Normalise
 
     One block after the other, so that they are the same, bit for bit, from memory and from disk.
     """
-    first = transitions.batch(slice(0, 1))
-    split, latent_dim = first.state.shape[1], first.latent_mean.shape[1]
-    rows = _block_rows(2 * (split + latent_dim))
+    split = transitions.batch(slice(0, 1)).state.shape[1]
+    mean, std = moments(
+        transitions,
+        lambda block: torch.cat([block.state, block.latent_mean], dim=1),
+        lambda block: torch.cat([torch.zeros_like(block.state), block.latent_std], dim=1),
+    )
+    return (
+        Normaliser(mean[:split], std[:split]),
+        Normaliser(mean[split:], std[split:]),
+    )
+
+
+def moments(
+    transitions: Transitions | StoredTransitions,
+    values: Callable[[Transitions], Tensor],
+    deviations: Callable[[Transitions], Tensor],
+    rows: NDArray[np.int64] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over windows, looked at one block after the other.
+
+    Args:
+        transitions: Windows, at least one.
+        values: What of a block, (B, D).
+        deviations: Each value is the mean of a distribution with this standard deviation, (B, D).
+        rows: Which windows; None: all.
+
+    Returns:
+        Mean and standard deviation, on the CPU in double precision, (D,) each.
+    """
+    width = values(transitions.batch(slice(0, 1))).shape[1]
+    count, step = len(transitions if rows is None else rows), _block_rows(2 * width)
 
     def mean_of(function: Callable[[Transitions], Tensor]) -> Tensor:
         # Summed up in place: small results kept between large ones would fragment the heap.
-        total = torch.zeros(split + latent_dim, dtype=torch.float64, device=transitions.device)
-        for start in range(0, len(transitions), rows):
-            total += function(transitions.batch(slice(start, start + rows))).sum(0)
-        return total / len(transitions)
+        total = torch.zeros(width, dtype=torch.float64, device=transitions.device)
+        for start in range(0, count, step):
+            block = slice(start, start + step)
+            total += function(transitions.batch(block if rows is None else rows[block])).sum(0)
+        return total / count
 
-    def values(block: Transitions) -> Tensor:
-        return torch.cat([block.state, block.latent_mean], dim=1).double()
-
-    def spread(block: Transitions) -> Tensor:
-        own = torch.cat([torch.zeros_like(block.state), block.latent_std], dim=1).double()
-        return (values(block) - mean).square() + own.square()
-
-    mean = mean_of(values)
-    std = mean_of(spread).sqrt()
-    return (
-        Normaliser(mean[:split].cpu(), std[:split].cpu()),
-        Normaliser(mean[split:].cpu(), std[split:].cpu()),
+    mean = mean_of(lambda block: values(block).double())
+    variance = mean_of(
+        lambda block: (values(block).double() - mean).square() + deviations(block).double().square()
     )
+    return mean.cpu(), variance.sqrt().cpu()
 
 
 def _block_rows(width: int) -> int:

@@ -12,10 +12,15 @@ from torch import Tensor
 from common.config import Config
 from common.nn.normaliser import Normaliser
 from common.nn.world_model import KIND, WorldModel
-from common.store import LatentTable, StoreError
+from common.store import LatentStream, LatentTable
 from common.training.supervised import SupervisedLearner
+from services.qlearner.transitions import (
+    StoredTransitions,
+    Transitions,
+    moments,
+    training_rows,
+)
 
-Array = NDArray[np.float32]
 _CONSTANT = 1e-6
 """A deviation below this share of the mean is rounding."""
 
@@ -30,24 +35,25 @@ class WorldModelLearner(SupervisedLearner):
         model: What is trained.
     """
 
-    def __init__(self, config: Config, table: LatentTable, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: Config,
+        table: LatentTable | LatentStream,
+        windows: Transitions | StoredTransitions,
+    ) -> None:
         """Initialises the network from torch's global random state.
 
         Args:
             config: The variant's configuration.
-            table: The latents of all windows.
-            device: Where to train.
+            table: Says which windows are held out.
+            windows: All of the table's, which also say where to train.
 
         Raises:
             StoreError: All windows are held out for validation.
         """
-        training = np.flatnonzero(~table.validation)
-        if not len(training):
-            raise StoreError(
-                f"latents {table.version} hold no training window, expected at least 1: lower "
-                "data.validation_fraction or add episodes"
-            )
-        self.model = WorldModel(config.world_model, *_normalisers(table, training)).to(device)
+        training = training_rows(table, None, config.seed)
+        normalisers = _normalisers(windows, training)
+        self.model = WorldModel(config.world_model, *normalisers).to(windows.device)
         super().__init__(
             KIND,
             self.model,
@@ -57,8 +63,7 @@ class WorldModelLearner(SupervisedLearner):
             held_out=np.flatnonzero(table.validation),
         )
         self._goal: Sequence[int] = list(config.data.goal_indices)
-        columns = (table.state, table.latent_mean, table.latent_std, table.next_state)
-        self._columns = [torch.from_numpy(column).to(device) for column in columns]
+        self._windows = windows
 
     def metrics(
         self, rows: NDArray[np.int64], share: slice, random: torch.Generator
@@ -76,13 +81,13 @@ class WorldModelLearner(SupervisedLearner):
             goals): mean Euclidean error of the entries that goals prescribe, in their own units.
         """
         # Drawn on the CPU and for all, so that the noise depends on no device and no share.
-        noise = torch.randn(len(rows), self._columns[1].shape[1], generator=random)[share]
-        chosen = torch.from_numpy(rows[share]).to(self._columns[0].device)
-        state, mean, std, next_state = (column[chosen] for column in self._columns)
-        latents = mean + std * noise.to(std.device)
-        found = {"loss": -self.model.log_density(state, latents, next_state).mean()}
+        latent_dim = len(self.model.latent_normaliser.mean)
+        noise = torch.randn(len(rows), latent_dim, generator=random)[share]
+        block = self._windows.batch(rows[share])
+        latents = block.latent_mean + block.latent_std * noise.to(self._windows.device)
+        found = {"loss": -self.model.log_density(block.state, latents, block.next_state).mean()}
         with torch.no_grad():
-            off = self.model.predict(state, latents) - next_state
+            off = self.model.predict(block.state, latents) - block.next_state
             found["error"] = (off / self.model.change_normaliser.std).square().mean().sqrt()
             if self._goal:
                 found["goal_error"] = off[:, self._goal].norm(dim=1).mean()
@@ -90,21 +95,21 @@ class WorldModelLearner(SupervisedLearner):
 
 
 def _normalisers(
-    table: LatentTable, training: NDArray[np.int64]
-) -> tuple[Normaliser, Normaliser, Normaliser]:
+    windows: Transitions | StoredTransitions, training: NDArray[np.int64]
+) -> list[Normaliser]:
     """Of states, of latents z ~ q and of changes, over the training windows."""
-    state, mean = table.state[training], table.latent_mean[training]
-    own = np.square(table.latent_std[training], dtype=np.float64).mean(axis=0)
-    return (
-        _normaliser(state),
-        _normaliser(mean, own),
-        _normaliser(table.next_state[training] - state),
-    )
 
+    def values(block: Transitions) -> Tensor:
+        return torch.cat([block.state, block.latent_mean, block.next_state - block.state], dim=1)
 
-def _normaliser(values: Array, added_variance: float | NDArray[np.float64] = 0.0) -> Normaliser:
-    mean = values.mean(axis=0, dtype=np.float64)
-    std = np.sqrt(values.var(axis=0, dtype=np.float64) + added_variance)
+    def deviations(block: Transitions) -> Tensor:
+        certain = torch.zeros_like(block.state)
+        return torch.cat([certain, block.latent_std, certain], dim=1)
+
+    mean, std = moments(windows, values, deviations, training)
     # What never changes carries nothing: dividing by almost nothing would blow up its rounding.
-    std = np.where(std > _CONSTANT * np.maximum(np.abs(mean), 1.0), std, 1.0)
-    return Normaliser(torch.from_numpy(mean), torch.from_numpy(std))
+    std = torch.where(std > _CONSTANT * mean.abs().clamp_min(1.0), std, 1.0)
+    first = windows.batch(slice(0, 1))
+    sizes = [first.state.shape[1], first.latent_mean.shape[1], first.state.shape[1]]
+    pairs = zip(mean.split_with_sizes(sizes), std.split_with_sizes(sizes), strict=True)
+    return [Normaliser(*pair) for pair in pairs]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from common.nn.world_model import KIND as STAGE
 from common.rpc.settings import ServiceSettings
-from common.store import open_latents
+from common.store import stream_latents
 from common.training import configure_torch, ranks
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
+from services.qlearner.transitions import hold_transitions
 from services.qlearner.world_model.learner import WorldModelLearner
 
 
@@ -54,16 +57,19 @@ def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: 
 def _train(making: Making) -> str:
     context, parents = making.context, making.parents
     config = context.config
-    table = open_latents(context.store, parents["latents"], vae_version=parents["vae"])
-    learner = WorldModelLearner(config, table, configure_torch(config))
+    table = stream_latents(context.store, parents["latents"], vae_version=parents["vae"])
+    device, folder = configure_torch(config), context.store.root
+    rows, memory = np.arange(len(table)), config.training.memory
+    windows = hold_transitions(table, rows, folder, memory, device)
+    learner = WorldModelLearner(config, table, windows)
     making.train(learner, learner.total)
     return making.publish(
         learner.model.state_dict(),
         implementation="gaussian",
         dimensions={
             **table.meta.dimensions,
-            "state": table.state.shape[1],
-            "latent": table.latent_mean.shape[1],
+            "state": table.width("state"),
+            "latent": table.width("latent_mean"),
         },
         details=learner.model.details(),
     )

@@ -21,6 +21,7 @@ from common.rpc.stage import Progress
 from common.store import LatentTable, Meta, Stopped, Store, StoreError, stage_spec
 from common.training.context import StageContext
 from ldcq.v1 import stage_pb2
+from services.qlearner.transitions import Transitions
 from services.qlearner.world_model.learner import WorldModelLearner
 from services.qlearner.world_model.train import run
 from tests.latent_tables import publish_table
@@ -72,7 +73,11 @@ def table(rows: int = 600) -> LatentTable:
     )
 
 
-def publish_parents(store: Store, config: Config) -> None:
+def learner_of(config: Config, table: LatentTable) -> WorldModelLearner:
+    return WorldModelLearner(config, table, Transitions.of(table, np.arange(len(table)), CPU))
+
+
+def publish_parents(store: Store, config: Config, rows: int = 600) -> None:
     spec = stage_spec(config, "vae", {"dataset": "d"})
     meta = Meta(kind="vae", spec=spec, parents={"dataset": "d"})
     vae = store.publish(meta, {"weight": np.zeros(2, np.float32)}, "")
@@ -80,7 +85,7 @@ def publish_parents(store: Store, config: Config) -> None:
     spec = stage_spec(config, "latents", parents)
     dimensions = {"state": 3, "action": 1, "latent": 2, "horizon": config.horizon}
     meta = Meta(kind="latents", spec=spec, parents=parents, dimensions=dimensions)
-    publish_table(store, meta, table())
+    publish_table(store, meta, table(rows))
 
 
 @pytest.fixture
@@ -118,7 +123,7 @@ def test_learns_where_latents_lead_and_publishes_it_once(store: Store, config: C
 
 
 def test_metrics_are_in_the_units_they_claim(config: Config) -> None:
-    learner = WorldModelLearner(config, table(), CPU)
+    learner = learner_of(config, table())
     before = learner.validate()
     for step in range(learner.total):
         metrics = learner.update(step)
@@ -135,8 +140,7 @@ def test_metrics_are_in_the_units_they_claim(config: Config) -> None:
 def test_latents_are_drawn_from_the_posterior(config: Config) -> None:
     wide = table()
     wide.latent_std[:] = 2.0
-    narrow = WorldModelLearner(config, table(), CPU)
-    drawn = WorldModelLearner(config, wide, CPU)
+    narrow, drawn = learner_of(config, table()), learner_of(config, wide)
     # As much as the means vary, so that the inputs' deviation is the root of two times as large.
     ratio = drawn.model.latent_normaliser.std / narrow.model.latent_normaliser.std
     torch.testing.assert_close(ratio, torch.full((2,), 2**0.5), rtol=0.1, atol=0)
@@ -148,8 +152,23 @@ def test_latents_are_drawn_from_the_posterior(config: Config) -> None:
 def test_no_training_window_is_an_error(config: Config) -> None:
     held_out = table(20)
     held_out.validation[:] = True
-    with pytest.raises(StoreError, match="hold no training window"):
-        WorldModelLearner(config, held_out, CPU)
+    with pytest.raises(StoreError, match="hold 20 windows, none of them for training"):
+        learner_of(config, held_out)
+
+
+def test_windows_that_do_not_fit_into_memory_give_the_same_version(
+    tmp_path: Path, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    section = {"world_model.epochs": 1, "world_model.batch_size": 1000}
+    versions = []
+    for memory in (None, 1):
+        store = Store(tmp_path / str(memory))
+        changed = override(config, {**section, "training.memory": memory})
+        publish_parents(store, changed, rows=40_000)
+        versions.append(run(context(store, changed)))
+        assert ("40000 windows, 1 MiB, read as needed from disk" in caplog.text) == bool(memory)
+    assert versions[0] == versions[1]
 
 
 def test_a_stopped_stage_resumes_to_the_same_version(
