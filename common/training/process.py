@@ -80,7 +80,7 @@ def _train_and_answer(
 def serve_process(
     name: str,
     run: Run,
-    add: Callable[[Server], Models],
+    add: Callable[[Server, ServiceSettings], Models],
     settings: ServiceSettings,
     on_start: Callable[[str], None] = lambda _: None,
     server: Server | None = None,
@@ -104,7 +104,7 @@ def serve_process(
     if server is None:
         server = _server(settings)
     progress = _add_stage(server, name) if settings.train_first else None
-    models = add(server)
+    models = add(server, settings)
     with StopSignals() as signals:
         on_start(server.start())
         models.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import grpc
 import numpy as np
@@ -207,9 +208,8 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
         ServerError: The address cannot be bound.
     """
     with Priors(settings.config, settings.prior_targets) as priors:
-        return serve_process(
-            STAGE, run, lambda server: add_actor(server, settings, priors), settings, on_start
-        )
+        add = partial(add_actor, priors=priors)
+        return serve_process(STAGE, run, add, settings, on_start)
 
 
 def add_actor(server: Server, settings: ServiceSettings, priors: Priors) -> ServedMethods:

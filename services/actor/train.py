@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from common.data import is_on_this_machine, load_task
-from common.rpc.settings import ServiceSettings
 from common.store import Stopped, stage_spec
 from common.training import configure_torch
 from common.training.context import StageContext
@@ -54,20 +53,8 @@ def run(context: StageContext) -> str:
     return version
 
 
-def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
-    """Evaluates, with `StageService` answering meanwhile, and ends.
-
-    Args:
-        settings: Where to listen, the store, the priors.
-        on_start: Told the address bound.
-
-    Returns:
-        The process's exit code: 0 published, 1 failed, 143 or 130 stopped by a signal.
-
-    Raises:
-        ServerError: The address cannot be bound.
-    """
-    return train_process(STAGE, run, settings, on_start)
+main = partial(train_process, STAGE, run)
+"""Evaluates, with `StageService` answering meanwhile, and ends: `train_process` of this stage."""
 
 
 def _run(context: StageContext, priors: Priors) -> str:

@@ -55,9 +55,7 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
         max_workers=MAX_CALLS,
         grace=DRAIN_SECONDS,
     )
-    return serve_process(
-        STAGE, run, lambda server: PriorProcess(server, settings), settings, on_start, server
-    )
+    return serve_process(STAGE, run, PriorProcess, settings, on_start, server)
 
 
 class PriorProcess:

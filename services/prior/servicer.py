@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from common.rpc import tracing
 from common.rpc.codec import encode
-from common.rpc.errors import NotReadyError
+from common.rpc.following import current_model
 from common.rpc.prior import sampler_options
 from common.store import Follower
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
@@ -103,11 +103,7 @@ class PriorServicer(prior_pb2_grpc.PriorServiceServicer):
         )
 
     def _model(self) -> ServedPrior:
-        current = self._follower.current()
-        if current is None:
-            missing = "no prior has been published yet; made by `ldcq train prior`"
-            raise NotReadyError(self._follower.problem or missing)
-        return current[1]
+        return current_model(self._follower, "prior")[1]
 
 
 class _Call:

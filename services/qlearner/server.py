@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import grpc
 import torch
@@ -10,7 +10,8 @@ import torch
 from common.config import resolve_variant
 from common.nn.critic import Critic
 from common.rpc.codec import decode, encode
-from common.rpc.errors import InvalidFieldError, NotReadyError
+from common.rpc.errors import InvalidFieldError
+from common.rpc.following import current_model
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Artifact, Follower, owning_variant
@@ -47,7 +48,7 @@ class CriticServicer(critic_pb2_grpc.CriticServiceServicer):
         Raises:
             NotReadyError: None has been trained yet.
         """
-        version, served = self._current()
+        version, served = current_model(self._follower, "critic")
         return critic_pb2.CriticServiceDescribeResponse(
             model_version=version,
             prior_version=served.parents.get("prior", ""),
@@ -67,7 +68,7 @@ class CriticServicer(critic_pb2_grpc.CriticServiceServicer):
             InvalidFieldError: States are not (N, S), or latents not (N, n, Z), float32 and finite.
             NotReadyError: None has been trained yet.
         """
-        version, served = self._current()
+        version, served = current_model(self._follower, "critic")
         critic = served.critic
         states = decode(request.states, field="states", shape=(None, critic.state_dim))
         latents = decode(
@@ -87,31 +88,6 @@ class CriticServicer(critic_pb2_grpc.CriticServiceServicer):
             values=encode(values.cpu().numpy()), model_version=version
         )
 
-    def _current(self) -> tuple[str, ServedCritic]:
-        current = self._follower.current()
-        if current is None:
-            missing = "no critic has been published yet; made by `ldcq train critic`"
-            raise NotReadyError(self._follower.problem or missing)
-        return current
-
-
-def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
-    """Serves the current critic until SIGTERM or SIGINT; with `train_first` trains it before.
-
-    Args:
-        settings: Where to listen, the store, the prior's address.
-        on_start: Told the address bound.
-
-    Returns:
-        The process's exit code: 0; 1 where training failed; 143 or 130 where it was stopped.
-
-    Raises:
-        ServerError: The address cannot be bound.
-    """
-    return serve_process(
-        STAGE, run, lambda server: add_critic(server, settings), settings, on_start
-    )
-
 
 def add_critic(server: Server, settings: ServiceSettings) -> Follower[ServedCritic]:
     """Adds `CriticService` to a server that has not started.
@@ -130,3 +106,7 @@ def add_critic(server: Server, settings: ServiceSettings) -> Follower[ServedCrit
     servicer = CriticServicer(follower)
     server.add(critic_pb2_grpc.add_CriticServiceServicer_to_server, servicer, FULL_NAME)
     return follower
+
+
+serve = partial(serve_process, STAGE, run, add_critic)
+"""Serves the current critic until SIGTERM or SIGINT; with `train_first` trains it before."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 from common.config import ConfigError
 from common.nn.critic import Critic
-from common.rpc.settings import ServiceSettings
 from common.store import LatentStream, stream_latents
 from common.store.served import served_version
 from common.training import configure_torch
@@ -55,20 +54,8 @@ def run(context: StageContext) -> str:
     return version
 
 
-def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
-    """Trains, with `StageService` answering meanwhile, and ends.
-
-    Args:
-        settings: Where to listen, the store, the prior's address.
-        on_start: Told the address bound.
-
-    Returns:
-        The process's exit code: 0 published, 1 failed, 143 or 130 stopped by a signal.
-
-    Raises:
-        ServerError: The address cannot be bound.
-    """
-    return train_process(STAGE, run, settings, on_start)
+main = partial(train_process, STAGE, run)
+"""Trains, with `StageService` answering meanwhile, and ends: `train_process` of this stage."""
 
 
 def _train(making: Making) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 import numpy as np
@@ -13,7 +13,8 @@ from torch import Tensor
 from common.config import resolve_variant
 from common.nn.policy import LatentPolicy
 from common.rpc.codec import decode, encode
-from common.rpc.errors import InvalidFieldError, NotReadyError
+from common.rpc.errors import InvalidFieldError
+from common.rpc.following import current_model
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Artifact, Follower, owning_variant
@@ -135,27 +136,7 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
         )
 
     def _served(self) -> ServedVae:
-        current = self._follower.current()
-        if current is None:
-            missing = "no VAE has been published yet; made by `ldcq train vae`"
-            raise NotReadyError(self._follower.problem or missing)
-        return current[1]
-
-
-def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
-    """Serves the current VAE until SIGTERM or SIGINT; with `train_first` trains it before.
-
-    Args:
-        settings: Where to listen and the store.
-        on_start: Told the address bound.
-
-    Returns:
-        The process's exit code: 0; 1 where training failed; 143 or 130 where it was stopped.
-
-    Raises:
-        ServerError: The address cannot be bound.
-    """
-    return serve_process(STAGE, run, lambda server: add_vae(server, settings), settings, on_start)
+        return current_model(self._follower, "VAE")[1]
 
 
 def add_vae(server: Server, settings: ServiceSettings) -> Follower[ServedVae]:
@@ -175,6 +156,10 @@ def add_vae(server: Server, settings: ServiceSettings) -> Follower[ServedVae]:
     add = vae_pb2_grpc.add_VaeServiceServicer_to_server
     server.add(add, VaeServicer(follower), FULL_NAME)
     return follower
+
+
+serve = partial(serve_process, STAGE, run, add_vae)
+"""Serves the current VAE until SIGTERM or SIGINT; with `train_first` trains it before."""
 
 
 def _rows(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 from common.data import Windows
-from common.rpc.settings import ServiceSettings
 from common.store import Meta
 from common.training import configure_torch, ranks
 from common.training.context import StageContext
@@ -49,20 +48,8 @@ def run(context: StageContext) -> str:
     return version
 
 
-def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
-    """Trains, with `StageService` answering meanwhile, and ends.
-
-    Args:
-        settings: Where to listen and the store.
-        on_start: Told the address bound.
-
-    Returns:
-        The process's exit code: 0 published, 1 failed, 143 or 130 stopped by a signal.
-
-    Raises:
-        ServerError: The address cannot be bound.
-    """
-    return train_process(STAGE, run, settings, on_start)
+main = partial(train_process, STAGE, run)
+"""Trains, with `StageService` answering meanwhile, and ends: `train_process` of this stage."""
 
 
 def _train(making: Making, windows: Windows) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from common.nn.world_model import KIND as STAGE
-from common.rpc.settings import ServiceSettings
 from common.store import stream_latents
 from common.training import configure_torch, ranks
 from common.training.context import StageContext
@@ -38,20 +37,8 @@ def run(context: StageContext) -> str:
     return version
 
 
-def main(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
-    """Trains, with `StageService` answering meanwhile, and ends.
-
-    Args:
-        settings: Where to listen and the store.
-        on_start: Told the address bound.
-
-    Returns:
-        The process's exit code: 0 published, 1 failed, 143 or 130 stopped by a signal.
-
-    Raises:
-        ServerError: The address cannot be bound.
-    """
-    return train_process(STAGE, run, settings, on_start)
+main = partial(train_process, STAGE, run)
+"""Trains, with `StageService` answering meanwhile, and ends: `train_process` of this stage."""
 
 
 def _train(making: Making) -> str:
