@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -61,6 +61,9 @@ class LatentTable:
         return rows
 
 
+_COLUMNS = [field.name for field in fields(LatentTable) if field.name not in ("version", "meta")]
+
+
 def open_latents(
     store: Store, version: str | None = None, *, vae_version: str | None = None
 ) -> LatentTable:
@@ -84,8 +87,7 @@ def open_latents(
             )
     place, folder = store.place, store.key("latents", version)
     meta = _meta_of(place, folder, vae_version)
-    names = [field.name for field in fields(LatentTable) if field.name not in ("version", "meta")]
-    return LatentTable(version=version, meta=meta, **_read_columns(place, folder, names))
+    return LatentTable(version=version, meta=meta, **_read_columns(place, folder, _COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -136,25 +138,14 @@ def stream_latents(
     """
     place, folder = store.place, store.key("latents", version)
     meta = _meta_of(place, folder, vae_version)
-    names = [field.name for field in fields(LatentTable) if field.name not in ("version", "meta")]
     columns: dict[str, zarr.Array[Any]] = {}
-    with _damage_explained(place, folder):
-        group = zarr.open_group(place.zarr(folder), mode="r", zarr_format=3)
-        checksums: Any = group.attrs["sha256"]
-        for name in names:
-            array = group[name]
-            assert isinstance(array, zarr.Array)
+    with _opened(place, folder) as group:
+        for name in _COLUMNS:
+            array = columns[name] = _column(group, name)
             count = int(array.shape[0])
             rows = max(1, most * count // max(1, array.nbytes))
-            found = hashlib.sha256()
-            for start in range(0, count, rows):
-                found.update(np.ascontiguousarray(array[start : start + rows]).data)
-            if found.hexdigest() != checksums[name]:
-                raise CorruptArtifactError(
-                    f"latents {version}: column {name} is damaged or cut short; "
-                    f"{_advice(place, folder)}"
-                )
-            columns[name] = array
+            pieces = (array[start : start + rows] for start in range(0, count, rows))
+            _verify(place, folder, group, name, pieces)
         validation = np.asarray(columns["validation"][:])
     return LatentStream(version, meta, validation, columns)
 
@@ -166,11 +157,8 @@ def latents_size(store: Store, version: str) -> int:
         CorruptArtifactError: It cannot be read.
     """
     place, folder = store.place, store.key("latents", version)
-    with _damage_explained(place, folder):
-        group = zarr.open_group(place.zarr(folder), mode="r", zarr_format=3)
-        checksums: Any = group.attrs["sha256"]
-        arrays: list[Any] = [group[name] for name in checksums]
-        return sum(int(array.nbytes) for array in arrays)
+    with _opened(place, folder) as group:
+        return sum(_column(group, name).nbytes for name in _checksums(group))
 
 
 def _meta_of(place: Place, folder: str, vae_version: str | None) -> Meta:
@@ -192,9 +180,10 @@ def _advice(place: Place, folder: str) -> str:
 
 
 @contextmanager
-def _damage_explained(place: Place, folder: str) -> Iterator[None]:
+def _opened(place: Place, folder: str) -> Iterator[zarr.Group]:
+    """The table in `folder`; whatever fails while it is read is explained."""
     try:
-        yield
+        yield zarr.open_group(place.zarr(folder), mode="r", zarr_format=3)
     except StoreError:
         raise
     except Exception as error:  # whatever Zarr makes of a damaged file
@@ -204,33 +193,37 @@ def _damage_explained(place: Place, folder: str) -> Iterator[None]:
         ) from error
 
 
+def _checksums(group: zarr.Group) -> dict[str, str]:
+    checksums: Any = group.attrs["sha256"]
+    return dict(checksums)
+
+
+def _column(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+def _verify(place: Place, folder: str, group: zarr.Group, name: str, pieces: Iterable[Any]) -> None:
+    # Zarr fills what is missing with zeros without a word, hence a checksum of our own.
+    found = hashlib.sha256()
+    for piece in pieces:
+        found.update(np.ascontiguousarray(piece).data)
+    if found.hexdigest() != _checksums(group)[name]:
+        raise CorruptArtifactError(
+            f"latents {_version(folder)}: column {name} is damaged or cut short; "
+            f"{_advice(place, folder)}"
+        )
+
+
 def _read_columns(
     place: Place, folder: str, names: list[str] | None = None
 ) -> dict[str, np.ndarray]:
-    advice = _advice(place, folder)
     columns: dict[str, np.ndarray] = {}
-    name = "its index"
-    try:
-        group = zarr.open_group(place.zarr(folder), mode="r", zarr_format=3)
-        checksums: Any = group.attrs["sha256"]
-        for name in names if names is not None else list(checksums):
-            expected = checksums[name]
-            array = group[name]
-            assert isinstance(array, zarr.Array)
-            values = np.ascontiguousarray(array[:])
-            # Zarr fills what is missing with zeros without a word, hence a checksum of our own.
-            if hashlib.sha256(values.data).hexdigest() != expected:
-                raise CorruptArtifactError(
-                    f"latents {_version(folder)}: column {name} is damaged or cut short; {advice}"
-                )
-            columns[name] = values
-    except StoreError:
-        raise
-    except Exception as error:  # whatever Zarr makes of a damaged file
-        raise CorruptArtifactError(
-            f"latents {_version(folder)}: cannot read {name} in {place.where(folder)} ({error}); "
-            f"{advice}"
-        ) from error
+    with _opened(place, folder) as group:
+        for name in names if names is not None else _checksums(group):
+            columns[name] = np.ascontiguousarray(_column(group, name)[:])
+            _verify(place, folder, group, name, [columns[name]])
     return columns
 
 
