@@ -108,10 +108,11 @@ def _table(title: str, columns: Sequence[str], numbers_from: int | None = None) 
         pad_edge=False,
         header_style="dim",
     )
+    last = 0 if numbers_from is None else numbers_from  # that is not broken into lines
     for index, column in enumerate(columns):
         number = numbers_from is not None and index >= numbers_from
         table.add_column(
-            column, justify="right" if number else "left", overflow="fold", no_wrap=index == 0
+            column, justify="right" if number else "left", overflow="fold", no_wrap=index <= last
         )
     return table
 
