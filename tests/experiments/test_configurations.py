@@ -71,11 +71,12 @@ def test_no_more_steps_than_were_trained() -> None:
     assert max(setting.steps for setting in settings_of("small", 20)) == 20
 
 
-@pytest.mark.parametrize("scale", ["small", "full"])
-def test_steps_find_the_models_of_maze2d(scale: Scale) -> None:
-    maze, steps = configuration("maze2d", scale, methods=METHODS), configuration("steps", scale)
+@pytest.mark.parametrize(("scale", "other"), [("small", "horizon"), ("full", "maze2d")])
+def test_steps_find_the_models_of_another_experiment(scale: Scale, other: str) -> None:
+    trained, steps = configuration(other, scale, methods=METHODS), configuration("steps", scale)
+    trained = with_horizon(trained, steps.horizon) if other == "horizon" else trained
     for kind in TRAINED:
-        assert stage_sections(maze, kind) == stage_sections(steps, kind)
+        assert stage_sections(trained, kind) == stage_sections(steps, kind)
 
 
 def test_a_dataset_without_a_goal_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
