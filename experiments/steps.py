@@ -39,7 +39,7 @@ EXTRA = 10
 STEPS: dict[Scale, dict[str, tuple[int, ...]]] = {
     "smoke": {"ddpm": (2, 5), "dpmpp_2m": (3,)},
     "small": {
-        "ddpm": (2, 5, 10, 20, 50, 100),
+        "ddpm": (2, 5, 10, 20, 50),
         "ddim": (2, 5, 10, 20),
         "dpmpp_2m": (2, 5, 10, 20),
     },
