@@ -106,6 +106,7 @@ def _table(title: str, columns: Sequence[str], numbers_from: int | None = None) 
         caption_justify="left",
         box=None,
         pad_edge=False,
+        padding=(0, 1, 0, 0),  # what a process of a variant says fits into 80 columns
         header_style="dim",
     )
     last = 0 if numbers_from is None else numbers_from  # that is not broken into lines

@@ -233,13 +233,16 @@ def test_a_local_run_is_found_by_itself_and_shown_at_a_glance(
 ) -> None:
     metrics = record.metrics_folder(store.root / "run")
     progress, waiting = Progress("critic"), Progress("evaluation")
+    variant = Progress("prior")
     progress.running(1500, 2000, {"loss": 0.25, "q_mean": 39.3, "td_error": 1.5})
+    variant.running(12345, 67890, {"loss": -1.23456e-05})
     waiting.waiting("waiting for critic of main")
     _record(
         store,
         {"name": "prior-0", "address": "127.0.0.1:1", "replica_of": "main", "draining": True},
         {"name": "critic", "address": serve(progress), "reports": True},
         {"name": "actor", "address": serve(waiting), "reports": True},
+        {"name": "prior-trainer@bcq_h", "address": serve(variant), "reports": True},
         {"name": "prior-trainer", "address": "127.0.0.1:1", "reports": True, "pid": 0},
     )
     targets.announce(metrics / "prior-0.json", expose(_prior_metrics()))
@@ -253,6 +256,7 @@ def test_a_local_run_is_found_by_itself_and_shown_at_a_glance(
     lines = {line.split()[0]: line.split() for line in shown.stdout.splitlines() if line.strip()}
     assert lines["critic"] == ["critic", "running", "1500/2000", "0", "0.25", "39.3", "1.5"]
     assert lines["prior-trainer"] == ["prior-trainer", "ended"]
+    assert lines["prior-trainer@bcq_h"][1:] == ["running", "12345/67890", "0", "-1.23e-05"]
     assert lines["prior-0"] == [
         *("prior-0", "draining", "01234567", "123k", "0", "2.05k/1.05M", "288", "|", "-", "3")
     ]
