@@ -6,12 +6,13 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent import futures
+from contextvars import copy_context
 from typing import Any, Unpack
 
 import grpc
 
 from common.config import SamplingConfig
-from common.rpc import tracing
+from common.rpc import deadlines, tracing
 from common.rpc.channel import connect, label
 from common.rpc.errors import (
     CallError,
@@ -46,7 +47,8 @@ class PriorClient:
 
     A call that fails because a replica is down, restarting or has its queue full is repeated, with
     growing pauses, for up to `patience` seconds; a request's seed fixes its latents, so a repeated
-    call gives what the lost one would have.
+    call gives what the lost one would have. Within a server's handler no call goes on for longer
+    than that handler's own caller waits.
     """
 
     def __init__(
@@ -149,8 +151,9 @@ class PriorClient:
         self, states: States, candidates: int, **arguments: Unpack[SampleArguments]
     ) -> futures.Future[Samples]:
         """Like `sample`, but returns at once; the future raises what `sample` would."""
-        sample = tracing.carried(self.sample)
-        return self._executor.submit(sample, states, candidates, **arguments)
+        # With the trace and the deadline of the call that this one is made for.
+        run = copy_context().run
+        return self._executor.submit(run, lambda: self.sample(states, candidates, **arguments))
 
     def wait_ready(
         self,
@@ -223,28 +226,34 @@ class PriorClient:
     def _patiently(
         self, method: Any, request: Any, timeout: float, expected_version: str | None
     ) -> Any:
-        backoff = Backoff(self._patience, self._closed)
-        version_backoff = Backoff(self._version_patience, self._closed)
+        patience = deadlines.at_most(self._patience)
+        backoff = Backoff(patience, self._closed)
+        version_backoff = Backoff(deadlines.at_most(self._version_patience), self._closed)
+        reason: grpc.RpcError | None = None
         while True:
             try:
                 return self._call(method, request, timeout)
             except grpc.RpcError as error:
                 if self._closed.is_set():
                     raise CallInterruptedError(f"client of {self.target} closed") from error
-                if is_transient(error):
+                # Where the time ran out over another attempt, what counts is why it was needed.
+                if reason is None or deadlines.at_most(timeout) > 0:
+                    reason = error
+                if is_transient(reason):
                     again = backoff.pause()
-                elif expected_version is not None and _is_version_mismatch(error):
+                elif expected_version is not None and _is_version_mismatch(reason):
                     again = version_backoff.pause()
                 else:
                     again = False
-                if not again:
-                    raise self._failure(error, expected_version) from error
-                _LOG.debug("prior at %s: %s, trying again", self.target, status_of(error)[1])
+                if not again or deadlines.at_most(timeout) == 0:
+                    raise self._failure(reason, expected_version, patience) from error
+                _LOG.debug("prior at %s: %s, trying again", self.target, status_of(reason)[1])
 
     def _call(self, method: Any, request: Any, timeout: float) -> Any:
         """One attempt, cancelled when the client is closed."""
         if self._closed.is_set():
             raise CallInterruptedError(f"client of {self.target} is closed")
+        timeout = deadlines.at_most(timeout)
         call = method.future(request, timeout=timeout, metadata=tracing.outgoing())
         with self._lock:
             self._calls.add(call)
@@ -256,13 +265,14 @@ class PriorClient:
             with self._lock:
                 self._calls.discard(call)
 
-    def _failure(self, error: grpc.RpcError, expected_version: str | None = None) -> CallError:
+    def _failure(
+        self, error: grpc.RpcError, expected_version: str | None = None, patience: float = 0.0
+    ) -> CallError:
         code, details = status_of(error)
         where = f"prior at {self.target}"
         if is_transient(error):
             return PriorUnavailableError(
-                f"{where}: no answer for {self._patience:g} s ({code.name}: {details}); "
-                f"{_START_HINT}"
+                f"{where}: no answer for {patience:.3g} s ({code.name}: {details}); {_START_HINT}"
             )
         if expected_version is not None and _is_version_mismatch(error):
             return ModelVersionError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from common.rpc import metrics, tracing
+from common.rpc import deadlines, metrics, tracing
 from common.rpc.errors import RpcError
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +61,11 @@ def _kind(handler: Any) -> str:
 def _unary(behaviour: Behaviour, method: str) -> Behaviour:
     def handle(request: Any, context: grpc.ServicerContext) -> Any:
         metadata = context.invocation_metadata() or ()
-        with tracing.handling(method, metadata), _Call(method, context):
+        with (
+            tracing.handling(method, metadata),
+            deadlines.handling(context.time_remaining()),
+            _Call(method, context),
+        ):
             return behaviour(request, context)
 
     return handle

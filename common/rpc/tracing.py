@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import copy_context
-from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _BEGINNINGS = ("/Act", "/Sample")
 """Methods that begin a trace where the caller has none; health and progress are not worth one."""
 
 _tracer: Any = None
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class TracingError(RuntimeError):
@@ -98,10 +95,3 @@ def elapsed(*parts: tuple[str, float]) -> None:
         span = _tracer.start_span(name, start_time=start)
         start += int(1e9 * seconds)
         span.end(start)
-
-
-def carried(function: _Function) -> _Function:
-    """A function that goes on with the current trace when another thread calls it."""
-    if _tracer is None:
-        return function
-    return cast("_Function", partial(copy_context().run, function))

@@ -93,7 +93,6 @@ def test_nothing_is_traced_unless_asked_for(actor: str) -> None:
     until_ready(actor)
     act(actor)
     assert tracing.outgoing() == ()
-    assert tracing.carried(act) is act
 
 
 def test_a_process_sends_its_traces_to_the_collector_of_the_environment(tmp_path: Path) -> None:
