@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from common.config import Config, dump
 from common.data import Task, behaviour_episodes, load_episodes, load_task
 from common.store import Meta, Store, owning_variant, stage_spec
 from services.actor import metrics
+from services.actor.merging import merged
 from services.actor.models import Models
 from services.actor.policies import LatentPlanPolicy, PolicyAgent
 from services.actor.rollout import Agent, Episode, check_spaces, rollout
@@ -122,8 +123,9 @@ class Evaluation:
     ) -> None:
         self.base, self.task = base, task
         self.policies, self._behaviour = policies, behaviour
-        self._on_step, self._steps = on_step, 0
-        self.episodes: dict[str, list[Episode]] = {}
+        methods = base.evaluation.methods
+        self._on_step, self._steps = on_step, dict.fromkeys(methods, 0)
+        self.episodes: dict[str, list[Episode]] = {method: [] for method in methods}
         for policy in policies.values():
             decoder = policy.models.decoder
             check_spaces(
@@ -150,19 +152,18 @@ class Evaluation:
         return played * self.base.evaluation.episodes * self.task.max_episode_steps
 
     def play(self) -> Iterator[EpisodeDone]:
-        """Plays all methods, in the configuration's order.
+        """Plays all methods, two side by side: one steps its environments while the other one waits
+        for its prior. The episodes are those of each method played alone.
 
         Raises:
             RpcError: A prior service went away, or serves another model.
         """
-        done = 0
-        for method in self.base.evaluation.methods:
-            self.episodes[method] = finished = []
-            for episode in self._episodes(method):
-                finished.append(episode)
-                metrics.RETURNS.labels(method).observe(float(episode.rewards.sum()))
-                done += 1
-                yield EpisodeDone(method, done, self.total)
+        playing = {method: self._episodes(method) for method in self.base.evaluation.methods}
+        for done, (method, episode) in enumerate(merged(playing, at_once=2), start=1):
+            self.episodes[method].append(episode)
+            metrics.RETURNS.labels(method).observe(float(episode.rewards.sum()))
+            yield EpisodeDone(method, done, self.total)
+        for finished in self.episodes.values():
             finished.sort(key=lambda episode: episode.index)
 
     def rows(self) -> list[Row]:
@@ -196,7 +197,7 @@ class Evaluation:
             tensors |= _tensors(method, episodes)
         return store.publish(meta, tensors, dump(self.base), variant)
 
-    def _episodes(self, method: str) -> Iterator[Episode]:
+    def _episodes(self, method: str) -> Generator[Episode, None, None]:
         settings = self.base.evaluation
         if settings.methods[method].policy == "behaviour":
             for index, rewards in enumerate(self._behaviour):
@@ -217,8 +218,9 @@ class Evaluation:
         def act(
             states: NDArray[Any], goals: NDArray[Any] | None, restart: NDArray[Any]
         ) -> NDArray[Any]:
-            self._on_step(method, min(self._steps, self.total_steps), self.total_steps)
-            self._steps += len(states)
+            done = sum(self._steps.values())
+            self._on_step(method, min(done, self.total_steps), self.total_steps)
+            self._steps[method] += len(states)
             return agent(states, goals, restart)
 
         return act

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -112,7 +112,7 @@ def rollout(
     seed: int,
     max_episode_steps: int,
     position_indices: Sequence[int] | None = None,
-) -> Iterator[Episode]:
+) -> Generator[Episode, None, None]:
     """Plays episodes and yields each when it ends.
 
     Environment i plays the episodes i, i + E, i + 2 E, ... of `environments` E, and episode k
