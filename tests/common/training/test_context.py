@@ -11,6 +11,7 @@ from common.config import Config, load, override
 from common.rpc.stage import Progress
 from common.store import Meta, Stopped, Store, owning_variant, stage_spec
 from common.training.context import StageContext
+from tests.stopping import stop_once_said
 
 
 def publish(store: Store, config: Config, kind: str, parents: dict[str, str]) -> str:
@@ -65,8 +66,7 @@ def test_what_another_configuration_left_is_waited_over(
         meta = Meta(kind=kind, spec=stage_spec(new, kind, {}), details={"of": "new"})
         store.publish(meta, {}, "")
     waiting = context(store, new)
-    timer = threading.Timer(0.2, waiting.stop.set)
-    timer.start()
+    stop_once_said(waiting.progress, waiting.stop, "made with another configuration")
     with pytest.raises(Stopped):
         waiting.wait_for("critic")
     said = waiting.progress.snapshot().message

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from common.rpc import tracing
 from common.rpc.codec import encode
@@ -21,7 +22,7 @@ from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from services.actor.priors import Priors
-from services.actor.server import add_actor
+from services.actor.server import FULL_NAME, add_actor
 from tests.services.actor.conftest import Pipeline
 
 ACT, SAMPLE = "ldcq.v1.ActorService/Act", "ldcq.v1.PriorService/Sample"
@@ -64,14 +65,12 @@ def act(address: str) -> None:
 
 def until_ready(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
-        stub = actor_pb2_grpc.ActorServiceStub(channel)
+        stub = health_pb2_grpc.HealthStub(channel)
         for _ in range(200):
-            try:
-                stub.Describe(actor_pb2.ActorServiceDescribeRequest(), timeout=30)
-            except grpc.RpcError:
-                Event().wait(0.1)
-            else:
+            reply = stub.Check(health_pb2.HealthCheckRequest(service=FULL_NAME), timeout=30)
+            if reply.status == health_pb2.HealthCheckResponse.SERVING:
                 return
+            Event().wait(0.1)
     raise AssertionError("the actor did not become ready")
 
 

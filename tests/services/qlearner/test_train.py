@@ -29,6 +29,7 @@ from ldcq.v1 import critic_pb2, critic_pb2_grpc, stage_pb2, stage_pb2_grpc
 from services.qlearner.server import add_critic
 from services.qlearner.train import run
 from tests.latent_tables import publish_table
+from tests.stopping import stop_once_said
 
 MakeConfig = Callable[..., Config]
 
@@ -127,7 +128,7 @@ def test_a_prior_of_another_version_is_waited_for_and_named(
     config, store = make_config(), Store(tmp_path)
     prior = publish_parents(store, config, table)
     stage = context(config, store, prior_target)
-    threading.Timer(1.0, stage.stop.set).start()
+    stop_once_said(stage.progress, stage.stop, "to serve version")
     with pytest.raises(Stopped):
         run(stage)
     snapshot = stage.progress.snapshot()
@@ -144,7 +145,7 @@ def test_latents_of_another_vae_are_not_trained_on(
     new = Meta(kind="vae", spec=stage_spec(config, "vae", {}), details={"new": True})
     store.publish(new, {"w": np.ones(1)}, "")
     stage = context(config, store)
-    threading.Timer(0.3, stage.stop.set).start()
+    stop_once_said(stage.progress, stage.stop, "from other parents")
     with pytest.raises(Stopped, match=r"latents of main: the current one .* from other parents"):
         run(stage)
 
