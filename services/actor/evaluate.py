@@ -153,12 +153,14 @@ class Evaluation:
 
     def play(self) -> Iterator[EpisodeDone]:
         """Plays all methods, two side by side: one steps its environments while the other one waits
-        for its prior. The episodes are those of each method played alone.
+        for its prior. The episodes are those of each method played alone. What samples most
+        begins first, so that the others fit in beside it.
 
         Raises:
             RpcError: A prior service went away, or serves another model.
         """
-        playing = {method: self._episodes(method) for method in self.base.evaluation.methods}
+        methods = sorted(self.base.evaluation.methods, key=self._paths, reverse=True)
+        playing = {method: self._episodes(method) for method in methods}
         for done, (method, episode) in enumerate(merged(playing, at_once=2), start=1):
             self.episodes[method].append(episode)
             metrics.RETURNS.labels(method).observe(float(episode.rewards.sum()))
@@ -213,6 +215,10 @@ class Evaluation:
             max_episode_steps=self.task.max_episode_steps,
             position_indices=layout.position_indices if layout else None,
         )
+
+    def _paths(self, method: str) -> int:
+        policy = self.policies.get(method)
+        return policy.settings.paths if policy else 0
 
     def _counted(self, method: str, agent: Agent) -> Agent:
         def act(

@@ -60,7 +60,7 @@ class PlannedPolicy(LatentPlanPolicy):
     def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
         """Algorithm 2, line 5 to 11, for every state; see `LatentPlanPolicy.choose`."""
         # As many states at once as one call to the prior takes at the last level.
-        together = self.settings.max_rows // self.settings.candidates**self.settings.depth
+        together = self.settings.max_rows // self.settings.paths
         parts = [
             self._plan(
                 states[start : start + together],
@@ -113,14 +113,13 @@ class PlannedPolicy(LatentPlanPolicy):
 
 def _check_size(settings: PolicySettings) -> None:
     candidates, depth, most = settings.candidates, settings.depth, settings.max_rows
-    paths = candidates**depth
-    if paths <= most:
+    if settings.paths <= most:
         return
     fewer = int(most ** (1 / depth) + 1e-9)
     shallower = int(np.log(most) / np.log(candidates) + 1e-9) if candidates > 1 else depth
     raise ConfigError(
         f"actor.planning: {candidates} candidates and depth {depth} compare {candidates}^{depth} = "
-        f"{paths} paths for every state, expected at most {most}, the rows that the prior service "
-        f"gives in one call: with this depth at most {fewer} candidates, or with these candidates "
-        f"at most depth {shallower}"
+        f"{settings.paths} paths for every state, expected at most {most}, the rows that the prior "
+        f"service gives in one call: with this depth at most {fewer} candidates, or with these "
+        f"candidates at most depth {shallower}"
     )

@@ -57,6 +57,11 @@ class PolicySettings:
     depth: int = 1
     near_goal: NearGoal | None = None
 
+    @property
+    def paths(self) -> int:
+        """Paths of latents that one decision compares, n^d (supplement B)."""
+        return int(self.candidates**self.depth)
+
 
 class LatentPlanPolicy(ABC):
     """Executes latents: chooses one where none is left, decodes an action of it on the current

@@ -226,6 +226,16 @@ def test_methods_played_side_by_side_score_as_each_alone(actor: Actor, pipeline:
         np.testing.assert_array_equal(together[name], values)
 
 
+def test_what_samples_most_is_played_first_and_rows_stay_in_order(actor: Actor) -> None:
+    methods = ["prior", "ldcq", "bcq_h"]
+    request = actor_pb2.ActorServiceEvaluateRequest(methods=methods, episodes=2)
+    replies = list(actor.stub.Evaluate(request))
+    played = [reply.method for reply in replies]
+    before = played[: played.index("prior")]
+    assert 2 in (before.count("ldcq"), before.count("bcq_h")), "prior begins where one has ended"
+    assert [row.method for row in replies[-1].rows] == methods
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
