@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.config import Config
@@ -61,8 +60,7 @@ class ReplicaGroup:
     """The prior servers of one variant, whose number may change while a run goes on.
 
     Who calls them is told every place once, taken or not, and finds out by itself which of them
-    answer. So that no other program can take a place meanwhile, and answer in a replica's stead,
-    places are socket files in a folder of the run's own.
+    answer.
 
     Attributes:
         variant: Whose prior they serve.
@@ -97,24 +95,6 @@ class Plan:
         return [spec.name for spec in self.processes if spec.reports]
 
 
-class _Ports:
-    """Ports that nobody listens on now, each once; the service that gets one says so if somebody
-    was faster.
-    """
-
-    def __init__(self) -> None:
-        self._taken: set[int] = set()
-
-    def take(self) -> int:
-        while True:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port: int = probe.getsockname()[1]
-            if port not in self._taken:
-                self._taken.add(port)
-                return port
-
-
 @dataclass(frozen=True)
 class Planner:
     """Plans the processes of one configuration in one store.
@@ -124,7 +104,8 @@ class Planner:
         config_path: A file that holds it, which the processes read.
         metrics: A folder where each process says in a file where it serves its metrics.
         store: URL of the store.
-        sockets: An empty folder with a short path, where the prior servers listen.
+        sockets: An empty folder with a short path, where all processes listen. A port found free
+            could be taken before its process listens there; a file of the run's own cannot.
         replicas: Prior servers per variant at first, at most `MOST_REPLICAS`.
     """
 
@@ -134,7 +115,6 @@ class Planner:
     store: str
     sockets: Path
     replicas: int = 1
-    _ports: _Ports = field(default_factory=_Ports, init=False, repr=False)
 
     def whole_run(self) -> Plan:
         """Every stage that the configured methods need, the evaluation, and the servers they
@@ -164,7 +144,10 @@ class Planner:
             verb = ("serve", "--train") if stage in SERVED else ("train",)
             extra = prior_options if stage in ("critic", "actor") else ()
             stage_owners = self._owners(stage, wanted.get(stage, ()))
-            processes += [self._process(stage, owner, *verb, *extra) for owner in stage_owners]
+            processes += [
+                self._process(number, stage, owner, *verb, *extra)
+                for number, owner in enumerate(stage_owners)
+            ]
         return Plan(tuple(processes), tuple(groups.values()))
 
     def _owners(self, kind: str, variants: Iterable[str]) -> list[str]:
@@ -181,8 +164,10 @@ class Planner:
             places.append(ProcessSpec(full_name, command, address, reports=False))
         return ReplicaGroup(variant, tuple(places), self.replicas)
 
-    def _process(self, service: str, variant: str, verb: str, *extra: str) -> ProcessSpec:
-        address = f"127.0.0.1:{self._ports.take()}"
+    def _process(
+        self, number: int, service: str, variant: str, verb: str, *extra: str
+    ) -> ProcessSpec:
+        address = f"unix:{self.sockets}/{service}-{number}"
         name = _full_name("prior-trainer" if service == "prior" else service, variant)
         return ProcessSpec(
             name=name,

@@ -115,7 +115,7 @@ def _kill(store: Path, run: subprocess.Popen[str], name: str, when: tuple[str, i
     log = store / "logs" / stage / "metrics.csv"
     deadline = time.monotonic() + PATIENCE
     while not _reached(log, step):
-        assert run.poll() is None, "the run ended before anything could be killed"
+        assert run.poll() is None, f"the run ended before {stage} was at step {step}"
         assert time.monotonic() < deadline, f"{stage} did not reach step {step}"
         time.sleep(0.01)
     table = json.loads((store / "run" / "processes.json").read_text())
