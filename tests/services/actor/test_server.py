@@ -21,6 +21,7 @@ from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Store
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
+from services.actor.merging import merged
 from services.actor.methods import ServedMethods
 from services.actor.plans import derive_seed
 from services.actor.priors import Priors
@@ -226,14 +227,21 @@ def test_methods_played_side_by_side_score_as_each_alone(actor: Actor, pipeline:
         np.testing.assert_array_equal(together[name], values)
 
 
-def test_what_samples_most_is_played_first_and_rows_stay_in_order(actor: Actor) -> None:
+def test_what_samples_most_begins_first_and_rows_stay_in_order(
+    actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def recorded(sources: Any, at_once: int) -> Any:
+        begun.extend(sources)
+        return merged(sources, at_once)
+
+    monkeypatch.setattr("services.actor.evaluate.merged", recorded)
     methods = ["prior", "ldcq", "bcq_h"]
-    request = actor_pb2.ActorServiceEvaluateRequest(methods=methods, episodes=2)
-    replies = list(actor.stub.Evaluate(request))
-    played = [reply.method for reply in replies]
-    before = played[: played.index("prior")]
-    assert 2 in (before.count("ldcq"), before.count("bcq_h")), "prior begins where one has ended"
-    assert [row.method for row in replies[-1].rows] == methods
+    request = actor_pb2.ActorServiceEvaluateRequest(methods=methods, episodes=1)
+    *_, last = actor.stub.Evaluate(request)
+    assert begun == ["ldcq", "bcq_h", "prior"]
+    assert [row.method for row in last.rows] == methods
 
 
 @pytest.mark.parametrize(
