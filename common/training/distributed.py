@@ -6,6 +6,7 @@ batch, and gradients are summed. Rank 0 alone decides, logs, saves and publishes
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -114,6 +115,9 @@ def joined() -> Iterator[Ranks]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    # Optimizers import this, and its default arguments keep the group that is there by then: whose
+    # threads then outlive `destroy_process_group` and may abort the process while Python ends.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield ranks()

@@ -62,12 +62,17 @@ def config(tmp_path: Path) -> Config:
     )
 
 
-def train(service: str, config: Path, store: Path, processes: int) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={processes}", "-m", f"services.{service}", "train"]
-    command += ["--config", str(config), "--store", str(store)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+def torchrun(processes: int, *command: str) -> None:
+    """Runs it in that many ranks, to a good end."""
+    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    starter += [f"--nproc-per-node={processes}", *command]
+    done = subprocess.run(starter, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def train(service: str, config: Path, store: Path, processes: int) -> None:
+    module = f"services.{service}"
+    torchrun(processes, "-m", module, "train", "--config", str(config), "--store", str(store))
 
 
 @pytest.mark.timeout(600)
@@ -94,6 +99,36 @@ def test_two_ranks_train_as_one_does(config: Config, tmp_path: Path) -> None:
         for name, expected in weights[0].items():
             np.testing.assert_allclose(weights[1][name], expected, rtol=1e-2, atol=2e-3)
     assert len(Store(stores[2]).versions("latents")) == 1
+
+
+LEAVES = """
+from pathlib import Path
+
+import torch
+
+from common.training.distributed import joined
+
+def threads():
+    names = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+with joined() as together:
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.ones(3, 2)).sum().backward()
+    together.sum_gradients(layer.parameters())
+    optimizer.step()
+    assert threads()
+assert not threads(), threads()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="lists threads as Linux does")
+def test_no_thread_of_the_group_outlives_it(tmp_path: Path) -> None:
+    """One that did would want the interpreter while it ends, and abort the process."""
+    script = tmp_path / "leaves.py"
+    script.write_text(LEAVES)
+    torchrun(2, str(script))
 
 
 def test_shares_cover_the_batch() -> None:
