@@ -14,6 +14,7 @@ from common.config import Config, dump
 from common.data import Task, behaviour_episodes, load_episodes, load_task
 from common.store import Meta, Store, owning_variant, stage_spec
 from services.actor import metrics
+from services.actor.environments import EnvironmentPool
 from services.actor.merging import merged
 from services.actor.models import Models
 from services.actor.policies import LatentPlanPolicy, PolicyAgent
@@ -126,10 +127,11 @@ class Evaluation:
         methods = base.evaluation.methods
         self._on_step, self._steps = on_step, dict.fromkeys(methods, 0)
         self.episodes: dict[str, list[Episode]] = {method: [] for method in methods}
+        self._environments = EnvironmentPool(task.make_env)
         for policy in policies.values():
             decoder = policy.models.decoder
             check_spaces(
-                task.make_env,
+                self._environments.make,
                 decoder.state_dim,
                 decoder.action_dim,
                 decoder.discrete_actions,
@@ -161,10 +163,13 @@ class Evaluation:
         """
         methods = sorted(self.base.evaluation.methods, key=self._paths, reverse=True)
         playing = {method: self._episodes(method) for method in methods}
-        for done, (method, episode) in enumerate(merged(playing, at_once=2), start=1):
-            self.episodes[method].append(episode)
-            metrics.RETURNS.labels(method).observe(float(episode.rewards.sum()))
-            yield EpisodeDone(method, done, self.total)
+        try:
+            for done, (method, episode) in enumerate(merged(playing, at_once=2), start=1):
+                self.episodes[method].append(episode)
+                metrics.RETURNS.labels(method).observe(float(episode.rewards.sum()))
+                yield EpisodeDone(method, done, self.total)
+        finally:
+            self._environments.close()
         for finished in self.episodes.values():
             finished.sort(key=lambda episode: episode.index)
 
@@ -207,7 +212,7 @@ class Evaluation:
             return
         layout = self.task.layout
         yield from rollout(
-            self.task.make_env,
+            self._environments.make,
             self._counted(method, PolicyAgent(self.policies[method], settings.seed)),
             episodes=settings.episodes,
             environments=settings.environments,

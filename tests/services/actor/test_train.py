@@ -40,7 +40,10 @@ class Toy(gymnasium.Env[Any, Any]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
 
+    built, closed = 0, 0
+
     def __init__(self, render_mode: str | None = None) -> None:
+        Toy.built += 1
         box = gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float64)
         self.observation_space = gymnasium.spaces.Dict({"observation": box})
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -56,6 +59,9 @@ class Toy(gymnasium.Env[Any, Any]):
         self.steps += 1
         reward = -float(np.linalg.norm(self.state[:2]))
         return {"observation": self.state.copy()}, reward, False, False, {}
+
+    def close(self) -> None:
+        Toy.closed += 1
 
     def render(self) -> Any:
         picture = np.full((30, 40, 3), 200, np.uint8)
@@ -95,14 +101,30 @@ def _models(pipeline: Pipeline) -> Models:
 
 
 def _play(pipeline: Pipeline, config: Config, **clients: PriorClient) -> Evaluation:
-    """Plays the method `prior` outside the stage."""
+    """Plays the methods outside the stage, all of them with the main pipeline's models."""
     with Priors(config, pipeline.targets) as priors:
         priors._clients |= {pipeline.targets[name]: client for name, client in clients.items()}
-        policies = {"prior": make_policy(config, "prior", _models(pipeline), priors)}
+        models, methods = _models(pipeline), config.evaluation.methods
+        policies = {name: make_policy(config, name, models, priors) for name in methods}
         evaluation = prepare_evaluation(config, pipeline.store, policies)
         for _ in evaluation.play():
             pass
     return evaluation
+
+
+def test_methods_play_in_the_same_environments(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Toy, "built", 0)
+    monkeypatch.setattr(Toy, "closed", 0)
+    methods = {name: {"policy": "unranked"} for name in ("first", "second", "third", "fourth")}
+    config = override(_toy(pipeline.config), {"evaluation.methods": methods})
+    evaluation = _play(pipeline, config)
+    settings = config.evaluation
+    assert {len(played) for played in evaluation.episodes.values()} == {settings.episodes}
+    side_by_side = 2 * min(settings.environments, settings.episodes)
+    assert 0 < Toy.built <= side_by_side + 1  # one of them shows the task's spaces
+    assert Toy.closed == Toy.built
 
 
 def test_rows_say_everything_and_agree_with_the_rewards(evaluated: Artifact) -> None:
