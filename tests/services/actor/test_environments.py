@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -71,13 +72,9 @@ def test_nobody_shares_an_environment() -> None:
 def test_a_rollout_that_fails_gives_its_environments_back() -> None:
     workshop = Workshop()
     pool = EnvironmentPool(workshop.make)
-
-    class Failing(Agent):
-        def __call__(self, *_: Any) -> Any:
-            raise RuntimeError("no prior")
-
+    agent = Mock(side_effect=RuntimeError("no prior"))
     arguments: Any = {"episodes": 3, "environments": 3, "seed": 0, "max_episode_steps": LIMIT}
     with pytest.raises(RuntimeError, match="no prior"):
-        list(rollout(pool.make, Failing(), **arguments))
+        list(rollout(pool.make, agent, **arguments))
     pool.close()
     assert len(workshop.closed) == len(workshop.made) == 3
