@@ -15,11 +15,11 @@ from torch import Tensor
 from benchmarks.plain_critic import PlainLearner
 from benchmarks.result import BenchmarkResult
 from benchmarks.timing import Stopwatch, interleave, split
-from common.config import Config
-from services.qlearner.candidates import CachedCandidates
-from services.qlearner.learner import CriticLearner
-from services.qlearner.replay import PrioritisedReplay
-from services.qlearner.transitions import Transitions
+from ldcq.config import Config
+from ldcq.critic.algorithm1 import CriticLearner
+from ldcq.critic.candidates import CachedCandidates
+from ldcq.critic.replay import PrioritisedReplay
+from ldcq.critic.transitions import Transitions
 
 PARTS = ("sampling", "candidates", "target", "priorities")
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.config import SamplingConfig
 from common.rpc.clients import Samples
+from ldcq.config import SamplingConfig
+from ldcq.prior import sample
 from services.prior.model import ServedPrior
-from services.prior.protocol import sample
 
 
 class LocalPrior:

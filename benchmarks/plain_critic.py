@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from common.config import CriticConfig
-from services.qlearner.transitions import Transitions
+from ldcq.config import CriticConfig
+from ldcq.critic.transitions import Transitions
 
 Timed = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 

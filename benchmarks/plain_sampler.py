@@ -7,8 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from services.prior.diffusion import DiffusionPrior
-from services.prior.solvers import SOLVERS
+from ldcq.diffusion.prior import DiffusionPrior
+from ldcq.diffusion.solvers import SOLVERS
 
 
 @torch.inference_mode()

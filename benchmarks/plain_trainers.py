@@ -14,14 +14,14 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from common.config import Config
-from common.data import Windows
-from common.nn.mlp import mlp
 from common.store import LatentTable
-from services.prior.denoiser import Denoiser
-from services.prior.schedule import alpha_bars, min_snr_weights
-from services.vae.conditional_prior import ConditionalPrior
-from services.vae.encoder import make_encoder
+from ldcq.config import Config
+from ldcq.data.windows import Windows
+from ldcq.diffusion.denoiser import Denoiser
+from ldcq.diffusion.schedule import alpha_bars, min_snr_weights
+from ldcq.nn.mlp import mlp
+from ldcq.vae.conditional_prior import ConditionalPrior
+from ldcq.vae.encoder import make_encoder
 
 Item = tuple[Tensor, ...]
 

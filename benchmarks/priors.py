@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.config import Config, dump
 from common.store import Meta, Store
-from services.prior.protocol import Statistics
-from services.prior.registry import find_prior
+from ldcq.config import Config, dump
+from ldcq.prior import Statistics
+from ldcq.registry import find_prior
 
 STATE_DIM = 29
 """AntMaze's."""

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.config import Config, SamplingConfig, override
 from common.data.random_walk import GAP, draw_actions
 from common.store import LatentTable, Meta
-from services.prior.learner import PriorLearner
-from services.prior.protocol import Sampler, sample
+from ldcq.config import Config, SamplingConfig, override
+from ldcq.prior import Sampler, sample
+from ldcq.prior_learner import PriorLearner
 
 BATCH = 256
 

@@ -17,13 +17,13 @@ import torch
 
 from benchmarks.priors import publish_random, served
 from benchmarks.result import BenchmarkResult
-from common.config import Config, SamplingConfig, load, resolve_variant
 from common.rpc.clients import PriorClient, PriorDescription
 from common.store import Store
-from services.qlearner.candidates import OnlineCandidates
-from services.qlearner.learner import CriticLearner
-from services.qlearner.replay import PrioritisedReplay
-from services.qlearner.transitions import Transitions
+from ldcq.config import Config, SamplingConfig, load, resolve_variant
+from ldcq.critic.algorithm1 import CriticLearner
+from ldcq.critic.candidates import OnlineCandidates
+from ldcq.critic.replay import PrioritisedReplay
+from ldcq.critic.transitions import Transitions
 
 REPLICAS = (1, 2)
 WINDOWS = 10_000

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from benchmarks.plain_sampler import plain_sample
 from benchmarks.result import BenchmarkResult
-from common.config import SamplingConfig, load
 from common.training.device import DeviceError
-from services.prior.diffusion import DiffusionPrior
-from services.prior.fused import FusedDenoiser, freeze
-from services.prior.protocol import Statistics, sample
-from services.prior.randomness import block_rows
-from services.prior.sampling import DiffusionSampler
-from services.prior.split import FrozenDenoiser, SplitDenoiser
+from ldcq.config import SamplingConfig, load
+from ldcq.diffusion.fast.fused import FusedDenoiser, freeze
+from ldcq.diffusion.fast.split import FrozenDenoiser, SplitDenoiser
+from ldcq.diffusion.prior import DiffusionPrior
+from ldcq.diffusion.sampler import DiffusionSampler
+from ldcq.prior import Statistics, sample
+from ldcq.randomness import block_rows
 
 STATE_DIM = 4
 SHAPES = ((1, 500), (128, 100), (128, 500))

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from benchmarks.priors import publish_random, served
 from benchmarks.result import BenchmarkResult
-from common.config import Config, SamplingConfig, load, resolve_variant
 from common.rpc.clients import PriorClient, Samples
 from common.rpc.prior import PriorityName
 from common.store import Store
+from ldcq.config import Config, SamplingConfig, load, resolve_variant
+from ldcq.prior import sample
+from ldcq.randomness import BLOCK_ROWS
 from services.prior.model import ServedPrior, load_prior
-from services.prior.protocol import sample
-from services.prior.randomness import BLOCK_ROWS
 
 LEARNER = (128, 100)
 ACTOR = (1, 64)

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from benchmarks.local_prior import LocalPrior
 from benchmarks.random_walk import train_walk_prior
-from common.config import Config, SamplingConfig
 from common.data import Task, load_task
 from common.rpc.clients import PriorClient
 from common.store import LatentTable, MissingArtifactError, Store, open_latents
 from common.training import configure_torch
+from ldcq.config import Config, SamplingConfig
+from ldcq.policies.base import LatentPlanPolicy, PolicySettings, SampledPolicy
+from ldcq.prior import Sampler
 from services.actor.models import Models, models_of_critic
-from services.actor.policies import LatentPlanPolicy, PolicySettings, SampledPolicy
 from services.prior.model import ServedPrior, load_prior
-from services.prior.protocol import Sampler
 
 Array = NDArray[Any]
 

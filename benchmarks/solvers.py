@@ -17,9 +17,9 @@ from benchmarks.result import BenchmarkResult
 from benchmarks.solver_agreement import Agreement
 from benchmarks.solver_plot import draw_front, on_front
 from benchmarks.solver_subject import Setting, Subject, load_subject
-from common.config import load
 from common.store import Store
-from services.actor.policies import PolicyAgent
+from ldcq.config import load
+from ldcq.policies.base import PolicyAgent
 from services.actor.rollout import rollout
 from services.actor.scores import Scores, score
 

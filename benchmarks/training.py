@@ -10,12 +10,12 @@ import torch
 from benchmarks.plain_trainers import PlainPrior, PlainVae
 from benchmarks.result import BenchmarkResult
 from benchmarks.timing import Stopwatch, interleave
-from common.config import load, override
-from common.data import Episodes, Spaces, Windows, make_windows
-from common.data.episodes import Episode, join_episodes
 from common.store import LatentTable, Meta
-from services.prior.learner import PriorLearner
-from services.vae.learner import VaeLearner
+from ldcq.config import load, override
+from ldcq.data.episodes import Episode, Episodes, Spaces, join_episodes
+from ldcq.data.windows import Windows, make_windows
+from ldcq.prior_learner import PriorLearner
+from ldcq.vae.learner import VaeLearner
 
 EPISODE_STEPS = 400
 CPU = torch.device("cpu")

@@ -23,11 +23,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from common.config import DataConfig, PointMazeConfig, load
-from common.data import Episodes, ensure_dataset, load_episodes, make_windows, open_dataset
+from common.data import ensure_dataset, load_episodes, open_dataset
 from common.data.minari import MinariDataset, dataset_path, local_datasets
-from common.data.windows import Windows
 from common.store import local_root
+from ldcq.config import DataConfig, PointMazeConfig, load
+from ldcq.data.episodes import Episodes
+from ldcq.data.windows import Windows, make_windows
 
 app = typer.Typer(
     help="Generate, import and look at datasets.",

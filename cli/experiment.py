@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli import pipeline
-from common.config import Config
 from common.store import Store
+from ldcq.config import Config
 
 if TYPE_CHECKING:
     from experiments.result import Result

@@ -20,8 +20,8 @@ from cli.interrupts import Interrupted
 from cli.plan import MOST_REPLICAS
 from cli.scores import score_json, score_table
 from cli.supervisor import RunError
-from common.config import dump, load
 from common.rpc.entry import EXIT_REFUSED, explains_itself
+from ldcq.config import dump, load
 
 app = typer.Typer(
     help="Offline reinforcement learning with latent diffusion.",

@@ -20,7 +20,6 @@ from cli.interrupts import handled
 from cli.plan import MODULES, NEEDS, Plan, Planner
 from cli.supervisor import RunError, Supervisor
 from cli.terminal import ProgressBars
-from common.config import Config, dump, resolve_variant
 from common.rpc.entry import run_service
 from common.store import (
     MissingArtifactError,
@@ -31,6 +30,7 @@ from common.store import (
     stage_sections,
 )
 from common.store.lineage import ANCESTORS
+from ldcq.config import Config, dump, resolve_variant
 
 Row = Mapping[str, Any]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import Config
 from common.store import owning_variant
+from ldcq.config import Config
 
 MODULES = {
     "vae": "services.vae",

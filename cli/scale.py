@@ -8,8 +8,8 @@ from pathlib import Path
 from cli import record
 from cli.replicas import WantedReplicas
 from cli.supervisor import DRAIN_GRACE, RunError
-from common.config import load, resolve_variant
 from common.store import local_root
+from ldcq.config import load, resolve_variant
 
 PATIENCE = DRAIN_GRACE + 10.0
 """Seconds until a run that does not follow is given up; a call under way ends within less."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from common.config import Config, ConfigError, load, override
 from common.data import is_on_this_machine, load_task
 from common.store import Store
 from experiments.result import Scale
+from ldcq.config import Config, ConfigError, load, override
 
 SETTINGS = Path(__file__).parent / "settings"
 Methods = Mapping[str, Mapping[str, str]]

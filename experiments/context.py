@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from common.config import Config
 from common.store import Store
 from experiments.result import Findings, Scale
+from ldcq.config import Config
 
 
 class Pipeline(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from common.config import Config, ConfigError
 from common.data import is_on_this_machine
 from common.data.adroit import write_door_demonstrations
 from experiments.configurations import configuration, need_dataset
@@ -11,6 +10,7 @@ from experiments.evaluations import run_seeds
 from experiments.figures import scores
 from experiments.paper import DOOR_HUMAN
 from experiments.result import Findings, Picture
+from ldcq.config import Config, ConfigError
 
 METHODS = {
     "bc": {"policy": "cloned"},

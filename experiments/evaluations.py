@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import Config, override
 from common.store import Artifact, Store
 from common.store.timings import Timing, lineage_timings
 from experiments.aggregate import Floats, hierarchical_bootstrap
 from experiments.context import Context
 from experiments.known import KnownRuns
 from experiments.result import PaperValue, Row, Scalar
+from ldcq.config import Config, override
 from services.actor.scores import (
     episode_returns,
     first_hit_returns,

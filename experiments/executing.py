@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.config import Config, ConfigError
 from common.data import make_evaluation_env
 from common.data.pointmaze import FastPointMaze
-from common.nn.policy import LatentPolicy
+from ldcq.config import Config, ConfigError
+from ldcq.vae.latent_policy import LatentPolicy
 
 Array = NDArray[Any]
 

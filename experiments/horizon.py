@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from common.config import Config, override
 from experiments.configurations import configuration, need_dataset
 from experiments.context import Context, Experiment
 from experiments.evaluations import Evaluations, run_seeds
 from experiments.figures import curves
 from experiments.result import Findings, Picture, Row, Scale
+from ldcq.config import Config, override
 
 HORIZONS: dict[Scale, tuple[int, ...]] = {
     "smoke": (2, 5),

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from common.config import Config
-from common.data import DataError
 from common.data.loading import open_dataset
 from common.data.minari import MinariDataset
 from common.store import Store, StoreError, digest
 from common.store.files import replace_atomically
+from ldcq.config import Config
+from ldcq.data.episodes import DataError
 
 
 class KnownRuns:

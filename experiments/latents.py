@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks.support import OUTSIDE, Junctions, Support
-from common.config import Config, ConfigError, override
 from common.data import Layout, load_task
 from experiments.configurations import configuration
 from experiments.context import Context, Experiment
 from experiments.horizon import HORIZONS, with_horizon
 from experiments.result import Findings, Picture, Row
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
+from ldcq.config import Config, ConfigError, override
 from services.actor.report.latent_figure import principal_components
 from services.actor.report.theme import Draw, Theme, new_figure
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from common.config import Config
 from common.data import load_task
 from experiments.configurations import configuration, need_dataset
 from experiments.context import Context, Experiment
@@ -10,6 +9,7 @@ from experiments.evaluations import Evaluations, run_seeds
 from experiments.figures import labels, scores
 from experiments.paper import MAZE2D_LARGE
 from experiments.result import Findings, Picture, Row, Scalar
+from ldcq.config import Config
 from services.actor.report.maze_figure import maze_figure
 
 METHODS = {

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from common.config import Config, override
 from common.data import load_episodes
 from common.data.random_walk import GAP
 from experiments.configurations import configuration
@@ -19,6 +18,7 @@ from experiments.figures import curves
 from experiments.paper import RANDOM_WALK
 from experiments.result import Findings, Picture, Row, Scale
 from experiments.walk_policies import Decoding, WalkModels, walk_models
+from ldcq.config import Config, override
 from services.actor.report.theme import Draw, Theme, new_figure
 
 CANDIDATES: dict[Scale, tuple[int, ...]] = {

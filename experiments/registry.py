@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from common.config import ConfigError
 from common.store import Store
 from experiments.context import Context, Experiment, Pipeline
 from experiments.result import Result, Scale, hardware
 from experiments.wall import wall_clock
 from experiments.writing import write
+from ldcq.config import ConfigError
 
 MODULES = {
     "maze2d": "experiments.maze2d",

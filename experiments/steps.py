@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.config import Config, override
 from experiments.configurations import configuration, need_dataset
 from experiments.context import Context, Experiment
 from experiments.evaluations import run_seeds
 from experiments.figures import curves
 from experiments.result import Findings, Picture, Row, Scalar, Scale
+from ldcq.config import Config, override
 
 
 @dataclass(frozen=True)

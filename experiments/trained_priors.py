@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.config import Config, SamplingConfig, override
 from common.store import LatentTable, open_latents
 from experiments.context import Context
+from ldcq.config import Config, SamplingConfig, override
+from ldcq.prior import sample
 from services.prior.model import ServedPrior, load_prior
-from services.prior.protocol import sample
 
 VARIANTS = {"diffusion": "main", "gaussian": "bcq_h"}
 """A prior and the pipeline that trains it."""

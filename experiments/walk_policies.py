@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.local_prior import LocalPrior
-from common.config import EvaluationConfig, SamplingConfig, load
 from common.data import Task, load_task
 from common.data.random_walk_env import LIMIT
-from common.nn.critic import Critic
-from common.nn.policy import LatentPolicy
 from common.rpc.clients import Samples
 from common.store import Store
+from ldcq.config import EvaluationConfig, SamplingConfig, load
+from ldcq.critic.critic import Critic
+from ldcq.vae.latent_policy import LatentPolicy
 from services.actor.rollout import rollout
 from services.actor.scores import episode_returns
 from services.prior.model import ServedPrior, load_prior

@@ -13,15 +13,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks.support import Junctions
-from common.config import Config, ConfigError, override
 from common.data import Layout, load_task
-from common.nn.policy import LatentPolicy
-from common.nn.world_model import WorldModel
 from experiments.configurations import configuration
 from experiments.context import Context, Experiment
 from experiments.executing import PointSimulation, execute
 from experiments.result import Findings, Picture, Row, Scale
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
+from ldcq.config import Config, ConfigError, override
+from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.world_model import WorldModel
 from services.actor.report.maze_figure import draw_map
 from services.actor.report.theme import Draw, Theme, new_figure
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import yaml
 
-from common.config import load
 from common.data import ensure_dataset, load_episodes, load_task
 from common.data.maze import find_maze
 from common.store import Store
+from ldcq.config import load
 from tests.command import TINY, run_json
 
 MAP = ["#######", "#R    #", "### # #", "#R  #G#", "#######"]

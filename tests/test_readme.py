@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from cli.main import app
-from common.config import PointMazeConfig, load
+from ldcq.config import PointMazeConfig, load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -19,10 +19,10 @@ import pytest
 
 from cli.scale import scale_prior
 from cli.status import overview, running_processes
-from common.config import Config, dump
 from common.rpc.clients import PriorClient
 from common.store import Meta, Store, stage_spec
-from services.prior.protocol import Prior
+from ldcq.config import Config, dump
+from ldcq.prior import Prior
 from tests.services.prior.world import (
     LATENT,
     SMALL_PRIOR,

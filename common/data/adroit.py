@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common.data.episodes import DataError
 from common.data.flat_environment import make_registered
 from common.data.minari_writing import EpisodeArrays, Recording, check_dataset_id, write_minari
+from ldcq.data.episodes import DataError
 
 REFERENCE_SCORES = (-56.512833, 2880.5693087298737)
 """D4RL's returns of door-human that score 0 and 100."""

@@ -9,8 +9,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from common.data.episodes import DataError, Float
 from common.data.flattening import Flattening
+from ldcq.data.episodes import DataError, Float
 
 Action = npt.NDArray[np.generic] | int
 

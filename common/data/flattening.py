@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from common.data.episodes import DataError, Float, Spaces
+from ldcq.data.episodes import DataError, Float, Spaces
 
 if TYPE_CHECKING:
     import gymnasium

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from common.data.episodes import DataError, Episode, Episodes, Spaces, blocks, join_episodes
 from common.data.flattening import flat_actions
+from ldcq.data.episodes import DataError, Episode, Episodes, Spaces, blocks, join_episodes
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".hdf5", ".h5")

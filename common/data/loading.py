@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from common.config import DataConfig, PointMazeConfig, RandomWalkConfig
-from common.data.episodes import DataError, Episodes
 from common.data.hdf5 import SUFFIXES, Hdf5File
 from common.data.minari import GENERATOR, MinariDataset, dataset_path, download, unknown_dataset
 from common.data.minari_writing import Recording, check_dataset_id, write_minari
 from common.store import StoreError, fits_in_memory
 from common.store.files import WriterLock
+from ldcq.config import DataConfig, PointMazeConfig, RandomWalkConfig
+from ldcq.data.episodes import DataError, Episodes
 
 logger = logging.getLogger(__name__)
 

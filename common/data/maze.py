@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from common.config import MazeName
-from common.config.maze_map import BOTH, GOAL, START, WALL, maze_rows
+from ldcq.config import MazeName
+from ldcq.config.maze_map import BOTH, GOAL, START, WALL, maze_rows
 
 Cell = tuple[int, int]
 Point = npt.NDArray[np.float64]
@@ -37,7 +37,7 @@ class Maze:
 
     Attributes:
         name: D4RL's name, or `custom`.
-        rows: The map, as `common.config.maze_map.maze_rows` returns it.
+        rows: The map, as `ldcq.config.maze_map.maze_rows` returns it.
         max_episode_steps: Length of an evaluation episode.
         reference_scores: D4RL's returns that score 0 (random) and 100 (its planner); None where
             nobody has measured any.
@@ -121,7 +121,7 @@ MAZES: dict[str, Maze] = {
 
 
 def find_maze(maze: str | Sequence[object]) -> Maze:
-    """D4RL's maze of that name, or the maze of a map (see `common.config.maze_map`)."""
+    """D4RL's maze of that name, or the maze of a map (see `ldcq.config.maze_map`)."""
     return MAZES[maze] if isinstance(maze, str) else Maze("custom", maze_rows(maze))
 
 

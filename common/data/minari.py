@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.data.episodes import DataError, Episode, Episodes, Spaces, join_episodes
 from common.data.flattening import Flattening, flat_actions, flat_spaces, flattening
+from ldcq.data.episodes import DataError, Episode, Episodes, Spaces, join_episodes
 
 if TYPE_CHECKING:
     import gymnasium

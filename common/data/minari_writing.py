@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from common.data.episodes import DataError
+from ldcq.data.episodes import DataError
 
 if TYPE_CHECKING:
     import gymnasium

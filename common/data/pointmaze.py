@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from common.config import PointMazeConfig
-from common.data.episodes import DataError
 from common.data.maze import (
     GOAL_RADIUS,
     POSITION_NOISE,
@@ -20,6 +18,8 @@ from common.data.maze import (
     find_maze,
 )
 from common.data.minari_writing import EpisodeArrays, Recording
+from ldcq.config import PointMazeConfig
+from ldcq.data.episodes import DataError
 
 if TYPE_CHECKING:
     from common.data.pointmaze_env import FixedGoalPointMaze

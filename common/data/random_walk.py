@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from common.config import RandomWalkConfig
 from common.data.minari_writing import EpisodeArrays, Recording
+from ldcq.config import RandomWalkConfig
 
 LEAST_ACTION = 0.8
 """The shortest step in the data."""

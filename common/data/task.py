@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from common.config import Config
-from common.data.episodes import DataError, Episodes, Float, Spaces
 from common.data.flattening import flat_spaces, flattening
 from common.data.loading import open_dataset
 from common.data.minari import MinariDataset
+from ldcq.config import Config
+from ldcq.data.episodes import DataError, Episodes, Float, Spaces
 
 if TYPE_CHECKING:
     import gymnasium

@@ -11,7 +11,6 @@ from typing import Any, Unpack
 
 import grpc
 
-from common.config import SamplingConfig
 from common.rpc import deadlines, tracing
 from common.rpc.channel import connect, label
 from common.rpc.errors import (
@@ -33,6 +32,7 @@ from common.rpc.prior import (
 from common.rpc.retry import Backoff, is_transient, status_of
 from common.rpc.security import mistrust
 from common.store import Stopped
+from ldcq.config import SamplingConfig
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
 __all__ = ["PriorClient", "PriorDescription", "Samples"]

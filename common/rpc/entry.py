@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from common.config import ConfigError, load
 from common.rpc.channel import check
 from common.rpc.logs import LogFormat, configure_logging
 from common.rpc.settings import ServiceSettings
 from common.rpc.tracing import configure_tracing
 from common.store import Stopped, Store
+from ldcq.config import ConfigError, load
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ EXIT_REFUSED = 2
 EXIT_STOPPED = 143
 """Exit code of a process that SIGTERM ended before its work was done."""
 
-_OWN_PACKAGES = {"common", "services"}
+_OWN_PACKAGES = {"ldcq", "common", "services"}
 
 
 class Serve(Protocol):

@@ -8,9 +8,9 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import SamplingConfig
 from common.rpc.codec import decode, encode
 from common.rpc.errors import CallError, InvalidFieldError
+from ldcq.config import SamplingConfig
 from ldcq.v1 import prior_pb2
 
 FULL_NAME = prior_pb2.DESCRIPTOR.services_by_name["PriorService"].full_name

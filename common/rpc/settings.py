@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.config import Config
 from common.store import Store
+from ldcq.config import Config
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The shared store: immutable artifacts, latents, candidate caches.
 
-May import `common.config`; no torch, no rpc.
+May import `ldcq.config`; no torch, no rpc.
 """
 
 from common.store.artifacts import Store

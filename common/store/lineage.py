@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from common.config import Config, resolve_variant
 from common.store.meta import digest
+from ldcq.config import Config, resolve_variant
 
 __all__ = ["ANCESTORS", "digest", "owning_variant", "stage_sections", "stage_spec"]
 

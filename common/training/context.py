@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from common.config import Config, resolve_variant
 from common.rpc.stage import Progress
 from common.store import Meta, Store, owning_variant, stage_sections
 from common.store.lineage import ANCESTORS
+from ldcq.config import Config, resolve_variant
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 
 import torch
 
-from common.config import Config
+from ldcq.config import Config
 
 _LOGGER = logging.getLogger(__name__)
 

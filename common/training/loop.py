@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from common.config import TrainingConfig
 from common.store import Stopped
 from common.training.checkpoints import CheckpointError, Checkpoints
-from common.training.distributed import ranks
 from common.training.logs import MetricLog
+from ldcq.config import TrainingConfig
+from ldcq.learning.distributed import ranks
 
 if TYPE_CHECKING:
     from common.rpc.stage import Progress

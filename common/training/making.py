@@ -10,13 +10,13 @@ from pathlib import Path
 from pydantic import JsonValue
 from torch import Tensor
 
-from common.config import dump
 from common.store import Meta, owning_variant, stage_spec
 from common.store.timings import Stopwatch
 from common.training.checkpoints import Checkpoints
 from common.training.context import StageContext
-from common.training.distributed import ranks
 from common.training.loop import Learner, train
+from ldcq.config import dump
+from ldcq.learning.distributed import ranks
 
 _LOGGER = logging.getLogger(__name__)
 

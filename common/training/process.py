@@ -15,7 +15,7 @@ from common.rpc.signals import StopSignals
 from common.rpc.stage import Progress, StageServicer
 from common.store import Stopped
 from common.training.context import StageContext
-from common.training.distributed import joined
+from ldcq.learning.distributed import joined
 from ldcq.v1 import stage_pb2_grpc
 
 _LOGGER = logging.getLogger(__name__)

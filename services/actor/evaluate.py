@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from common.config import Config, dump
 from common.data import Task, behaviour_episodes, load_episodes, load_task
 from common.store import Meta, Store, owning_variant, stage_spec
+from ldcq.config import Config, dump
+from ldcq.policies.base import LatentPlanPolicy, PolicyAgent
 from services.actor import metrics
 from services.actor.environments import EnvironmentPool
 from services.actor.merging import merged
 from services.actor.models import Models
-from services.actor.policies import LatentPlanPolicy, PolicyAgent
 from services.actor.rollout import Agent, Episode, check_spaces, rollout
 from services.actor.scores import Scores, first_reward_steps, score
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from common.config import Config, resolve_variant
-from services.actor.costs import find_cost
-from services.actor.models import Models
-from services.actor.planning import PlannedPolicy
-from services.actor.policies import (
+from ldcq.config import Config, resolve_variant
+from ldcq.policies.base import (
     ClonedPolicy,
     LatentPlanPolicy,
     NearGoal,
     PolicySettings,
     SampledPolicy,
 )
+from ldcq.policies.costs import find_cost
+from ldcq.policies.ldcp import PlannedPolicy
+from services.actor.models import Models
 from services.actor.priors import Priors
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import torch
 
-from common.config import Config
 from common.rpc.errors import NotReadyError
 from common.store import Follower, LineageError, Store
+from ldcq.config import Config
+from ldcq.policies.base import LatentPlanPolicy
 from services.actor.making import make_policy
 from services.actor.models import Models, Part, followed_artifacts, method_models, model_loader
-from services.actor.policies import LatentPlanPolicy
 from services.actor.priors import Priors
 
 _LOGGER = logging.getLogger(__name__)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from common.config import Config, resolve_variant
-from common.nn.critic import Critic
-from common.nn.policy import LatentPolicy
-from common.nn.world_model import WorldModel
 from common.store import Artifact, LineageError, Store, owning_variant
 from common.store.served import served_version
+from ldcq.config import Config, resolve_variant
+from ldcq.critic.critic import Critic
+from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.world_model import WorldModel
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from common.config import Config
 from common.rpc.clients import PriorClient
 from common.store import owning_variant
+from ldcq.config import Config
 
 
 class MissingPriorError(ValueError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.config import Config, override
 from common.rpc.errors import InvalidFieldError
+from ldcq.config import Config, override
 from ldcq.v1 import actor_pb2
 
 MAX_EPISODES = 100_000

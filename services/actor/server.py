@@ -10,8 +10,6 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import Config, ConfigError, resolve_variant
-from common.data import DataError
 from common.rpc.codec import decode, encode
 from common.rpc.errors import (
     FailedPreconditionError,
@@ -24,12 +22,14 @@ from common.rpc.settings import ServiceSettings
 from common.store import Stopped, Store
 from common.training import configure_torch
 from common.training.process import serve_process
+from ldcq.config import Config, ConfigError, resolve_variant
+from ldcq.data.episodes import DataError
+from ldcq.policies.base import LatentPlanPolicy
+from ldcq.policies.costs import check_costs
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
-from services.actor.costs import check_costs
 from services.actor.evaluate import Evaluation, evaluation_parents, prepare_evaluation
 from services.actor.methods import ServedMethods
 from services.actor.plans import Plan, from_token, to_token
-from services.actor.policies import LatentPlanPolicy
 from services.actor.priors import MissingPriorError, Priors
 from services.actor.requests import evaluation_config, score_row
 from services.actor.rollout import SpaceMismatchError

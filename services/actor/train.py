@@ -15,7 +15,7 @@ from common.store import Stopped, stage_spec
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.process import train_process
-from services.actor.costs import check_costs
+from ldcq.policies.costs import check_costs
 from services.actor.evaluate import OnStep, evaluation_parents, prepare_evaluation
 from services.actor.making import make_policy
 from services.actor.models import Models, followed_artifacts, method_models, model_loader

@@ -18,8 +18,8 @@ from common.data import Layout
 from common.data.maze import GOAL_RADIUS
 from common.data.task import EnvironmentFactory
 from common.store.files import replace_atomically
+from ldcq.policies.base import PolicyAgent
 from services.actor.evaluate import Evaluation
-from services.actor.policies import PolicyAgent
 from services.actor.rollout import Agent, EnvFactory, rollout
 
 _LOGGER = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from common.store import owning_variant
 from common.store.served import SERVED
 from common.training.context import StageContext
 from common.training.making import Making, make_once
-from services.prior.registry import registered
+from ldcq.registry import registered
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from common.config import SamplingConfig
 from common.store import Artifact
-from services.prior.protocol import (
+from ldcq.config import SamplingConfig
+from ldcq.prior import (
     Description,
     Draw,
     JoiningSampler,
     Sampler,
     sample,
 )
-from services.prior.registry import find_prior
+from ldcq.registry import find_prior
 
 _LOG = logging.getLogger(__name__)
 _AWKWARD = ((1, 1), (3, 7), (1, 64), (2, 50), (1, 500), (5, 13))

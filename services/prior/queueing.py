@@ -13,8 +13,8 @@ from typing import Literal, Protocol, Self
 import torch
 
 from common.rpc.errors import DeadlineError, NotReadyError, QueueFullError
+from ldcq.randomness import BLOCK_ROWS
 from services.prior import metrics
-from services.prior.randomness import BLOCK_ROWS
 
 Priority = Literal["actor", "learner"]
 _RANK: dict[Priority, int] = {"actor": 0, "learner": 1}

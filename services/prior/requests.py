@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import SamplingConfig
 from common.rpc.codec import decode
 from common.rpc.errors import FailedPreconditionError, InvalidFieldError, VersionMismatchError
+from ldcq.config import SamplingConfig
+from ldcq.prior import OptionError
 from ldcq.v1 import prior_pb2
 from services.prior.model import ServedPrior
-from services.prior.protocol import OptionError
 from services.prior.queueing import Priority
 
 MAX_ROWS = 1 << 18

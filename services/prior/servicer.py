@@ -15,10 +15,10 @@ from common.rpc.codec import encode
 from common.rpc.following import current_model
 from common.rpc.prior import sampler_options
 from common.store import Follower
+from ldcq.prior import Draw
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
 from services.prior import metrics
 from services.prior.model import ServedPrior
-from services.prior.protocol import Draw
 from services.prior.queueing import CancelledCallError, ComputeQueue, Job
 from services.prior.requests import MAX_ROWS, SampleRequest, check_model, parse_request
 

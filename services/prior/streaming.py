@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.store import LatentStream
-from common.training import epoch_indices, generator
-from services.prior.hindsight import Hindsight
-from services.prior.protocol import Batch, Statistics
+from ldcq.goals import Hindsight
+from ldcq.learning.batches import epoch_indices, generator
+from ldcq.prior import Batch, Statistics
 
 BLOCK_ROWS = 1 << 13
 """Neighbouring windows read at once."""

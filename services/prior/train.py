@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from common.config import ConfigError
 from common.store import (
     LatentStream,
     LatentTable,
@@ -14,13 +13,15 @@ from common.store import (
     open_latents,
     stream_latents,
 )
-from common.training import configure_torch, ranks
+from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
+from ldcq.config import ConfigError
+from ldcq.learning.distributed import ranks
+from ldcq.prior_learner import PriorLearner
+from ldcq.registry import find_prior
 from services.prior.adoption import adopt, foreign_target
-from services.prior.learner import PriorLearner
-from services.prior.registry import find_prior
 
 STAGE = "prior"
 _LOGGER = logging.getLogger(__name__)

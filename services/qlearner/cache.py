@@ -6,12 +6,12 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 
-from common.config import Config
 from common.rpc.clients import PriorClient, Samples
 from common.rpc.stage import Progress
 from common.store import CandidateCache, LatentStream, LatentTable, Meta, Store, stage_spec
-from services.qlearner.candidates import call_seed, wait_for_samples
-from services.qlearner.transitions import StoredTransitions, Transitions
+from ldcq.config import Config
+from ldcq.critic.candidates import call_seed, wait_for_samples
+from ldcq.critic.transitions import StoredTransitions, Transitions
 
 LATENTS_PER_CALL = 8192
 """About how many latents one call draws; with the configuration it fixes which call draws what."""

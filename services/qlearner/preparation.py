@@ -5,27 +5,27 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from common.config import ConfigError
 from common.rpc.clients import PriorClient
 from common.store import LatentStream, fits_in_memory, owning_variant
-from common.training import generator
 from common.training.context import StageContext
-from services.qlearner.cache import fill_cache, open_cache
-from services.qlearner.candidates import (
+from ldcq.config import ConfigError
+from ldcq.critic.algorithm1 import ValidationBatch
+from ldcq.critic.candidates import (
     CachedCandidates,
     CandidateSource,
     OnlineCandidates,
     call_seed,
 )
-from services.qlearner.learner import ValidationBatch
-from services.qlearner.replay import PrioritisedReplay
-from services.qlearner.transitions import (
+from ldcq.critic.replay import PrioritisedReplay
+from ldcq.critic.transitions import (
     StoredTransitions,
     Transitions,
     hold_transitions,
     training_rows,
     validation_rows,
 )
+from ldcq.learning.batches import generator
+from services.qlearner.cache import fill_cache, open_cache
 
 CALL_TIMEOUT_SECONDS = 3600.0
 """Deadline of one call: the paper's 128 x 500 latents in 200 steps take minutes on a CPU, and calls

@@ -7,8 +7,6 @@ from functools import partial
 import grpc
 import torch
 
-from common.config import resolve_variant
-from common.nn.critic import Critic
 from common.rpc.codec import decode, encode
 from common.rpc.errors import InvalidFieldError
 from common.rpc.following import current_model
@@ -17,6 +15,8 @@ from common.rpc.settings import ServiceSettings
 from common.store import Artifact, Follower, owning_variant
 from common.training import configure_torch
 from common.training.process import serve_process
+from ldcq.config import resolve_variant
+from ldcq.critic.critic import Critic
 from ldcq.v1 import critic_pb2, critic_pb2_grpc
 from services.qlearner.train import STAGE, run
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from functools import partial
 
-from common.config import ConfigError
-from common.nn.critic import Critic
 from common.store import LatentStream, stream_latents
 from common.store.served import served_version
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
-from services.qlearner.learner import CriticLearner
+from ldcq.config import ConfigError
+from ldcq.critic.algorithm1 import CriticLearner
+from ldcq.critic.critic import Critic
+from ldcq.critic.replay import PrioritisedReplay
 from services.qlearner.preparation import (
     candidate_source,
     connect_prior,
     replayed_transitions,
     validation_batch,
 )
-from services.qlearner.replay import PrioritisedReplay
 
 STAGE = "critic"
 

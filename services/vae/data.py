@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from common.data import Windows, make_windows
 from common.data.loading import ensure_dataset, load_episodes
-from common.training import ranks
 from common.training.context import StageContext
+from ldcq.data.windows import Windows, make_windows
+from ldcq.learning.distributed import ranks
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from common.data import Windows
 from common.store import LatentWriter, Meta, Stopped, Store
-from services.vae.model import Vae
+from ldcq.data.windows import Windows
+from ldcq.vae.model import Vae
 
 ROWS = 1024
 """Windows encoded at once."""

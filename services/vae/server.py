@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.config import resolve_variant
-from common.nn.policy import LatentPolicy
 from common.rpc.codec import decode, encode
 from common.rpc.errors import InvalidFieldError
 from common.rpc.following import current_model
@@ -20,8 +18,10 @@ from common.rpc.settings import ServiceSettings
 from common.store import Artifact, Follower, owning_variant
 from common.training import configure_torch
 from common.training.process import serve_process
+from ldcq.config import resolve_variant
 from ldcq.v1 import tensor_pb2, vae_pb2, vae_pb2_grpc
-from services.vae.model import Architecture, Vae
+from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.model import Architecture, Vae
 from services.vae.train import STAGE, run
 
 FULL_NAME = vae_pb2.DESCRIPTOR.services_by_name["VaeService"].full_name

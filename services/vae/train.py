@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from common.data import Windows
 from common.store import Meta
-from common.training import configure_torch, ranks
+from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
+from ldcq.data.windows import Windows
+from ldcq.learning.distributed import ranks
+from ldcq.vae.learner import VaeLearner
+from ldcq.vae.model import Vae
 from services.vae.data import stage_windows
 from services.vae.export import write_latents
-from services.vae.learner import VaeLearner
-from services.vae.model import Vae
 
 STAGE = "vae"
 

@@ -6,12 +6,12 @@ import torch
 
 from benchmarks.learner import run
 from benchmarks.plain_critic import PlainLearner
-from common.config import CriticConfig
-from common.nn.critic import Critic
-from common.nn.normaliser import Normaliser
-from common.nn.q_network import QNetwork
-from services.qlearner.targets import bellman_target
-from services.qlearner.transitions import Transitions
+from ldcq.config import CriticConfig
+from ldcq.critic.critic import Critic
+from ldcq.critic.q_network import QNetwork
+from ldcq.critic.targets import bellman_target
+from ldcq.critic.transitions import Transitions
+from ldcq.nn.normaliser import Normaliser
 
 
 def test_figures_by_name() -> None:

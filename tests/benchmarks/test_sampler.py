@@ -7,9 +7,9 @@ import torch
 
 from benchmarks import sampler
 from benchmarks.plain_sampler import plain_sample
-from common.config import SamplingConfig
-from services.prior.protocol import sample
-from services.prior.randomness import block_generator
+from ldcq.config import SamplingConfig
+from ldcq.prior import sample
+from ldcq.randomness import block_generator
 
 
 def test_figures_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

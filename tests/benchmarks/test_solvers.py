@@ -14,10 +14,10 @@ from benchmarks import solvers
 from benchmarks.random_walk import train_walk_prior, walk_coverage
 from benchmarks.solver_plot import on_front
 from benchmarks.support import Junctions, Support, exit_shares
-from common.config import Config, SamplingConfig, dump, load
 from common.data import Layout
 from common.store import LatentTable, Meta
-from services.prior.protocol import Sampler
+from ldcq.config import Config, SamplingConfig, dump, load
+from ldcq.prior import Sampler
 from tests.services.actor.conftest import Pipeline, pipeline
 
 __all__ = ["pipeline"]

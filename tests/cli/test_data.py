@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.data import app
-from common.data import DataError
+from ldcq.data.episodes import DataError
 
 ID = "ldcq/pointmaze-umaze-v0"
 

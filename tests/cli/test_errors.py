@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cli.main import main
-from common.config import load
 from common.store import Meta, Store, stage_spec
+from ldcq.config import load
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
 

@@ -124,7 +124,7 @@ def test_warnings_of_a_process_reach_the_user_and_its_failure_is_one_line(tmp_pa
     log = ProcessLog(path)
     stamp = "2026-01-02 00:00:00,000"
     with path.open("a") as file:
-        file.write(f"{stamp} WARNING common.data.windows: 2 of 9 episodes dropped\n")
+        file.write(f"{stamp} WARNING ldcq.data.windows: 2 of 9 episodes dropped\n")
         file.write(f"{stamp} WARNING py.warnings: something is deprecated\n")
         file.write(f"{stamp} WARNING common.training.checkpoints: half a li")
     assert log.new_warnings() == ["2 of 9 episodes dropped"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cli.plan import MOST_REPLICAS, Plan, Planner, ProcessSpec, needed_stages
-from common.config import Config, load, override
+from ldcq.config import Config, load, override
 
 
 def _planner(config: Config, replicas: int = 1) -> Planner:

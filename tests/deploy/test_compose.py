@@ -18,8 +18,8 @@ import yaml
 
 from cli.certificates import NAMES, environment
 from cli.plan import needed_stages
-from common.config import load
-from services.prior.kernel import build
+from ldcq.config import load
+from ldcq.diffusion.fast.kernel import build
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("docker-compose.yml", "docker-compose.gpu.yml")

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from common.config import load
 from common.rpc.entry import _parser
 from common.rpc.security import VARIABLES
+from ldcq.config import load
 from services.actor import metrics as _actor_metrics  # noqa: F401
 from services.prior import metrics
 from services.prior.server import DRAIN_SECONDS

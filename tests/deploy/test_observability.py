@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 import yaml
 
-from common.config import dump, load
 from common.rpc.codec import encode
 from common.store import Store
+from ldcq.config import dump, load
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from tests.command import TINY, ldcq
 

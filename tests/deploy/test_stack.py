@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from common.config import dump, load
+from ldcq.config import dump, load
 from tests.command import TINY
 from tests.stack import ROOT, Stack, engine
 

@@ -17,13 +17,13 @@ import services.actor.train
 import services.prior.train
 import services.qlearner.train
 import services.vae.train
-from common.config import Config, override
 from common.rpc.clients import PriorClient
 from common.rpc.conformance import check_prior
 from common.rpc.errors import FailedPreconditionError
 from common.rpc.stage import Progress
 from common.store import Store
 from common.training.context import StageContext
+from ldcq.config import Config, override
 from tests.services.actor.conftest import CONFIG
 from tests.services.prior.world import LATENT, publish_latents, publish_vae, small_config
 

@@ -3,7 +3,6 @@ from typing import get_args
 
 import pytest
 
-from common.config import ConfigError, load, override
 from common.data.loading import ensure_dataset
 from common.store import Store, stage_sections
 from experiments.configurations import configuration, need_dataset
@@ -12,6 +11,7 @@ from experiments.maze2d import METHODS
 from experiments.registry import MODULES, find
 from experiments.result import Scale
 from experiments.steps import settings_of, with_settings
+from ldcq.config import ConfigError, load, override
 
 SCALES = get_args(Scale)
 PIPELINES = ("maze2d", "door-human", "horizon", "steps")

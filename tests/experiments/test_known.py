@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config, load, override
 from common.data.loading import ensure_dataset
 from common.store import Meta, Store
 from experiments.known import KnownRuns
+from ldcq.config import Config, load, override
 
 
 @pytest.fixture

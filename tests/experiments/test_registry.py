@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config, ConfigError
 from common.store import Meta, Store
 from experiments import registry
 from experiments.context import Context, Experiment
 from experiments.result import Findings, Result, Row
+from ldcq.config import Config, ConfigError
 
 
 class NoPipeline:

@@ -7,18 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROTO = Path(__file__).parents[2] / "proto"
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_generated_code_is_current(tmp_path: Path) -> None:
     subprocess.run(
-        [PROTO / "generate.sh", tmp_path],
+        [ROOT / "proto" / "generate.sh", tmp_path],
         env={**os.environ, "BIN": str(Path(sys.executable).parent)},
         check=True,
         capture_output=True,
     )
     fresh = {p.relative_to(tmp_path): p for p in tmp_path.rglob("*") if p.is_file()}
-    kept = {p.relative_to(PROTO) for p in PROTO.rglob("*_pb2*.py*") if p.suffix in (".py", ".pyi")}
+    kept = {
+        p.relative_to(ROOT)
+        for p in (ROOT / "ldcq").rglob("*_pb2*.py*")
+        if p.suffix in (".py", ".pyi")
+    }
     assert set(fresh) == kept, "run `make proto`"
-    stale = [name for name, p in fresh.items() if p.read_bytes() != (PROTO / name).read_bytes()]
+    stale = [name for name, p in fresh.items() if p.read_bytes() != (ROOT / name).read_bytes()]
     assert stale == [], "run `make proto`"

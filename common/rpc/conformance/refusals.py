@@ -9,7 +9,6 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import SamplingConfig
 from common.rpc.codec import encode
 from common.rpc.conformance.subject import (
     STATES,
@@ -22,6 +21,7 @@ from common.rpc.conformance.subject import (
 )
 from common.rpc.prior import PriorDescription, sampler_options
 from common.rpc.retry import status_of
+from ldcq.config import SamplingConfig
 
 _NO_SUCH_VERSION = "0000000000000000-no-such-version"
 _NO_SUCH_SOLVER = "no-such-solver"

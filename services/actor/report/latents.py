@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import Config, resolve_variant
 from common.store import LatentStream, Store, stream_latents
+from ldcq.config import Config, resolve_variant
 from services.actor.priors import Priors
 from services.actor.report.latent_figure import LatentSamples
 

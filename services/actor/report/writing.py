@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import Config, dump
 from common.data import Layout, load_task
 from common.rpc.errors import RpcError
 from common.store import Artifact, Store, StoreError, stream_latents
 from common.store.files import replace_atomically
+from ldcq.config import Config, dump
 from services.actor.priors import MissingPriorError, Priors
 from services.actor.report import page, wording
 from services.actor.report.latent_figure import latent_figure

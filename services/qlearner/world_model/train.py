@@ -6,14 +6,15 @@ from functools import partial
 
 import numpy as np
 
-from common.nn.world_model import KIND as STAGE
 from common.store import stream_latents
-from common.training import configure_torch, ranks
+from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
-from services.qlearner.transitions import hold_transitions
-from services.qlearner.world_model.learner import WorldModelLearner
+from ldcq.critic.transitions import hold_transitions
+from ldcq.learning.distributed import ranks
+from ldcq.world_model import KIND as STAGE
+from ldcq.world_model_learner import WorldModelLearner
 
 
 def run(context: StageContext) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from common.data import Windows
-from common.nn.policy import KIND_CLONED as STAGE
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
-from services.vae.bc.learner import BcLearner
+from ldcq.bc import BcLearner
+from ldcq.data.windows import Windows
+from ldcq.vae.latent_policy import KIND_CLONED as STAGE
 from services.vae.data import stage_windows
 
 

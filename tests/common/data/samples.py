@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.config import DataConfig, PointMazeConfig
-from common.data import Episodes, Spaces
-from common.data.episodes import Episode, join_episodes
+from ldcq.config import DataConfig, PointMazeConfig
+from ldcq.data.episodes import Episode, Episodes, Spaces, join_episodes
 
 UMAZE = DataConfig(
     dataset="ldcq/umaze-v0",

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.config import Config, DataConfig
-from common.data import DataError, load_episodes, load_task
+from common.data import load_episodes, load_task
 from common.data.adroit import REFERENCE_SCORES, write_door_demonstrations
+from ldcq.config import Config, DataConfig
+from ldcq.data.episodes import DataError
 
 FOLDER = os.environ.get("LDCQ_THIRD_PARTY_DATA")
 

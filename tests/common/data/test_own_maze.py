@@ -8,9 +8,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from common.config import Config, DataConfig, PointMazeConfig, load
 from common.data import ensure_dataset, load_episodes, load_task
 from common.data.maze import GOAL_RADIUS, find_maze
+from ldcq.config import Config, DataConfig, PointMazeConfig, load
 
 MAP = ["######", "#R  ##", "###  #", "####G#", "######"]
 OWN = DataConfig(

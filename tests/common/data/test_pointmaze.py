@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from gymnasium_robotics.envs.maze import maps
 
-from common.config import DataConfig, PointMazeConfig
-from common.data import DataError, ensure_dataset, load_episodes
+from common.data import ensure_dataset, load_episodes
 from common.data.maze import GOAL_RADIUS, MAZES
 from common.data.pointmaze import FastPointMaze, Trajectory, WaypointController, generate
 from common.data.pointmaze_env import FixedGoalPointMaze, evaluation_spec
+from ldcq.config import DataConfig, PointMazeConfig
+from ldcq.data.episodes import DataError
 from tests.common.data.samples import UMAZE
 
 MAPS = {"umaze": maps.U_MAZE, "medium": maps.MEDIUM_MAZE, "large": maps.LARGE_MAZE}

@@ -11,10 +11,11 @@ import minari
 import numpy as np
 import pytest
 
-from common.config import Config, DataConfig, PointMazeConfig, RandomWalkConfig
-from common.data import DataError, ensure_dataset, load_episodes, load_task
+from common.data import ensure_dataset, load_episodes, load_task
 from common.data.random_walk import generate
 from common.data.random_walk_env import evaluation_spec
+from ldcq.config import Config, DataConfig, PointMazeConfig, RandomWalkConfig
+from ldcq.data.episodes import DataError
 
 WALK = DataConfig(dataset="ldcq/walk-v0", generate=RandomWalkConfig(steps=4000, seed=2))
 

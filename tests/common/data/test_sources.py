@@ -14,10 +14,11 @@ import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
-from common.config import DataConfig
-from common.data import DataError, load_episodes
+from common.data import load_episodes
 from common.data.flattening import flattening
 from common.data.minari import local_datasets
+from ldcq.config import DataConfig
+from ldcq.data.episodes import DataError
 from tests.common.data.samples import UMAZE
 
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)

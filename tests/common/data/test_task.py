@@ -11,17 +11,12 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from common.config import Config, override
-from common.data import (
-    DataError,
-    behaviour_episodes,
-    load_task,
-    make_evaluation_env,
-    reference_scores,
-)
+from common.data import behaviour_episodes, load_task, make_evaluation_env, reference_scores
 from common.data.flat_environment import FlatEnvironment
 from common.data.flattening import flattening
 from common.data.maze import MAZES
+from ldcq.config import Config, override
+from ldcq.data.episodes import DataError
 from tests.common.data.samples import UMAZE, numbered_episodes
 
 

@@ -9,7 +9,6 @@ import grpc
 import numpy as np
 import pytest
 
-from common.config import SamplingConfig
 from common.rpc.clients import PriorClient
 from common.rpc.errors import (
     CallError,
@@ -20,6 +19,7 @@ from common.rpc.errors import (
     QueueFullError,
 )
 from common.store import Stopped
+from ldcq.config import SamplingConfig
 from tests.common.rpc.conftest import Spawn, Start
 from tests.numpy_prior import VERSION, NumpyPrior, serve
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from common.config import ConfigError
 from common.rpc.entry import main, prior_targets
 from common.rpc.errors import CallError
 from common.rpc.server import ServerError
 from common.rpc.settings import ServiceSettings
 from common.store import Stopped
+from ldcq.config import ConfigError
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import hashlib
 
 import pytest
 
-from common.config import Config, load, override
 from common.store import digest, owning_variant, stage_sections, stage_spec
+from ldcq.config import Config, load, override
 
 KINDS = ["vae", "latents", "prior", "candidates", "critic", "world_model", "bc", "evaluation"]
 

@@ -14,13 +14,7 @@ import torch
 from torch import Tensor
 
 from common.rpc.stage import Progress
-from common.training import (
-    CheckpointError,
-    DivergedError,
-    Stopped,
-    read_metrics,
-    train,
-)
+from common.training import CheckpointError, DivergedError, Stopped, read_metrics, train
 from ldcq.v1 import stage_pb2
 from tests.common.training import toy
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.config import Config
 from common.rpc.stage import Progress
 from common.store import Store
 from common.training.context import StageContext
 from common.training.making import Making, make_once
+from ldcq.config import Config
 
 CONFIG = Config.model_validate({"variants": {"bcq_h": {"prior.implementation": "gaussian"}}})
 PARENTS = {"vae": "v1", "latents": "l1"}

@@ -9,16 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from common.config import Config
-from common.training import (
-    ExponentialMovingAverage,
-    MetricLog,
-    configure_torch,
-    learning_rate_schedule,
-    read_metrics,
-    resolve_device,
-)
+from common.training import MetricLog, configure_torch, read_metrics, resolve_device
 from common.training.device import DeviceError
+from ldcq.config import Config
+from ldcq.learning.averaging import ExponentialMovingAverage
+from ldcq.learning.schedule import learning_rate_schedule
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])

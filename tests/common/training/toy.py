@@ -18,17 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.config import Config, TrainingConfig, load, override
 from common.rpc.stage import Progress
 from common.store import digest
-from common.training import (
-    BatchSampler,
-    Checkpoints,
-    ExponentialMovingAverage,
-    configure_torch,
-    learning_rate_schedule,
-    train,
-)
+from common.training import Checkpoints, configure_torch, train
+from ldcq.config import Config, TrainingConfig, load, override
+from ldcq.learning.averaging import ExponentialMovingAverage
+from ldcq.learning.batches import BatchSampler
+from ldcq.learning.schedule import learning_rate_schedule
 
 TOTAL = 60
 CONFIG = TrainingConfig(checkpoint_every=7, keep_checkpoints=2, log_every=3, validate_every=10)

@@ -13,12 +13,12 @@ import torch
 import services.prior.train
 import services.qlearner.train
 import services.vae.train
-from common.config import Config
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.rpc.stage import Progress
 from common.store import Store
 from common.training.context import StageContext
+from ldcq.config import Config
 from services.prior.server import PriorProcess
 
 CONFIG = {

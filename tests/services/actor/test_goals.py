@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import services.prior.train
-from common.config import override
 from common.rpc.clients import PriorClient
 from common.rpc.codec import decode, encode
 from common.store import Store
+from ldcq.config import override
 from ldcq.v1 import actor_pb2
 from services.actor.evaluate import prepare_evaluation
 from services.actor.making import make_policy

@@ -13,20 +13,20 @@ import torch
 
 import services.qlearner.world_model.train
 import services.vae.bc.train
-from common.config import Config, ConfigError, override
-from common.nn.decoder import make_decoder
-from common.nn.normaliser import Normaliser
-from common.nn.policy import LatentPolicy
-from common.nn.world_model import WorldModel
 from common.rpc.clients import PriorClient
 from common.rpc.prior import Samples
 from common.store import Artifact, LineageError, Store
+from ldcq.config import Config, ConfigError, override
+from ldcq.nn.normaliser import Normaliser
+from ldcq.policies.base import PolicySettings
+from ldcq.policies.costs import Cost, check_costs, euclidean, find_cost
+from ldcq.policies.ldcp import PlannedPolicy
+from ldcq.vae.decoder import make_decoder
+from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.world_model import WorldModel
 from services.actor import train
-from services.actor.costs import Cost, check_costs, euclidean, find_cost
 from services.actor.making import make_policy
 from services.actor.models import Models, Predictor, method_models
-from services.actor.planning import PlannedPolicy
-from services.actor.policies import PolicySettings
 from services.actor.priors import Priors
 from services.actor.report.wording import method_explanations, stage_title
 from tests.services.actor.conftest import Pipeline

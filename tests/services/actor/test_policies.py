@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from common.config import SamplingConfig
-from common.nn.decoder import make_decoder
-from common.nn.normaliser import Normaliser
-from common.nn.policy import LatentPolicy
+from ldcq.config import SamplingConfig
+from ldcq.nn.normaliser import Normaliser
+from ldcq.policies.base import LatentPlanPolicy, NearGoal, PolicySettings
+from ldcq.vae.decoder import make_decoder
+from ldcq.vae.latent_policy import LatentPolicy
 from services.actor.models import Models
-from services.actor.policies import LatentPlanPolicy, NearGoal, PolicySettings
 
 DIMENSIONS = {"state": 3, "action": 1, "latent": 2, "horizon": 9, "discrete_actions": 0}
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from common.nn.critic import Critic
-from common.nn.policy import LatentPolicy
 from common.rpc.clients import PriorClient
 from common.rpc.codec import decode, encode
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Store
+from ldcq.critic.critic import Critic
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
+from ldcq.vae.latent_policy import LatentPolicy
 from services.actor.merging import merged
 from services.actor.methods import ServedMethods
 from services.actor.plans import derive_seed

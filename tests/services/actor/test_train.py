@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.config import Config, override
-from common.data import DataError
 from common.rpc.clients import PriorClient
 from common.rpc.errors import PriorUnavailableError
 from common.store import Artifact, Stopped, Store
 from common.training import configure_torch
+from ldcq.config import Config, override
+from ldcq.data.episodes import DataError
 from ldcq.v1 import stage_pb2
 from services.actor import train
 from services.actor.evaluate import Evaluation, prepare_evaluation

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.config import Config
 from common.store import Store
+from ldcq.config import Config
 from tests.services.prior.world import Replica, publish_latents, publish_vae, small_config
 
 

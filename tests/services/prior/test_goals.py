@@ -11,17 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.config import Config, ConfigError, SamplingConfig
 from common.store import LatentTable
-from services.prior import kernel
-from services.prior.denoiser import Denoiser, skip_sources
-from services.prior.diffusion import DiffusionPrior
-from services.prior.fused import FusedDenoiser, freeze
-from services.prior.learner import PriorLearner
-from services.prior.protocol import Batch, Draw, JoiningSampler, OptionError, sample
-from services.prior.randomness import block_generator
-from services.prior.registry import find_prior
-from services.prior.split import FrozenDenoiser, Nulled, SplitDenoiser
+from ldcq.config import Config, ConfigError, SamplingConfig
+from ldcq.diffusion.denoiser import Denoiser, skip_sources
+from ldcq.diffusion.fast import kernel
+from ldcq.diffusion.fast.fused import FusedDenoiser, freeze
+from ldcq.diffusion.fast.split import FrozenDenoiser, Nulled, SplitDenoiser
+from ldcq.diffusion.prior import DiffusionPrior
+from ldcq.prior import Batch, Draw, JoiningSampler, OptionError, sample
+from ldcq.prior_learner import PriorLearner
+from ldcq.randomness import block_generator
+from ldcq.registry import find_prior
 from tests.services.prior.world import (
     LATENT,
     STATE,
@@ -163,7 +163,7 @@ def test_rows_are_nulled_one_by_one_and_apart() -> None:
 def test_sampling_is_algorithm_1(
     nulled: Nulled | None, compiled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.prior.diffusion.freeze", FREEZE[compiled])
+    monkeypatch.setattr("ldcq.diffusion.prior.freeze", FREEZE[compiled])
     prior, statistics = _prior(), some_statistics()
     w, n, states, goals = 2.5, 4, 5 * _rows(3, STATE), 5 * _rows(3, GOALS, 2)
     options = SamplingConfig(steps=20, guidance=w, nulled=nulled)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from common.config import Config
 from common.store import LatentStream, LatentTable, Store, stream_latents
+from ldcq.config import Config
+from ldcq.goals import Hindsight
+from ldcq.prior import Batch
+from ldcq.prior_learner import PriorLearner
 from services.prior import streaming
-from services.prior.hindsight import Hindsight
-from services.prior.learner import PriorLearner
-from services.prior.protocol import Batch
 from services.prior.streaming import StreamedPairs, episodes_of
 from tests.latent_tables import publish_table
 from tests.services.prior.world import goal_config, two_modes

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from torch import Tensor
 
-from common.config import SamplingConfig
 from common.store import Store
-from services.prior.fused import freeze
+from ldcq.config import SamplingConfig
+from ldcq.diffusion.fast.fused import freeze
+from ldcq.diffusion.fast.split import SplitDenoiser
+from ldcq.prior import Draw, JoiningSampler, sample
+from ldcq.randomness import BLOCK_ROWS
 from services.prior.model import ServedPrior, load_prior
-from services.prior.protocol import Draw, JoiningSampler, sample
-from services.prior.randomness import BLOCK_ROWS
-from services.prior.split import SplitDenoiser
 from tests.services.prior.world import STATE, publish, small_config, some_prior
 
 CALLS = some.lists(
@@ -30,7 +30,7 @@ CALLS = some.lists(
 @pytest.fixture(params=[freeze, SplitDenoiser])
 def sampler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> JoiningSampler:
     """With compiled code, where there is a compiler, and with the matrix library's."""
-    monkeypatch.setattr("services.prior.diffusion.freeze", request.param)
+    monkeypatch.setattr("ldcq.diffusion.prior.freeze", request.param)
     found = some_prior(small_config()).requires_grad_(False).sampler()
     assert isinstance(found, JoiningSampler)
     return found

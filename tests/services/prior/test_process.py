@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from common.config import dump
 from common.rpc.clients import PriorClient
 from common.store import Store
+from ldcq.config import dump
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
 from tests.services.prior.world import LATENT, STATE, publish, small_config
 

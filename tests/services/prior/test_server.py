@@ -15,12 +15,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 
-from common.config import SamplingConfig
 from common.rpc.channel import connect
 from common.rpc.clients import PriorClient
 from common.rpc.conformance import check_prior
 from common.rpc.prior import FULL_NAME, sample_request
 from common.store import Store
+from ldcq.config import SamplingConfig
 from ldcq.v1 import prior_pb2_grpc
 from services.prior.queueing import Job
 from services.prior.requests import MAX_ROWS

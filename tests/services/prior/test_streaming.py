@@ -19,8 +19,8 @@ from common.store import (
     latents_size,
     stream_latents,
 )
+from ldcq.prior_learner import PriorLearner, training_statistics
 from services.prior import streaming
-from services.prior.learner import PriorLearner, training_statistics
 from services.prior.streaming import StreamedPairs
 from tests.latent_tables import publish_table
 from tests.services.prior.world import small_config, two_modes
@@ -98,7 +98,7 @@ from pathlib import Path
 import torch
 from common.store import Store, open_latents, stream_latents
 from services.prior import streaming
-from services.prior.learner import PriorLearner
+from ldcq.prior_learner import PriorLearner
 from tests.services.prior.world import small_config, two_modes
 
 def peak():

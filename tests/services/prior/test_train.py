@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from common.config import Config
 from common.rpc.stage import Progress
 from common.store import Stopped, Store
 from common.training.context import StageContext
+from ldcq.config import Config
+from ldcq.prior_learner import PriorLearner, training_statistics
+from ldcq.registry import UnknownPriorError
 from ldcq.v1 import stage_pb2
-from services.prior.learner import PriorLearner, training_statistics
 from services.prior.model import load_prior
-from services.prior.registry import UnknownPriorError
 from services.prior.train import run
 from tests.services.prior.world import (
     LATENT,

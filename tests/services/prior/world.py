@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.config import Config
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Artifact, LatentTable, Meta, Store, stage_spec
-from services.prior.protocol import Prior, Statistics
-from services.prior.registry import find_prior
+from ldcq.config import Config
+from ldcq.prior import Prior, Statistics
+from ldcq.registry import find_prior
 from services.prior.server import PriorProcess
 from tests.latent_tables import publish_table
 

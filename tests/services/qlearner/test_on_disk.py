@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from common.config import Config
 from common.store import LatentTable, Meta, RowFile, Store, latents_size, stream_latents
-from services.qlearner import transitions
-from services.qlearner.candidates import CachedCandidates
-from services.qlearner.learner import CriticLearner
-from services.qlearner.replay import PrioritisedReplay
-from services.qlearner.transitions import StoredTransitions, Transitions, training_rows
+from ldcq.config import Config
+from ldcq.critic import transitions
+from ldcq.critic.algorithm1 import CriticLearner
+from ldcq.critic.candidates import CachedCandidates
+from ldcq.critic.replay import PrioritisedReplay
+from ldcq.critic.transitions import StoredTransitions, Transitions, training_rows
 from tests.latent_tables import publish_table
 from tests.memory import run_measured
 
@@ -79,9 +79,9 @@ def test_the_critic_is_the_same_from_disk(
 PROGRAM = """
 import sys
 import numpy as np, torch
-from common.config import Config
+from ldcq.config import Config
 from common.store import RowFile, Store, open_latents, stream_latents
-from services.qlearner.transitions import StoredTransitions, Transitions, training_rows
+from ldcq.critic.transitions import StoredTransitions, Transitions, training_rows
 from tests.memory import held, peak
 from tests.services.qlearner.test_on_disk import CPU, large_table, updated
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from common.config import Config
-from common.data import Windows, state_statistics
 from common.store import Meta, Stopped, Store, open_latents
+from ldcq.config import Config
+from ldcq.data.statistics import state_statistics
+from ldcq.data.windows import Windows
+from ldcq.vae.model import Architecture, Vae
 from services.vae import export
 from services.vae.export import bootstrap_discounts, discounted_rewards, write_latents
-from services.vae.model import Architecture, Vae
 
 
 @pytest.fixture

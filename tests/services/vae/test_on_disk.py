@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
-from common.config import Config
 from common.rpc.stage import Progress
 from common.store import Store
 from common.training.context import StageContext
+from ldcq.config import Config
 from services.vae.train import run
 from tests.memory import run_measured
 
@@ -70,10 +70,11 @@ PROGRAM = """
 import sys, threading
 from pathlib import Path
 import torch
-from common.data import load_episodes, make_windows
+from common.data import load_episodes
+from ldcq.data.windows import make_windows
 from common.store import Meta, Store
 from services.vae.export import write_latents
-from services.vae.learner import VaeLearner
+from ldcq.vae.learner import VaeLearner
 from tests.memory import held, peak
 from tests.services.vae.test_on_disk import small_config
 

@@ -12,17 +12,18 @@ import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
-from common.config import Config
-from common.data import Windows, state_statistics
 from common.rpc.codec import decode, encode
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Meta, Store
+from ldcq.config import Config
+from ldcq.data.statistics import state_statistics
+from ldcq.data.windows import Windows
 from ldcq.v1 import vae_pb2, vae_pb2_grpc
+from ldcq.vae.model import Architecture, Vae
 from services.vae import server as module
-from services.vae.model import Architecture, Vae
 from services.vae.server import FULL_NAME, add_vae
-from tests.services.vae.synthetic import HORIZON
+from tests.ldcq.vae.synthetic import HORIZON
 
 
 class Served:

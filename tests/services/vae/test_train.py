@@ -13,16 +13,16 @@ import h5py
 import numpy as np
 import pytest
 
-from common.config import Config, dump, override
-from common.data import DataError
 from common.rpc.settings import ServiceSettings
 from common.rpc.stage import Progress
 from common.store import Stopped, Store, open_latents
 from common.training.context import StageContext
 from common.training.process import run_stage
+from ldcq.config import Config, dump, override
+from ldcq.data.episodes import DataError
 from ldcq.v1 import stage_pb2
 from services.vae.train import run
-from tests.services.vae.synthetic import make_episodes
+from tests.ldcq.vae.synthetic import make_episodes
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from common.config import Config, dump, override
-from common.nn.world_model import WorldModel
 from common.rpc.stage import Progress
 from common.store import LatentTable, Meta, Stopped, Store, StoreError, stage_spec
 from common.training.context import StageContext
+from ldcq.config import Config, dump, override
+from ldcq.critic.transitions import Transitions
 from ldcq.v1 import stage_pb2
-from services.qlearner.transitions import Transitions
-from services.qlearner.world_model.learner import WorldModelLearner
+from ldcq.world_model import WorldModel
+from ldcq.world_model_learner import WorldModelLearner
 from services.qlearner.world_model.train import run
 from tests.latent_tables import publish_table
 

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from common.config import Config, override
-from common.data import Episodes, make_windows
-from common.nn.policy import LatentPolicy
 from common.rpc.stage import Progress
 from common.store import Stopped, Store
 from common.training.context import StageContext
+from ldcq.bc import BcLearner
+from ldcq.config import Config, override
+from ldcq.data.episodes import Episodes
+from ldcq.data.windows import make_windows
 from ldcq.v1 import stage_pb2
-from services.vae.bc.learner import BcLearner
+from ldcq.vae.latent_policy import LatentPolicy
 from services.vae.bc.train import run
-from tests.services.vae.synthetic import make_episodes
+from tests.ldcq.vae.synthetic import make_episodes
 
 CPU = torch.device("cpu")
 TURN = np.array([[0.0, 1.0], [-1.0, 0.5]], np.float32)

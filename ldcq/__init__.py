@@ -1,0 +1,1 @@
+"""Offline reinforcement learning with latent diffusion: the method, as a library."""

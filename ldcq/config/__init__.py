@@ -1,0 +1,38 @@
+"""One frozen, validated configuration tree: YAML in, resolved YAML out. Imports nothing of the
+project.
+"""
+
+from ldcq.config.actor import ActorConfig, EvaluationConfig, MethodConfig, PlanningConfig
+from ldcq.config.critic import CriticConfig, ReplayConfig
+from ldcq.config.data import DataConfig, MazeName, PointMazeConfig, RandomWalkConfig
+from ldcq.config.loading import ConfigError, dump, load, override, resolve_variant
+from ldcq.config.prior import DiffusionConfig, GaussianConfig, PriorConfig, SamplingConfig
+from ldcq.config.schema import Config, TrainingConfig
+from ldcq.config.supervised import BcConfig, VaeConfig, WorldModelConfig
+
+__all__ = [
+    "ActorConfig",
+    "BcConfig",
+    "Config",
+    "ConfigError",
+    "CriticConfig",
+    "DataConfig",
+    "DiffusionConfig",
+    "EvaluationConfig",
+    "GaussianConfig",
+    "MazeName",
+    "MethodConfig",
+    "PlanningConfig",
+    "PointMazeConfig",
+    "PriorConfig",
+    "RandomWalkConfig",
+    "ReplayConfig",
+    "SamplingConfig",
+    "TrainingConfig",
+    "VaeConfig",
+    "WorldModelConfig",
+    "dump",
+    "load",
+    "override",
+    "resolve_variant",
+]

@@ -1,0 +1,79 @@
+"""The sections `actor` and `evaluation`: how policies act, and which of them are scored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ldcq.config.prior import SamplingConfig
+from ldcq.config.section import NonNegative, Positive, PositiveFloat, Section
+
+
+class PlanningConfig(Section):
+    """Planning with the world model (LDCP, Algorithm 2)."""
+
+    depth: Positive = 2
+    """d, latents in a row; n^d of them are compared."""
+    candidates: Positive = 50
+    """n, latents per state and level."""
+    cost: Annotated[str, Field(min_length=1)] = "euclidean"
+    """What a predicted state costs: `euclidean`, its distance to the goal, or a function of your
+    own as `package.module:function`."""
+
+
+class NearGoalConfig(Section):
+    """What changes near the goal."""
+
+    distance: PositiveFloat
+    """Euclidean, between the goal and the entries `data.goal_indices` of the raw state."""
+    execute_steps: Positive
+    """Steps of a latent that are executed there."""
+
+
+class ActorConfig(Section):
+    """Policy execution (section 4.2)."""
+
+    candidates: Positive = 500
+    execute_steps: Positive | None = None
+    """Steps of a latent that are executed before the next is chosen; None: all H."""
+    near_goal: NearGoalConfig | None = None
+    """Choose anew more often near the environment's goal; needs `data.goal_indices`."""
+    sample_actions: bool = False
+    """Draw actions from the decoder instead of taking its mode."""
+    sampling: SamplingConfig = SamplingConfig()
+    planning: PlanningConfig = PlanningConfig()
+
+
+class MethodConfig(Section):
+    """One row of the scores: a policy over the models of a variant."""
+
+    policy: Literal["ranked", "unranked", "planned", "cloned", "behaviour"]
+    """`ranked`: the best candidate by the critic (LDCQ, BCQ-H); `unranked`: one prior sample (BC,
+    or LDGC with a goal-conditioned prior); `planned`: the best by the world model (LDCP); `cloned`:
+    the network of behaviour cloning; `behaviour`: what the dataset itself scores."""
+    variant: str = "main"
+
+
+class EvaluationConfig(Section):
+    """Rollouts and scores (section 5.4)."""
+
+    methods: dict[str, MethodConfig] = Field(
+        default={
+            "ldcq": MethodConfig(policy="ranked"),
+            "prior": MethodConfig(policy="unranked"),
+            "behaviour": MethodConfig(policy="behaviour"),
+        }
+    )
+    episodes: Positive = 100
+    environments: Positive = 50
+    """Environments stepped side by side."""
+    seed: NonNegative = 1000
+    environment: str | None = None
+    """A Gymnasium id; None: the evaluation environment recorded with the dataset."""
+    reference_scores: tuple[float, float] | None = None
+    """Returns that score 0 and 100; None: those recorded with the dataset."""
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    report: bool = True
+    """Write the store's report.html after an evaluation."""
+    video: bool = True

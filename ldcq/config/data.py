@@ -1,0 +1,70 @@
+"""The section `data`: what is learned from, and how it is generated."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, field_validator
+
+from ldcq.config.maze_map import maze_rows
+from ldcq.config.section import NonNegative, Positive, Section
+
+MazeName = Literal["umaze", "medium", "large"]
+
+
+class PointMazeConfig(Section):
+    """Generated data: D4RL's waypoint controller in gymnasium-robotics' PointMaze."""
+
+    kind: Literal["pointmaze"] = "pointmaze"
+    maze: MazeName | tuple[str, ...] = "large"
+    """One of D4RL's, or a map of your own: rows of `#` (wall), ` ` or `.` (free), one `G` (goal),
+    and `R` where episodes start (none: in any free cell), or gymnasium-robotics' lists of cells."""
+    steps: Positive = 1_000_000
+    noise: Annotated[float, Field(ge=0)] = 0.5
+    """Standard deviation of the Gaussian noise added to an action before it is clipped."""
+    max_episode_steps: Positive | None = None
+    """Time limit of an evaluation; None: D4RL's, or 300 in a maze of your own."""
+    seed: NonNegative = 0
+
+    @field_validator("maze", mode="before")
+    @classmethod
+    def _known_maze_or_map(cls, given: object) -> object:
+        if isinstance(given, str):
+            if given not in get_args(MazeName):
+                raise ValueError(f"expected one of {', '.join(get_args(MazeName))}, or a map")
+            return given
+        return maze_rows(given)
+
+
+class RandomWalkConfig(Section):
+    """Generated data: the one-dimensional random walk (supplement D)."""
+
+    kind: Literal["random_walk"] = "random_walk"
+    steps: Positive = 100_000
+    seed: NonNegative = 0
+
+
+class DataConfig(Section):
+    """What is learned from."""
+
+    dataset: Annotated[str, Field(min_length=1)] = "D4RL/pointmaze/large-v2"
+    """A Minari dataset id, or the path of a D4RL HDF5 file (ending in .hdf5 or .h5)."""
+    download: bool = False
+    """Fetch the Minari dataset when it is not on this machine."""
+    observation_keys: tuple[str, ...] | None = None
+    """Keys of a dictionary observation to concatenate, in this order; None: all of them, sorted."""
+    goal_indices: tuple[NonNegative, ...] = ()
+    """Entries of the flat state that a goal prescribes, in the goal's order (x and y in a maze);
+    empty for a task without goals."""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the episodes kept from training and used to report validation losses."""
+    generate: Annotated[PointMazeConfig | RandomWalkConfig, Field(discriminator="kind")] | None = (
+        None
+    )
+    """Generate the dataset under the id `dataset` when it is not on this machine; `kind` says what
+    (left out: `pointmaze`)."""
+
+    @field_validator("generate", mode="before")
+    @classmethod
+    def _mazes_need_no_kind(cls, given: object) -> object:
+        return {"kind": "pointmaze", **given} if isinstance(given, dict) else given

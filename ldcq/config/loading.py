@@ -1,0 +1,225 @@
+"""YAML files, presets and `key=value` overrides to a validated `Config`, and back."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ldcq.config.schema import Config
+
+PRESETS = resources.files("ldcq.config") / "presets"
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the key, what was given and what is
+    allowed.
+    """
+
+
+def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Reads a configuration.
+
+    Args:
+        source: A YAML file, or the name of a preset (`paper`, `demo`). A key `base` in a file
+        names the preset or the file
+            (relative to this one) that it starts from.
+        overrides: `dotted.key=value` strings, applied last; values are YAML.
+
+    Raises:
+        ConfigError: The file is missing or no YAML, a key is unknown or a value is impossible.
+    """
+    tree = _read(str(source), Path.cwd())
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set {text}: expected KEY=VALUE, for example vae.epochs=3")
+        _assign(tree, key.strip(), _parse_yaml(value, f"--set {text}"))
+    return _validate(tree)
+
+
+def override(config: Config, changes: Mapping[str, object]) -> Config:
+    """A copy of `config` with the dotted keys in `changes` replaced. Raises ConfigError like
+    `load`.
+    """
+    return _validate(_changed(config, changes))
+
+
+def resolve_variant(config: Config, variant: str) -> Config:
+    """The configuration of one of the pipelines that share a store: `main` is `config` itself.
+
+    Raises:
+        ConfigError: No such variant, or its overrides are not valid.
+    """
+    if variant == config.variant:
+        return config
+    if variant not in config.variants:
+        known = ", ".join(["main", *config.variants])
+        raise ConfigError(f"variant: {variant!r} is not defined; expected one of {known}")
+    # Not `override`: that validates all variants, and each of them the others, without an end.
+    return _parse(_changed(config, {**config.variants[variant], "variant": variant}))
+
+
+def dump(config: Config) -> str:
+    """The whole resolved configuration as YAML, every default spelled out; `load` reads it back to
+    an equal `Config`.
+    """
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    path = folder / source
+    if path.is_file():
+        text, identity, parent = _text(path), str(path.resolve()), path.parent
+    else:
+        preset = PRESETS / f"{source}.yaml"
+        if not preset.is_file():
+            names = ", ".join(presets())
+            raise ConfigError(
+                f"configuration {source!r} not found: expected a YAML file or a preset ({names})"
+            )
+        text, identity, parent = preset.read_text(), f"preset {source}", folder
+    if identity in seen:
+        raise ConfigError(
+            f"base: {source!r} is its own ancestor ({' -> '.join([*seen, identity])})"
+        )
+    tree = _parse_yaml(text, source)
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{source}: expected keys and values, got {type(tree).__name__}")
+    base = tree.pop("base", None)
+    return _merge(_read(str(base), parent, (*seen, identity)), tree) if base is not None else tree
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"configuration {str(path)!r} cannot be read ({error}); expected a YAML file in UTF-8"
+        ) from error
+
+
+def presets() -> list[str]:
+    """The names of the presets that ship with the project."""
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in PRESETS.iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {error}") from error
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested keys are merged; `variants` and `evaluation.methods`, whose keys are free, are merged
+    by name as well. A section of another `kind` replaces the one before.
+    """
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        same = isinstance(old, dict) and isinstance(value, dict) and _same_kind(old, value)
+        merged[key] = _merge(dict(old or {}), value) if same else value
+    return merged
+
+
+def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return bool(new.get("kind", old.get("kind")) == old.get("kind"))
+
+
+def _assign(tree: dict[str, Any], key: str, value: object) -> None:
+    *path, last = key.split(".")
+    node = tree
+    for part in path:
+        child = node.get(part)
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"{key}: {part!r} is not a section, it holds {child!r}")
+        node = child
+    node[last] = value
+
+
+def _changed(config: Config, changes: Mapping[str, object]) -> dict[str, Any]:
+    tree = config.model_dump(mode="json")
+    for key, value in changes.items():
+        _assign(tree, key, value)
+    return tree
+
+
+def _validate(tree: dict[str, Any]) -> Config:
+    config = _parse(tree)
+    resolved = {name: resolve_variant(config, name) for name in (config.variant, *config.variants)}
+    for name, method in config.evaluation.methods.items():
+        pursues = method.variant in resolved and resolved[method.variant].prior.goal_conditioned
+        if method.policy == "ranked" and pursues:
+            raise ConfigError(
+                f"evaluation.methods.{name}.policy is 'ranked', expected 'unranked' or 'planned': "
+                f"{method.variant!r} has prior.goal_conditioned, and critics know no goals"
+            )
+    return config
+
+
+def _parse(tree: dict[str, Any]) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(dict(item)) for item in error.errors())) from error
+
+
+def _explain(error: dict[str, Any]) -> str:
+    """One pydantic error as `key: given, expected`."""
+    location, model = _section(tuple(str(part) for part in error["loc"]))
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        known = sorted(model.model_fields)
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"{key}: unknown key; {hint}allowed here: {', '.join(known)}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    if error["type"] in ("model_type", "dict_type"):
+        message = "expected a section of keys and values"
+    return f"{key}: got {error['input']!r}; {message}"
+
+
+def _section(path: tuple[str, ...]) -> tuple[tuple[str, ...], type[BaseModel]]:
+    """The key that a user wrote, and the section that holds it (or that it is)."""
+    model: type[BaseModel] = Config
+    choices: list[type[BaseModel]] = []
+    spelled = []
+    for part in path:
+        kinds = {_kind(choice): choice for choice in choices}
+        if len(choices) > 1 and part in kinds:
+            model, choices = kinds[part], []  # pydantic names the kind; a user does not
+            continue
+        spelled.append(part)
+        field = model.model_fields.get(part)
+        # Not a field: the name of a method or a variant, whose fields are the mapping's values'.
+        if field is not None:
+            choices = _sections(field.annotation)
+            model = choices[0] if choices else model
+    return tuple(spelled), model
+
+
+def _sections(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections(part)]
+
+
+def _kind(section: type[BaseModel]) -> str:
+    kind = section.model_fields.get("kind")
+    return str(kind.default) if kind is not None else ""

@@ -1,0 +1,81 @@
+"""The section `prior`: which implementation, and how a prior is trained and sampled."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ldcq.config.section import NonNegative, Positive, PositiveFloat, Section, Widths
+
+
+class SamplingConfig(Section):
+    """How a prior is sampled; None leaves the choice to the model's own defaults."""
+
+    solver: str | None = None
+    steps: Positive | None = None
+    """Denoising steps, at most the T of training."""
+    guidance: Annotated[float, Field(ge=0)] | None = None
+    """w of classifier-free guidance; 1 is the conditional model."""
+    nulled: Literal["state", "goal", "both"] | None = None
+    """What the unconditional half of guidance goes without; a prior without goals takes `state`
+    only."""
+    extra_steps: NonNegative | None = None
+    """Diffusion-X: further denoising steps at t = 1 (supplement E)."""
+    temperature: Annotated[float, Field(ge=0)] | None = None
+
+
+class DiffusionConfig(Section):
+    """The latent diffusion prior (section 4.1, A.2.2, Table 6)."""
+
+    steps: Annotated[int, Field(ge=2)] = 200
+    """T; section 5.4 says 200, Table 6 says 500."""
+    schedule: Literal["linear", "cosine"] = "linear"
+    blocks: Widths = (128, 32, 16, 8, 16, 32, 128)
+    """Widths of the residual blocks; equal widths are joined by skip connections from the outside
+    in."""
+    condition_dim: Positive = 128
+    """Width of the state's encoding."""
+    time_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 256
+    """Width of the sinusoidal embedding of t."""
+    drop_probability: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Probability that training nulls the state, for classifier-free guidance."""
+    min_snr_gamma: PositiveFloat = 5.0
+    clip_sample: PositiveFloat | None = None
+    """Bound of the predicted z0 in standardised latents; None: unbounded."""
+
+
+class GaussianConfig(Section):
+    """The conditional Gaussian prior of BCQ-H (section 5.3)."""
+
+    hidden: Widths = (512, 512, 256)
+    """Widths of the network; the default has about as many parameters as the default denoiser."""
+    min_std: Annotated[float, Field(ge=0)] = 1e-3
+
+
+class PriorConfig(Section):
+    """The latent prior p(z | s): which implementation, and how it is trained and sampled."""
+
+    implementation: Annotated[str, Field(min_length=1)] = "diffusion"
+    """A name registered in the entry-point group `ldcq.priors`: `diffusion`, `gaussian`, or a
+    third party's."""
+    diffusion: DiffusionConfig = DiffusionConfig()
+    gaussian: GaussianConfig = GaussianConfig()
+    goal_conditioned: bool = False
+    """Learn p(z | s, goal) (LDGC, section 4.3); needs `data.goal_indices`."""
+    goal_drop_probability: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Probability that training nulls the goal, apart from the state."""
+    hindsight_steps: Positive | None = None
+    """Training goals are states of the same episode at most this many steps after the window's end;
+    None: up to the episode's end."""
+    learning_rate: PositiveFloat = 1e-4
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    batch_size: Positive = 32
+    epochs: Positive = 300
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    """Decay of the exponential moving average of the weights that is published; 0 publishes the
+    last weights."""
+    sampling: SamplingConfig = SamplingConfig(
+        solver="ddpm", guidance=1.0, extra_steps=10, temperature=1.0
+    )
+    """What a request that sets nothing gets; `steps` None means all T."""

@@ -1,0 +1,128 @@
+"""The configuration tree. Defaults are the paper's (Tables 5-7, supplement A) unless a field says
+otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ldcq.config.actor import ActorConfig, EvaluationConfig
+from ldcq.config.critic import CriticConfig
+from ldcq.config.data import DataConfig
+from ldcq.config.prior import PriorConfig
+from ldcq.config.section import NonNegative, Positive, Section
+from ldcq.config.supervised import BcConfig, VaeConfig, WorldModelConfig
+
+
+class TrainingConfig(Section):
+    """What all training stages share."""
+
+    checkpoint_every: Positive = 500
+    """Steps between resumable checkpoints."""
+    keep_checkpoints: Positive = 2
+    log_every: Positive = 50
+    """Steps between rows of the metric logs."""
+    validate_every: Positive = 500
+    memory: Positive | None = None
+    """MiB of data that a stage is trained from in memory; what is larger stays on disk and is read
+    as it is needed. None: a quarter of the machine's memory."""
+
+
+class Config(Section):
+    """Everything that decides a result. Where services listen and how many there are is not here:
+    it decides none.
+    """
+
+    name: str = "paper"
+    seed: NonNegative = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Positive = 1
+    """Threads of one process's tensor operations on a CPU."""
+    horizon: Positive = 30
+    """H, the steps of a window."""
+    discount: Annotated[float, Field(gt=0, le=1)] = 0.995
+    """gamma, per environment step."""
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    vae: VaeConfig = VaeConfig()
+    prior: PriorConfig = PriorConfig()
+    critic: CriticConfig = CriticConfig()
+    world_model: WorldModelConfig = WorldModelConfig()
+    bc: BcConfig = BcConfig()
+    actor: ActorConfig = ActorConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    variant: str = "main"
+    """Which of the pipelines that share a store this is."""
+    variants: dict[str, dict[str, object]] = Field(default={})
+    """Pipelines to train beside the main one: for each, the keys it overrides (`{bcq_h:
+    {prior.implementation: gaussian}}`)."""
+
+    @model_validator(mode="after")
+    def _windows_are_long_enough(self) -> Config:
+        if self.actor.execute_steps is not None and self.actor.execute_steps > self.horizon:
+            raise ValueError(
+                f"actor.execute_steps is {self.actor.execute_steps}, expected at most horizon "
+                f"({self.horizon})"
+            )
+        if self.vae.decoded_steps is not None and self.vae.decoded_steps > self.horizon:
+            raise ValueError(
+                f"vae.decoded_steps is {self.vae.decoded_steps}, expected at most horizon "
+                f"({self.horizon})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _main_is_no_variant(self) -> Config:
+        if "main" in self.variants:
+            raise ValueError(
+                "variants.main is given, expected any other name: main is this configuration itself"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _goals_are_known(self) -> Config:
+        near = self.actor.near_goal
+        if near is not None and not self.data.goal_indices:
+            raise ValueError(
+                "data.goal_indices is empty, expected the entries of the state that a goal "
+                "prescribes, since actor.near_goal is set"
+            )
+        if near is not None and near.execute_steps > (self.actor.execute_steps or self.horizon):
+            raise ValueError(
+                f"actor.near_goal.execute_steps is {near.execute_steps}, expected at most "
+                f"actor.execute_steps ({self.actor.execute_steps or self.horizon})"
+            )
+        if self.prior.goal_conditioned and not self.data.goal_indices:
+            raise ValueError(
+                "data.goal_indices is empty, expected the entries of the state that a goal "
+                "prescribes, since prior.goal_conditioned is true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _methods_are_of_variants(self) -> Config:
+        known = {"main", self.variant, *self.variants}
+        for name, method in self.evaluation.methods.items():
+            if method.variant not in known:
+                raise ValueError(
+                    f"evaluation.methods.{name}.variant is {method.variant!r}, expected one of "
+                    f"{sorted(known)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _samplers_have_the_steps(self) -> Config:
+        steps = self.prior.diffusion.steps
+        for section, sampling in (
+            ("prior", self.prior.sampling),
+            ("critic", self.critic.sampling),
+            ("actor", self.actor.sampling),
+        ):
+            if sampling.steps is not None and sampling.steps > steps:
+                raise ValueError(
+                    f"{section}.sampling.steps is {sampling.steps}, expected at most "
+                    f"prior.diffusion.steps ({steps})"
+                )
+        return self

@@ -1,0 +1,52 @@
+"""The sections `vae`, `world_model` and `bc`: networks that are fitted to the rows of a table."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ldcq.config.section import Positive, PositiveFloat, Section, Widths
+
+
+class VaeConfig(Section):
+    """The beta-VAE over windows (section 4.1, A.2.1, Table 5)."""
+
+    encoder: Literal["gru", "mlp"] = "gru"
+    """`gru`: 2 stacked bidirectional layers, the paper's; `mlp`: over the flattened window, 5-20
+    times cheaper on a CPU."""
+    latent_dim: Positive = 16
+    hidden: Positive = 256
+    decoder_hidden: Positive = 256
+    beta: Annotated[float, Field(ge=0)] = 0.05
+    min_std: Annotated[float, Field(ge=0)] = 1e-3
+    """Floor of the decoder's standard deviation; saturated actions would drive it to zero."""
+    decoded_steps: Positive | None = None
+    """Time steps of a window that enter the reconstruction term of one update, drawn at random and
+    rescaled; None: all H."""
+    learning_rate: PositiveFloat = 5e-5
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    batch_size: Positive = 128
+    epochs: Positive = 100
+
+
+class WorldModelConfig(Section):
+    """The temporally abstract world model p(s_{t+H} | s_t, z) (supplement B)."""
+
+    hidden: Widths = (256, 256, 256)
+    min_std: Annotated[float, Field(ge=0)] = 1e-3
+    learning_rate: PositiveFloat = 5e-4
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    batch_size: Positive = 128
+    epochs: Positive = 100
+
+
+class BcConfig(Section):
+    """Behaviour cloning: a network pi(a | s) without latents, the paper's BC column."""
+
+    hidden: Positive = 256
+    min_std: Annotated[float, Field(ge=0)] = 1e-3
+    learning_rate: PositiveFloat = 5e-4
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    batch_size: Positive = 256
+    epochs: Positive = 100

@@ -1,0 +1,209 @@
+"""The latent diffusion prior (section 4.1, A.2.2, Table 6): its objective, and the way into its
+sampler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Self, cast
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+from torch import Tensor
+
+from ldcq.config import DiffusionConfig, PriorConfig, SamplingConfig
+from ldcq.diffusion.denoiser import Denoiser
+from ldcq.diffusion.fast.fused import freeze
+from ldcq.diffusion.sampler import DiffusionSampler, resolve_options
+from ldcq.diffusion.schedule import alpha_bars, min_snr_weights
+from ldcq.diffusion.solvers import SOLVERS
+from ldcq.nn.normaliser import Normaliser
+from ldcq.nn.weights import load_weights
+from ldcq.prior import Batch, Description, Prior, Statistics
+
+if TYPE_CHECKING:
+    from common.store import Artifact
+
+
+class DiffusionPrior(Prior):
+    """p_psi(z | s), or p_psi(z | s, g) with goals (section 4.3), as a diffusion model over
+    standardised latents.
+
+    Args:
+        config: Network, schedule and training.
+        sampling: Defaults of its sampler.
+        state_normaliser: Of raw states (S,).
+        latent_normaliser: Of raw latents (Z,).
+        goal_normaliser: Of raw goals (G,); None: a prior without goals.
+        goal_drop_probability: Probability that training nulls the goal.
+
+    Raises:
+        OptionError: The sampling defaults do not fit the model.
+    """
+
+    takes_goals: ClassVar[bool] = True
+    _snr_weights: Tensor
+    _signal: Tensor
+    _noise: Tensor
+
+    def __init__(
+        self,
+        config: DiffusionConfig,
+        sampling: SamplingConfig,
+        state_normaliser: Normaliser,
+        latent_normaliser: Normaliser,
+        goal_normaliser: Normaliser | None = None,
+        goal_drop_probability: float = 0.0,
+    ) -> None:
+        super().__init__()
+        resolve_options(sampling, SamplingConfig(), config.steps, goal_normaliser is not None)
+        self.config = config
+        self.sampling = sampling
+        self.state_normaliser = state_normaliser
+        self.latent_normaliser = latent_normaliser
+        self.goal_normaliser = goal_normaliser
+        self._goal_drop = goal_drop_probability
+        self.denoiser = Denoiser(
+            len(state_normaliser.mean),
+            len(latent_normaliser.mean),
+            config.blocks,
+            config.condition_dim,
+            config.time_dim,
+            0 if goal_normaliser is None else len(goal_normaliser.mean),
+        )
+        self.alpha_bar = alpha_bars(config.schedule, config.steps)
+        weights = min_snr_weights(self.alpha_bar, config.min_snr_gamma)
+        for name, values in (
+            ("_snr_weights", weights),
+            ("_signal", np.sqrt(self.alpha_bar[1:])),
+            ("_noise", np.sqrt(1 - self.alpha_bar[1:])),
+        ):
+            # A function of the configuration, so not published: only the schedule's name and T are.
+            tensor = torch.from_numpy(values).float()
+            self.register_buffer(name, tensor, persistent=False)
+
+    @classmethod
+    def create(cls, config: PriorConfig, statistics: Statistics) -> Self:
+        """A new model. Raises OptionError where `prior.sampling` does not fit `prior.diffusion`."""
+        return cls(
+            config.diffusion,
+            config.sampling,
+            *statistics.normalisers(),
+            statistics.goal_normaliser(),
+            config.goal_drop_probability,
+        )
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> Self:
+        """The model as published."""
+        meta = artifact.meta
+        goals = meta.dimensions.get("goal", 0)
+        prior = cls(
+            DiffusionConfig.model_validate(meta.details["diffusion"]),
+            SamplingConfig.model_validate(meta.details["sampling"]),
+            Normaliser.identity(meta.dimensions["state"]),
+            Normaliser.identity(meta.dimensions["latent"]),
+            Normaliser.identity(goals) if goals else None,
+        )
+        load_weights(prior, artifact.tensors)
+        return prior
+
+    def details(self) -> dict[str, JsonValue]:
+        """Network, schedule, T and sampling defaults."""
+        return {
+            "diffusion": self.config.model_dump(mode="json"),
+            "sampling": self.sampling.model_dump(mode="json"),
+        }
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Eq. 5: E over t, tau, z_0 ~ q and z_t of min{SNR(t), gamma} ||z_0 - mu(z_t, s, t)||^2.
+
+        The squared norm is averaged over the latent's dimensions, which only scales it. The state
+        is nulled with `drop_probability`, and apart from it the goal with `goal_drop_probability`,
+        which trains the unconditional models of classifier-free guidance along.
+
+        Args:
+            batch: B training pairs.
+            generator: Draws z_0, t, the noise and which states and goals are nulled.
+
+        Returns:
+            A scalar.
+        """
+        last, drop = self.config.steps, self.config.drop_probability
+        time = batch.random(lambda n: torch.randint(1, last + 1, (n,), generator=generator))
+        keep = batch.random(lambda n: torch.rand(n, generator=generator) >= drop)
+        keep_goal = None
+        if batch.goals is not None:
+            drop_goal = self._goal_drop
+            keep_goal = batch.random(lambda n: torch.rand(n, generator=generator) >= drop_goal)
+        errors = self._errors(batch, time, keep, keep_goal, generator)
+        return (self._snr_weights[time - 1] * errors).mean()
+
+    def validate(self, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Eq. 5 and the plain squared error with state and goal given, over times spread evenly.
+
+        Args:
+            batch: Held-out pairs.
+            generator: Draws z_0 and the noise.
+
+        Returns:
+            `loss` and `error`, scalars; with goals also `error_without_goal`, in the same sample.
+        """
+        count, device = len(batch.states), batch.states.device
+        time = torch.arange(count, device=device) % self.config.steps + 1
+        all_of_them, random_numbers = torch.ones(count, device=device), generator.get_state()
+        errors = self._errors(batch, time, all_of_them, None, generator)
+        weighted = (self._snr_weights[time - 1] * errors).mean()
+        metrics = {"loss": weighted, "error": errors.mean()}
+        if batch.goals is not None:
+            generator.set_state(random_numbers)
+            none_of_them = torch.zeros_like(all_of_them)
+            blind = self._errors(batch, time, all_of_them, none_of_them, generator)
+            metrics["error_without_goal"] = blind.mean()
+        return metrics
+
+    def describe(self) -> Description:
+        """T, the solvers, and the defaults with nothing left open."""
+        goals = self.goal_normaliser is not None
+        resolved = resolve_options(self.sampling, SamplingConfig(), self.config.steps, goals)
+        return Description(
+            training_steps=self.config.steps,
+            solvers=tuple(SOLVERS),
+            defaults=SamplingConfig(**vars(resolved)),
+        )
+
+    def sampler(self) -> DiffusionSampler:
+        """The model as it is now: its time tables are made here, once."""
+        return DiffusionSampler(
+            freeze(self.denoiser, self.config.steps),
+            self.alpha_bar,
+            self.sampling,
+            self.state_normaliser,
+            self.latent_normaliser,
+            self.config.clip_sample,
+            goal_normaliser=self.goal_normaliser,
+        )
+
+    def _errors(
+        self,
+        batch: Batch,
+        time: Tensor,
+        keep: Tensor,
+        keep_goal: Tensor | None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """||z_0 - mu(z_t, s, g, t)||^2 / Z of each pair, (B,)."""
+        clean = self.latent_normaliser(batch.draw(generator))
+        width = clean.shape[1]
+        noise = batch.random(lambda n: torch.randn(n, width, generator=generator))
+        row = time - 1
+        noisy = self._signal[row, None] * clean + self._noise[row, None] * noise
+        states = self.state_normaliser(batch.states)
+        goals = None
+        if self.goal_normaliser is not None:
+            assert batch.goals is not None, "this prior has goals"
+            goals = self.goal_normaliser(batch.goals)
+            keep_goal = None if keep_goal is None else keep_goal.to(clean.dtype)
+        predicted = self.denoiser(noisy, states, time, keep.to(clean.dtype), goals, keep_goal)
+        return cast(Tensor, (clean - predicted).square().mean(dim=1))

@@ -1,0 +1,225 @@
+"""The reverse diffusion loop (Algorithm 1, lines 5-9): options resolved, one block of rows denoised
+at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ldcq.config import SamplingConfig
+from ldcq.diffusion.fast.graphs import LoopGraphs
+from ldcq.diffusion.fast.split import Condition, FrozenDenoiser, Nulled
+from ldcq.diffusion.solvers import SOLVERS, Step
+from ldcq.nn.normaliser import Normaliser
+from ldcq.prior import Draw, OptionError
+from ldcq.randomness import BlockNoise, block_generator, block_ranges, block_rows
+
+MAX_EXTRA_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class ResolvedOptions:
+    """Sampling options with nothing left open."""
+
+    solver: str
+    steps: int
+    guidance: float
+    nulled: Nulled
+    extra_steps: int
+    temperature: float
+
+
+def resolve_options(
+    options: SamplingConfig, defaults: SamplingConfig, training_steps: int, goals: bool = False
+) -> ResolvedOptions:
+    """Fills what a request leaves out from the model's defaults, and the rest from the paper's.
+
+    Args:
+        options: The request's.
+        defaults: The model's.
+        training_steps: T.
+        goals: Whether the model has goals; guidance then nulls the goal, unless told otherwise.
+
+    Raises:
+        OptionError: Unknown solver, more steps than T, a number out of range, a goal to null where
+            there is none.
+    """
+    chosen = {**defaults.model_dump(exclude_none=True), **options.model_dump(exclude_none=True)}
+    resolved = ResolvedOptions(
+        solver=chosen.get("solver", "ddpm"),
+        steps=chosen.get("steps", training_steps),
+        guidance=chosen.get("guidance", 1.0),
+        nulled=chosen.get("nulled", "goal" if goals else "state"),
+        extra_steps=chosen.get("extra_steps", 0),
+        temperature=chosen.get("temperature", 1.0),
+    )
+    if resolved.solver not in SOLVERS:
+        raise OptionError("solver", resolved.solver, f"one of {', '.join(SOLVERS)}")
+    if not 1 <= resolved.steps <= training_steps:
+        raise OptionError("steps", resolved.steps, f"1 to {training_steps}, the steps of training")
+    if resolved.nulled not in (get_args(Nulled) if goals else ("state",)):
+        expected = ", ".join(get_args(Nulled)) if goals else "state: this prior has no goals"
+        raise OptionError("nulled", resolved.nulled, expected)
+    if not 0 <= resolved.extra_steps <= MAX_EXTRA_STEPS:
+        raise OptionError("extra_steps", resolved.extra_steps, f"0 to {MAX_EXTRA_STEPS}")
+    for field in ("guidance", "temperature"):
+        value = getattr(resolved, field)
+        if not (math.isfinite(value) and value >= 0):
+            raise OptionError(field, value, "a finite number, at least 0")
+    return resolved
+
+
+def plan_steps(options: ResolvedOptions, alpha_bar: NDArray[np.float64]) -> tuple[Step, ...]:
+    """The solver's steps and after them Diffusion-X's, which take the sample for a z_1 once more
+    (supplement E).
+
+    At t = 1 the mean of Algorithm 1 is z0_hat itself and no noise is added.
+    """
+    extra = Step(time=1, latent=0.0, clean=1.0)
+    return SOLVERS[options.solver](alpha_bar, options.steps) + (extra,) * options.extra_steps
+
+
+class DiffusionSampler:
+    """A diffusion prior with frozen weights.
+
+    Args:
+        denoiser: From `fused.freeze`.
+        alpha_bar: The schedule, (T + 1,).
+        defaults: The model's sampling options.
+        state_normaliser: Of raw states.
+        latent_normaliser: Of raw latents.
+        clip_sample: Bound of z0_hat, in standardised latents; None: unbounded.
+        capture: On a GPU, run the loop as captured graphs.
+        goal_normaliser: Of raw goals, for a model with goals.
+    """
+
+    def __init__(
+        self,
+        denoiser: FrozenDenoiser,
+        alpha_bar: NDArray[np.float64],
+        defaults: SamplingConfig,
+        state_normaliser: Normaliser,
+        latent_normaliser: Normaliser,
+        clip_sample: float | None,
+        capture: bool = True,
+        goal_normaliser: Normaliser | None = None,
+    ) -> None:
+        self._denoiser = denoiser
+        self._alpha_bar = alpha_bar
+        self._defaults = defaults
+        self._state_normaliser = state_normaliser
+        self._latent_normaliser = latent_normaliser
+        self._goal_normaliser = goal_normaliser
+        self._clip = clip_sample
+        on_gpu = latent_normaliser.mean.device.type == "cuda"
+        self._graphs = LoopGraphs(self._loop, self._draws) if capture and on_gpu else None
+
+    def check(self, options: SamplingConfig) -> None:
+        """Raises OptionError for options this model does not take."""
+        self._resolve(options)
+
+    def steps(self, options: SamplingConfig) -> int:
+        """Denoising steps, Diffusion-X's included."""
+        resolved = self._resolve(options)
+        return resolved.steps + resolved.extra_steps
+
+    def blocks(
+        self,
+        states: Tensor,
+        candidates: int,
+        options: SamplingConfig,
+        seed: int,
+        goals: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """Algorithm 1, lines 5-9. See `ldcq.prior.Sampler`."""
+        resolved = self._resolve(options)
+        parts = self._condition(states, goals, resolved)
+        most = block_rows(states.device)
+        for block, (start, end) in enumerate(block_ranges(len(states) * candidates, most)):
+            condition = _rows_of(parts, candidates, start, end)
+            noise = self._noise([(end - start, block_generator(seed, block, states.device))])
+            yield self._denoise(condition, noise, resolved)
+
+    def join(self, draws: Sequence[Draw], options: SamplingConfig) -> Tensor:
+        """Small calls as one block. See `ldcq.prior.JoiningSampler`."""
+        resolved = self._resolve(options)
+        conditions, sources = [], []
+        for draw in draws:
+            parts = self._condition(draw.states, draw.goals, resolved)
+            conditions.append(_rows_of(parts, draw.candidates, 0, draw.rows))
+            sources.append((draw.rows, block_generator(draw.seed, 0, draw.states.device)))
+        condition = tuple(torch.cat(parts) for parts in zip(*conditions, strict=True))
+        return self._denoise(condition, self._noise(sources), resolved)
+
+    def _resolve(self, options: SamplingConfig) -> ResolvedOptions:
+        steps, goals = len(self._alpha_bar) - 1, self._goal_normaliser is not None
+        return resolve_options(options, self._defaults, steps, goals)
+
+    def _condition(
+        self, states: Tensor, goals: Tensor | None, options: ResolvedOptions
+    ) -> Condition:
+        if self._goal_normaliser is None:
+            return self._denoiser.condition(self._state_normaliser(states))
+        assert goals is not None, "this prior has goals"
+        # Unguided there is no other half, and nothing that it keeps.
+        nulled = "both" if options.guidance == 1 else options.nulled
+        return self._denoiser.condition(
+            self._state_normaliser(states), self._goal_normaliser(goals), nulled
+        )
+
+    def _noise(self, sources: Sequence[tuple[int, torch.Generator]]) -> BlockNoise:
+        mean = self._latent_normaliser.mean
+        return BlockNoise(sources, len(mean), mean.device)
+
+    def _denoise(self, condition: Condition, noise: BlockNoise, options: ResolvedOptions) -> Tensor:
+        """One block from noise to raw latents, (noise.rows, Z)."""
+        condition = self._denoiser.prepare(tuple(noise.pad(part) for part in condition))
+        if self._graphs is None:
+            latent = self._loop(condition, noise.draw, options)
+        else:
+            latent = self._graphs(condition, noise, options)
+        return self._latent_normaliser.inverse(latent[: noise.rows])
+
+    def _loop(
+        self, condition: Condition, draw: Callable[[], Tensor], options: ResolvedOptions
+    ) -> Tensor:
+        """Lines 5-9 for one block: standardised latents, (R, Z).
+
+        Args:
+            condition: From `prepare`, of R rows.
+            draw: Gives N(0, I), (R, Z), for every use of noise; left as it is.
+            options: How to sample.
+        """
+        latent = draw().mul(options.temperature)
+        before = latent
+        for step in plan_steps(options, self._alpha_bar):
+            clean = self._denoiser.predict(latent, condition, step.time, options.guidance)
+            if self._clip is not None:
+                clean.clamp_(-self._clip, self._clip)
+            latent.mul_(step.latent).add_(clean, alpha=step.clean)
+            if step.previous:
+                latent.add_(before, alpha=step.previous)
+            scale = step.noise * options.temperature
+            if scale:
+                latent.add_(draw(), alpha=scale)
+            before = clean
+        return latent
+
+    def _draws(self, options: ResolvedOptions) -> int:
+        """How often the loop draws noise."""
+        steps = plan_steps(options, self._alpha_bar)
+        return 1 + sum(step.noise * options.temperature != 0 for step in steps)
+
+
+def _rows_of(parts: Condition, candidates: int, start: int, end: int) -> Condition:
+    """The states' parts for rows `start` to `end` of a call."""
+    state = torch.arange(start, end, device=parts[0].device) // candidates
+    return tuple(part.index_select(0, state) for part in parts)

@@ -1,0 +1,1 @@
+"""Small network parts that the models share."""

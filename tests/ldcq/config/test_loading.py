@@ -1,0 +1,189 @@
+"""Configurations are read, merged and checked; what is wrong is named with what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from ldcq.config import (
+    Config,
+    ConfigError,
+    PointMazeConfig,
+    RandomWalkConfig,
+    dump,
+    load,
+    override,
+    resolve_variant,
+)
+
+
+def _write(folder: Path, text: str, name: str = "config.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_the_paper_preset_holds_the_numbers_of_the_papers_tables() -> None:
+    config = load("paper")
+    assert (config.horizon, config.discount) == (30, 0.995)
+
+    vae = config.vae  # Table 5
+    assert (vae.encoder, vae.learning_rate, vae.epochs, vae.batch_size) == ("gru", 5e-5, 100, 128)
+    assert (vae.latent_dim, vae.beta, vae.hidden) == (16, 0.05, 256)
+
+    prior = config.prior  # Table 6; T = 200 is section 5.4's
+    assert (prior.learning_rate, prior.epochs, prior.batch_size) == (1e-4, 300, 32)
+    assert prior.diffusion.steps == 200
+    assert prior.diffusion.drop_probability == 0.1
+    assert prior.diffusion.schedule == "linear"
+    assert prior.sampling.extra_steps == 10
+    assert prior.diffusion.min_snr_gamma == 5.0
+
+    critic = config.critic  # Table 7
+    assert (critic.learning_rate, critic.batch_size) == (5e-4, 128)
+    assert (critic.target_update_rate, critic.candidates) == (0.005, 500)
+    assert (critic.replay.alpha, critic.replay.beta) == (0.7, 0.3)
+    assert (critic.replay.beta_growth, critic.replay.beta_growth_every) == (0.03, 3000)
+    assert critic.hidden == (256, 256, 256, 32)
+    assert critic.candidate_source == "online"
+
+
+def test_the_demo_preset_generates_its_data_and_compares_four_methods() -> None:
+    config = load("demo")
+    assert isinstance(config.data.generate, PointMazeConfig)
+    assert (config.data.generate.maze, config.data.generate.steps) == ("medium", 100_000)
+    assert list(config.evaluation.methods) == ["ldcq", "bcq_h", "prior", "behaviour"]
+    assert config.vae.encoder == "mlp"
+    assert resolve_variant(config, "bcq_h").prior.implementation == "gaussian"
+
+
+def test_a_section_of_another_kind_replaces_the_one_before(tmp_path: Path) -> None:
+    path = _write(tmp_path, "base: demo\ndata: {generate: {kind: random_walk, steps: 9}}")
+    assert load(path).data.generate == RandomWalkConfig(steps=9)
+    same = _write(tmp_path, "base: demo\ndata: {generate: {steps: 9}}")
+    assert load(same).data.generate == PointMazeConfig(maze="medium", steps=9)
+
+
+@pytest.mark.parametrize("name", ["demo", "paper"])
+def test_the_configurations_in_the_repository_are_the_presets(name: str) -> None:
+    folder = Path(__file__).parents[3] / "configs"
+    assert load(folder / f"{name}.yaml") == load(name)
+
+
+@pytest.mark.parametrize("source", ["paper", "demo"])
+def test_what_is_dumped_loads_to_an_equal_configuration(source: str, tmp_path: Path) -> None:
+    config = load(source, ["seed=7", "vae.beta=0.1"])
+    assert load(_write(tmp_path, dump(config))) == config
+    assert "min_snr_gamma" in dump(config)  # defaults are spelled out
+
+
+def test_a_base_is_a_preset_or_a_file_beside_and_is_merged_key_by_key(tmp_path: Path) -> None:
+    _write(tmp_path, "base: demo\nvae: {epochs: 7}\nseed: 1\n", "mine.yaml")
+    path = _write(tmp_path, "base: mine.yaml\nseed: 2\nvariants: {other: {seed: 3}}\n")
+    config, demo = load(path), load("demo")
+    assert (config.seed, config.vae.epochs, config.vae.hidden) == (2, 7, demo.vae.hidden)
+    assert set(config.variants) == {"bcq_h", "other"}
+
+
+def test_a_base_that_is_its_own_ancestor_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path, "base: b.yaml\n", "a.yaml")
+    _write(tmp_path, "base: a.yaml\n", "b.yaml")
+    with pytest.raises(ConfigError, match="is its own ancestor"):
+        load(tmp_path / "a.yaml")
+
+
+def test_overrides_are_yaml_values_applied_last() -> None:
+    config = load(
+        "demo",
+        [
+            "vae.epochs=3",
+            "critic.hidden=[8, 8]",
+            "data.generate=null",
+            "name=x",
+            "actor.candidates=1",
+        ],
+    )
+    assert (config.vae.epochs, config.critic.hidden, config.name) == (3, (8, 8), "x")
+    assert config.data.generate is None
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("vae.epoch=3", "vae.epoch: unknown key; did you mean 'epochs'?.*allowed here: .*beta"),
+        ("veo.epochs=3", "veo: unknown key; did you mean 'vae'?"),
+        ("data.generate.noize=1", "data.generate.noize: unknown key; did you mean 'noise'?"),
+        ("data.generate={kind: random_walk, noise: 1}", "noise: unknown key.*kind, seed, steps"),
+        ("data.generate.maze=tiny", "data.generate.maze: .*umaze, medium, large, or a map"),
+        ("data.generate.maze=['###', '#R ', '###']", "data.generate.maze: the border is open"),
+        ("evaluation.methods.ldcq.varant=x", "did you mean 'variant'?"),
+        ("vae.epochs=0", "vae.epochs: got 0; .*greater than 0"),
+        ("vae.epochs=many", "vae.epochs: got 'many'; .*integer"),
+        ("discount=1.5", "discount: got 1.5; .*less than or equal to 1"),
+        ("discount=.nan", "discount: got nan; .*finite number"),
+        ("vae.encoder=lstm", "vae.encoder: got 'lstm'; .*'gru' or 'mlp'"),
+        ("critic.hidden=[]", "critic.hidden: got "),
+        ("data.validation_fraction=1", "data.validation_fraction: got 1; .*less than 1"),
+        ("actor.execute_steps=31", r"actor.execute_steps is 31, expected at most horizon \(30\)"),
+        ("vae.decoded_steps=31", "vae.decoded_steps is 31, expected at most horizon"),
+        ("actor.sampling.steps=101", "actor.sampling.steps is 101, expected at most prior.diff"),
+        ("critic.candidates=99", "candidates is 99, expected at most cached_candidates"),
+        ("critic.fourier_octaves=3", "fourier_indices is empty, expected entries of the state"),
+        ("critic={windows: null, reward_windows: 0.5}", "windows is null, expected a number"),
+        ("actor.near_goal={distance: 1, execute_steps: 11}", "near_goal.execute_steps is 11"),
+        ("variants.bcq_h={prior.goal_conditioned: true}", "bcq_h.policy is 'ranked', expected 'un"),
+        ("evaluation.methods.prior.variant=x", "methods.prior.variant is 'x', expected one of"),
+        ("variants.main.seed=1", "variants.main is given, expected any other name"),
+        ("variants.bcq_h={vae.epoch: 3}", "vae.epoch: unknown key"),
+        ("seed.x=1", "'seed' is not a section"),
+        ("seed", "expected KEY=VALUE"),
+        ("seed={", "not valid YAML"),
+    ],
+)
+def test_what_cannot_be_is_named_with_what_is_allowed(change: str, complaint: str) -> None:
+    overrides = [change] if not change.startswith("seed.") else ["seed=1", change]
+    with pytest.raises(ConfigError, match=complaint):
+        load("demo", overrides)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("demo", ["vae.epochs=0", "prior.epochs=0"])
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == [
+        "vae.epochs",
+        "prior.epochs",
+    ]
+
+
+def test_a_missing_file_and_a_file_that_is_no_configuration_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'nowhere' not found.*\(demo, paper\)"):
+        load("nowhere")
+    with pytest.raises(ConfigError, match="expected keys and values, got list"):
+        load(_write(tmp_path, "- 1\n"))
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load(_write(tmp_path, "a: [\n"))
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load(_write(tmp_path, "")) == Config()
+
+
+def test_a_variant_is_the_configuration_with_its_keys_replaced() -> None:
+    config = load("demo")
+    variant = resolve_variant(config, "bcq_h")
+    expected = override(config, {"prior.implementation": "gaussian", "variant": "bcq_h"})
+    assert variant == expected
+    assert resolve_variant(variant, "bcq_h") is variant
+    assert resolve_variant(config, "main") is config
+    with pytest.raises(ConfigError, match="'bcq' is not defined; expected one of main, bcq_h"):
+        resolve_variant(config, "bcq")
+
+
+def test_a_configuration_does_not_change() -> None:
+    config = load("demo")
+    with pytest.raises(ValidationError):
+        config.seed = 3
+    assert override(config, {"seed": 3}).seed == 3
+    assert config.seed == 0

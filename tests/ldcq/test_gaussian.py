@@ -1,0 +1,82 @@
+"""The Gaussian prior against torch.distributions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ldcq.config import SamplingConfig
+from ldcq.gaussian import GaussianPrior
+from ldcq.prior import Batch, OptionError, sample
+from ldcq.prior_learner import PriorLearner
+from tests.services.prior.world import (
+    LATENT,
+    STATE,
+    artifact_of,
+    small_config,
+    some_prior,
+    two_modes,
+)
+
+
+def _prior() -> GaussianPrior:
+    prior = some_prior(small_config("gaussian"))
+    assert isinstance(prior, GaussianPrior)
+    return prior
+
+
+def _states(count: int) -> torch.Tensor:
+    return torch.randn(count, STATE, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def test_loss_is_the_negative_log_likelihood() -> None:
+    prior, states = _prior(), _states(50)
+    latents = torch.randn(50, LATENT)
+    batch = Batch(states, latents, torch.zeros_like(latents))
+    mean, std = prior(states)
+    standardised = prior.latent_normaliser(latents)
+    density = torch.distributions.Normal(mean, std).log_prob(standardised)  # type: ignore[no-untyped-call]
+    expected = -density.mean()
+    torch.testing.assert_close(prior.loss(batch, torch.Generator()), expected)
+
+
+@torch.no_grad()
+def test_samples_have_the_networks_mean_and_width() -> None:
+    prior, states = _prior(), _states(2)
+    drawn = sample(prior.sampler(), states, 20_000, SamplingConfig(), 0)
+    mean, std = prior(states)
+    scale = prior.latent_normaliser.std
+    torch.testing.assert_close(
+        drawn.mean(1) / scale, prior.latent_normaliser.inverse(mean) / scale, atol=0.05, rtol=0
+    )
+    torch.testing.assert_close(drawn.std(1) / scale, std, atol=0.03, rtol=0.03)
+
+
+def test_artifact_samples_as_the_model_did() -> None:
+    prior = _prior()
+    again = GaussianPrior.from_artifact(artifact_of(prior, "gaussian"))
+    drawn = sample(prior.sampler(), _states(3), 5, SamplingConfig(), 9)
+    assert torch.equal(drawn, sample(again.sampler(), _states(3), 5, SamplingConfig(), 9))
+
+
+def test_takes_only_its_own_defaults() -> None:
+    prior = _prior()
+    sampler = prior.sampler()
+    sampler.check(SamplingConfig())
+    sampler.check(prior.describe().defaults)
+    for options in (SamplingConfig(solver="ddpm"), SamplingConfig(temperature=0.5)):
+        with pytest.raises(OptionError, match="a Gaussian prior has no such choice"):
+            sampler.check(options)
+
+
+def test_learns_the_state_but_puts_its_mass_between_the_modes() -> None:
+    config = small_config("gaussian", epochs=6)
+    learner = PriorLearner(config, two_modes(6000), torch.device("cpu"))
+    for step in range(learner.total):
+        learner.update(step)
+    state = torch.tensor([[2.0, 4.0, 4.0], [6.0, 4.0, 4.0]])
+    drawn = sample(learner.published.sampler(), state, 1000, SamplingConfig(), 0)
+    offset = drawn[..., 0] - 2 * state[:, :1]
+    assert float(offset.mean(dim=1).abs().max()) < 1.0
+    assert float((offset.abs() < 1.5).float().mean()) > 0.2

@@ -1,0 +1,193 @@
+"""The low-level policy against plain loops and torch.distributions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Normal
+from torch.nn import functional
+
+from ldcq.vae.decoder import AutoregressiveGaussianDecoder, CategoricalDecoder, make_decoder
+
+STATE, LATENT, ACTION, HIDDEN, MIN_STD = 5, 3, 4, 16, 0.05
+
+
+@pytest.fixture
+def decoder() -> AutoregressiveGaussianDecoder:
+    torch.manual_seed(0)
+    return AutoregressiveGaussianDecoder(
+        STATE, LATENT, ACTION, HIDDEN, MIN_STD, [-1.0] * ACTION, [1.0] * ACTION
+    )
+
+
+def batch(rows: int = 7) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    actions = torch.randn(rows, ACTION, generator=generator).clamp(-1, 1)
+    return (
+        torch.randn(rows, STATE, generator=generator),
+        torch.randn(rows, LATENT, generator=generator),
+        actions,
+    )
+
+
+def one_dimension(decoder: AutoregressiveGaussianDecoder, index: int, inputs: Tensor) -> Normal:
+    """The network of one action dimension as A.2.1 describes it, layer by layer."""
+    width = STATE + LATENT + index
+    assert inputs.shape[1] == width
+    network = decoder.get_submodule(f"elements.{index}")
+    weights = dict(network.named_parameters())
+
+    def layer(values: Tensor, name: str, rows: slice = slice(None)) -> Tensor:
+        return values @ weights[f"{name}.weight"][rows].T + weights[f"{name}.bias"][rows]
+
+    features = functional.relu(layer(functional.relu(layer(inputs, "trunk.0")), "trunk.2"))
+    outputs = []
+    for head, name in enumerate(("mean", "std")):
+        own = slice(head * HIDDEN, (head + 1) * HIDDEN)
+        hidden = functional.relu(layer(features, "trunk.4", own))
+        outputs.append(layer(hidden, name)[:, 0])
+    return Normal(outputs[0], functional.softplus(outputs[1]) + MIN_STD)
+
+
+def normal_log_prob(normal: Normal, values: Tensor) -> Tensor:
+    result: Tensor = normal.log_prob(values)  # type: ignore[no-untyped-call]
+    return result
+
+
+def test_log_prob_equals_the_networks_layer_by_layer(
+    decoder: AutoregressiveGaussianDecoder,
+) -> None:
+    states, latents, actions = batch()
+    expected = torch.zeros(len(states))
+    for index in range(ACTION):
+        inputs = torch.cat([states, latents, actions[:, :index]], dim=1)
+        network = one_dimension(decoder, index, inputs)
+        expected = expected + normal_log_prob(network, actions[:, index])
+    torch.testing.assert_close(decoder.log_prob(states, latents, actions), expected)
+
+
+def test_gradients_equal_those_of_the_networks_layer_by_layer(
+    decoder: AutoregressiveGaussianDecoder,
+) -> None:
+    states, latents, actions = batch()
+    loop = torch.zeros(())
+    for index in range(ACTION):
+        inputs = torch.cat([states, latents, actions[:, :index]], dim=1)
+        network = one_dimension(decoder, index, inputs)
+        loop = loop + normal_log_prob(network, actions[:, index]).sum()
+    expected = torch.autograd.grad(loop, list(decoder.parameters()))
+    given = torch.autograd.grad(
+        decoder.log_prob(states, latents, actions).sum(), list(decoder.parameters())
+    )
+    for one, other in zip(given, expected, strict=True):
+        torch.testing.assert_close(one, other)
+        assert one.abs().sum() > 0
+
+
+def test_leading_shapes_are_kept(decoder: AutoregressiveGaussianDecoder) -> None:
+    states, latents, actions = batch(6)
+    flat = decoder.log_prob(states, latents, actions)
+    shaped = decoder.log_prob(states.view(2, 3, -1), latents.view(2, 3, -1), actions.view(2, 3, -1))
+    torch.testing.assert_close(shaped, flat.view(2, 3))
+
+
+def test_an_element_depends_on_the_elements_before_it_only(
+    decoder: AutoregressiveGaussianDecoder,
+) -> None:
+    states, latents, actions = batch(1)
+    actions = actions.requires_grad_(True)
+    mean = decoder.distribution(states, latents, actions).mean[0]
+    for index in range(ACTION):
+        (gradient,) = torch.autograd.grad(mean[index], actions, retain_graph=True)
+        assert (gradient[0, :index] != 0).all()
+        assert (gradient[0, index:] == 0).all()
+
+
+def test_the_mode_is_each_networks_mean_given_the_elements_chosen(
+    decoder: AutoregressiveGaussianDecoder,
+) -> None:
+    states, latents, _ = batch()
+    chosen = torch.zeros(len(states), 0)
+    for index in range(ACTION):
+        mean = one_dimension(decoder, index, torch.cat([states, latents, chosen], dim=1)).mean
+        chosen = torch.cat([chosen, mean.clamp(-1, 1).unsqueeze(1)], dim=1)
+    torch.testing.assert_close(decoder.act(states, latents, None), chosen)
+
+
+def test_samples_have_the_moments_of_the_first_network_and_repeat_with_the_seed() -> None:
+    torch.manual_seed(0)
+    wide = AutoregressiveGaussianDecoder(
+        STATE, LATENT, ACTION, HIDDEN, MIN_STD, [-math.inf] * ACTION, [math.inf] * ACTION
+    )
+    states, latents, _ = batch(1)
+    many = states.expand(20_000, -1), latents.expand(20_000, -1)
+    with torch.no_grad():
+        sampled = wide.act(*many, torch.Generator().manual_seed(3))
+        again = wide.act(*many, torch.Generator().manual_seed(3))
+        expected = one_dimension(wide, 0, torch.cat([states, latents], dim=1))
+    assert torch.equal(sampled, again)
+    assert sampled[:, 0].mean().item() == pytest.approx(expected.mean.item(), abs=0.03)
+    assert sampled[:, 0].std().item() == pytest.approx(expected.stddev.item(), rel=0.03)
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_actions_stay_in_the_action_space(
+    decoder: AutoregressiveGaussianDecoder, seed: int | None
+) -> None:
+    with torch.no_grad():
+        for index in range(ACTION):
+            decoder.get_parameter(f"elements.{index}.mean.bias").fill_(5.0)
+    low, high = torch.tensor([-0.5, -1, -2, 0]), torch.tensor([0.5, 1, 2, 0.1])
+    decoder.low.copy_(low)
+    decoder.high.copy_(high)
+    states, latents, _ = batch()
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    actions = decoder.act(states, latents, generator)
+    assert (actions >= low).all()
+    assert (actions <= high).all()
+    assert (actions == high).any()
+
+
+def test_std_never_falls_below_its_floor(decoder: AutoregressiveGaussianDecoder) -> None:
+    with torch.no_grad():
+        for index in range(ACTION):
+            decoder.get_parameter(f"elements.{index}.std.bias").fill_(-1000.0)
+    std = decoder.distribution(*batch()).std
+    torch.testing.assert_close(std, torch.full_like(std, MIN_STD))
+
+
+def test_discrete_log_prob_against_torch_distributions() -> None:
+    torch.manual_seed(0)
+    decoder = make_decoder(STATE, LATENT, 1, HIDDEN, 6, MIN_STD, [], [])
+    assert isinstance(decoder, CategoricalDecoder)
+    states, latents, _ = batch(6)
+    indices = torch.arange(6).unsqueeze(1)
+    expected = Categorical(logits=decoder.logits(torch.cat([states, latents], dim=1)))
+    torch.testing.assert_close(
+        decoder.log_prob(states, latents, indices),
+        expected.log_prob(indices[:, 0]),  # type: ignore[no-untyped-call]
+    )
+
+
+def test_discrete_actions_are_indices_of_the_mode_or_drawn_by_probability() -> None:
+    torch.manual_seed(0)
+    decoder = CategoricalDecoder(STATE, LATENT, 3, HIDDEN)
+    states, latents, _ = batch(1)
+    many = states.expand(20_000, -1), latents.expand(20_000, -1)
+    with torch.no_grad():
+        probabilities = decoder.logits(torch.cat([states, latents], dim=1)).softmax(dim=1)[0]
+        mode = decoder.act(states, latents, None)
+        sampled = decoder.act(*many, torch.Generator().manual_seed(0))
+    assert mode.shape == (1, 1)
+    assert mode.dtype == torch.int64
+    assert mode.item() == probabilities.argmax().item()
+    frequencies = sampled[:, 0].bincount(minlength=3) / len(sampled)
+    torch.testing.assert_close(frequencies, probabilities, atol=0.02, rtol=0)
+
+
+def test_bounds_of_the_wrong_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="got 2 and 2 values, expected 4"):
+        make_decoder(STATE, LATENT, ACTION, HIDDEN, 0, MIN_STD, [-1, -1], [1, 1])
