@@ -16,7 +16,7 @@ from benchmarks.plain_critic import PlainLearner
 from benchmarks.result import BenchmarkResult
 from benchmarks.timing import Stopwatch, interleave, split
 from ldcq.config import Config
-from ldcq.critic.algorithm1 import CriticLearner
+from ldcq.critic.algorithm1 import LDCQ
 from ldcq.critic.candidates import CachedCandidates
 from ldcq.critic.replay import PrioritisedReplay
 from ldcq.critic.transitions import Transitions
@@ -138,11 +138,11 @@ def _overlapping(latents: NDArray[Any], candidates: int) -> NDArray[Any]:
 
 def _ours(
     config: Config, transitions: Transitions, cached: NDArray[np.float16], watch: Stopwatch
-) -> CriticLearner:
+) -> LDCQ:
     replay = PrioritisedReplay(config.critic.replay, len(transitions))
     source = CachedCandidates(config, cached, replay)
-    learner = CriticLearner(config, transitions, replay, source)
+    learner = LDCQ(config, transitions, replay, source)
     watch.attach(replay, draw="sampling", update="priorities")
     watch.attach(source, take="candidates")
-    watch.attach(learner.target, best_value="target")
+    watch.attach(learner, _targets="target")
     return learner

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from common.data.random_walk import GAP, draw_actions
 from common.store import LatentTable, Meta
 from ldcq.config import Config, SamplingConfig, override
-from ldcq.prior import Sampler, sample
+from ldcq.latent_prior import Draw
+from ldcq.prior import Sampler
 from ldcq.prior_learner import PriorLearner
 
 BATCH = 256
@@ -56,10 +57,9 @@ def walk_coverage(
         Share of samples shorter than `GAP`, the data's shortest step less a little, and share of
         steps to the right, 0.5 in the data.
     """
-    positions = torch.linspace(-10, 10, states)[:, None]
-    actions = sample(sampler, positions, per_state, options, seed=0)
-    gap = (actions.abs() < GAP).float().mean()
-    return float(gap), float((actions > 0).float().mean())
+    positions = torch.linspace(-10, 10, states)[:, None].numpy()
+    actions = sampler.sample(Draw(positions, per_state, options, seed=0)).latents
+    return float((np.abs(actions) < GAP).mean()), float((actions > 0).mean())
 
 
 def _walk(windows: int, seed: int) -> LatentTable:

@@ -17,13 +17,14 @@ import torch
 
 from benchmarks.priors import publish_random, served
 from benchmarks.result import BenchmarkResult
-from common.rpc.clients import PriorClient, PriorDescription
+from common.rpc.clients import PriorClient
 from common.store import Store
 from ldcq.config import Config, SamplingConfig, load, resolve_variant
-from ldcq.critic.algorithm1 import CriticLearner
+from ldcq.critic.algorithm1 import LDCQ
 from ldcq.critic.candidates import OnlineCandidates
 from ldcq.critic.replay import PrioritisedReplay
 from ldcq.critic.transitions import Transitions
+from ldcq.latent_prior import Description, Draw
 
 REPLICAS = (1, 2)
 WINDOWS = 10_000
@@ -87,14 +88,11 @@ class Bench:
         client, critic = self._clients[replicas], self._config.critic
         with self._measured(calls) as phases:
             # The client's own limit of calls in flight is the learner's.
-            futures.wait(
-                [
-                    client.sample_async(
-                        self._states, critic.candidates, seed=seed, options=critic.sampling
-                    )
-                    for seed in range(calls)
-                ]
-            )
+            draws = [
+                Draw(self._states, critic.candidates, critic.sampling, seed)
+                for seed in range(calls)
+            ]
+            futures.wait([client.sample_async(draw) for draw in draws])
         return phases[0]
 
     def updates(self, replicas: int, updates: int) -> Phase:
@@ -106,18 +104,17 @@ class Bench:
         source = OnlineCandidates(
             config,
             self._clients[replicas],
-            self.prior.model_version,
             self._transitions,
             replay,
             threading.Event(),
         )
-        learner = CriticLearner(config, self._transitions, replay, source)
+        learner = LDCQ(config, self._transitions, replay, source)
         with self._measured(updates) as phases:
             for step in range(updates):
                 learner.update(step)
         return phases[0]
 
-    def _wait_ready(self, addresses: list[str]) -> PriorDescription:
+    def _wait_ready(self, addresses: list[str]) -> Description:
         stop = threading.Event()
         timer = threading.Timer(START_SECONDS, stop.set)
         timer.start()
@@ -203,7 +200,7 @@ def _configuration(store: str | None, candidates: int, batch: int, steps: int) -
     return config.model_copy(update={"critic": critic, "threads": 1, "device": "cpu"})
 
 
-def _transitions(prior: PriorDescription, random: torch.Generator) -> Transitions:
+def _transitions(prior: Description, random: torch.Generator) -> Transitions:
     def normal(columns: int) -> torch.Tensor:
         return torch.randn(WINDOWS, columns, generator=random)
 

@@ -24,7 +24,8 @@ from ldcq.diffusion.fast.fused import FusedDenoiser, freeze
 from ldcq.diffusion.fast.split import FrozenDenoiser, SplitDenoiser
 from ldcq.diffusion.prior import DiffusionPrior
 from ldcq.diffusion.sampler import DiffusionSampler
-from ldcq.prior import Statistics, sample
+from ldcq.latent_prior import Draw, Samples
+from ldcq.prior import Statistics
 from ldcq.randomness import block_rows
 
 STATE_DIM = 4
@@ -153,7 +154,7 @@ def _samplers(
             stop_after=steps,
         )
 
-    def ours(denoiser: FrozenDenoiser, capture: bool = True) -> Callable[[int], Tensor]:
+    def ours(denoiser: FrozenDenoiser, capture: bool = True) -> Callable[[int], Samples]:
         sampler = DiffusionSampler(
             denoiser,
             prior.alpha_bar,
@@ -166,8 +167,9 @@ def _samplers(
         options = SamplingConfig(
             solver="ddpm", guidance=cell.guidance, extra_steps=0, temperature=1.0
         )
-        return lambda steps: sample(
-            sampler, states, cell.candidates, options.model_copy(update={"steps": steps}), seed=2
+        arrays = states.cpu().numpy()
+        return lambda steps: sampler.sample(
+            Draw(arrays, cell.candidates, options.model_copy(update={"steps": steps}), seed=2)
         )
 
     return {

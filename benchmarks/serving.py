@@ -15,15 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks.priors import publish_random, served
 from benchmarks.result import BenchmarkResult
-from common.rpc.clients import PriorClient, Samples
+from common.rpc.clients import PriorClient
 from common.rpc.prior import PriorityName
 from common.store import Store
 from ldcq.config import Config, SamplingConfig, load, resolve_variant
-from ldcq.prior import sample
+from ldcq.latent_prior import Draw
 from ldcq.randomness import BLOCK_ROWS
 from services.prior.model import ServedPrior, load_prior
 
@@ -65,22 +64,26 @@ class Bench:
     def __init__(self, address: str, model: ServedPrior, steps: int) -> None:
         self._model = model
         self._options = SamplingConfig(steps=steps, guidance=1.0, extra_steps=0)
-        self._client = PriorClient(address, timeout=600, max_in_flight=2 * ACTORS)
+        self._clients: dict[PriorityName, PriorClient] = {
+            priority: PriorClient(address, timeout=600, max_in_flight=2 * ACTORS, priority=priority)
+            for priority in ("learner", "actor")
+        }
         deadline = threading.Event()
         timer = threading.Timer(START_SECONDS, deadline.set)
         timer.start()
-        self._client.wait_ready(lambda _: None, deadline, expected_version=model.version)
+        version = model.description.model_version
+        self._clients["learner"].wait_ready(lambda _: None, deadline, expected_version=version)
         timer.cancel()
 
     def close(self) -> None:
-        """Closes the connection."""
-        self._client.close()
+        """Closes the connections."""
+        for client in self._clients.values():
+            client.close()
 
     def in_process(self, shape: tuple[int, int], seed: int) -> Timing:
         """The sampler called directly, its states and latents as arrays."""
         start = time.perf_counter()
-        states = torch.from_numpy(self._states(shape[0], seed))
-        sample(self._model.sampler, states, shape[1], self._options, seed).numpy()
+        self._model.sampler.sample(self._draw(shape, seed))
         seconds = time.perf_counter() - start
         return Timing(seconds, 0.0, seconds)
 
@@ -89,21 +92,16 @@ class Bench:
 
         def call(seed: int) -> Timing:
             start = time.perf_counter()
-            reply: Samples = self._client.sample(
-                self._states(shape[0], seed),
-                shape[1],
-                seed=seed,
-                options=self._options,
-                priority=priority,
-            )
+            reply = self._clients[priority].sample(self._draw(shape, seed))
             seconds = time.perf_counter() - start
             return Timing(seconds, reply.queue_seconds, reply.compute_seconds)
 
         return call
 
-    def _states(self, count: int, seed: int) -> NDArray[np.float32]:
-        random = np.random.default_rng(seed)
-        return random.standard_normal((count, self._model.state_dim), np.float32)
+    def _draw(self, shape: tuple[int, int], seed: int) -> Draw:
+        random, (count, candidates) = np.random.default_rng(seed), shape
+        states = random.standard_normal((count, self._model.description.state_dim), np.float32)
+        return Draw(states, candidates, self._options, seed)
 
 
 def closed_loop(call: Call, callers: int, calls: int) -> tuple[list[Timing], float]:

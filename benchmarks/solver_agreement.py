@@ -81,7 +81,7 @@ class Agreement:
         critic = self._subject.models.critic
         assert critic is not None
         latents = self._subject.draw(setting, self._states, candidates, seed)
-        device = self._subject.prior.device
+        device = self._subject.models.decoder.state_normaliser.mean.device
         with torch.no_grad():
             inputs = (torch.from_numpy(np.array(part)) for part in (self._states, latents))
             values = critic.score(*(part.to(device) for part in inputs)).cpu().numpy()

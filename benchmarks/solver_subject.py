@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from numpy.typing import NDArray
 
-from benchmarks.local_prior import LocalPrior
 from benchmarks.random_walk import train_walk_prior
 from common.data import Task, load_task
-from common.rpc.clients import PriorClient
 from common.store import LatentTable, MissingArtifactError, Store, open_latents
 from common.training import configure_torch
 from ldcq.config import Config, SamplingConfig
-from ldcq.policies.base import LatentPlanPolicy, PolicySettings, SampledPolicy
+from ldcq.latent_prior import Draw
+from ldcq.policies.base import Execution, LatentPlanPolicy
+from ldcq.policies.ldcq import LdcqPolicy
 from ldcq.prior import Sampler
 from services.actor.models import Models, models_of_critic
 from services.prior.model import ServedPrior, load_prior
 
 Array = NDArray[Any]
-
-MAX_ROWS = 2**18
-"""Latents that one call may ask for, far beyond what is measured."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +43,17 @@ class Subject:
 
     def policy(self, setting: Setting, candidates: int) -> LatentPlanPolicy:
         """The configured policy with another solver and another n."""
-        actor = self.config.actor
-        settings = PolicySettings(
-            candidates=candidates,
-            execute_steps=actor.execute_steps or self.models.decoder.horizon,
-            sampling=self.options(setting),
-            sample_actions=actor.sample_actions,
-            max_rows=MAX_ROWS,
+        actor, models = self.config.actor, self.models
+        assert models.critic is not None
+        execution = Execution(actor.execute_steps or models.decoder.horizon, actor.sample_actions)
+        return LdcqPolicy(
+            models.decoder,
+            self.prior.sampler,
+            models.critic,
+            candidates,
+            self.options(setting),
+            execution,
         )
-        client = cast(PriorClient, LocalPrior(self.prior))
-        return SampledPolicy("ldcq", self.models, client, settings)
 
     def options(self, setting: Setting) -> SamplingConfig:
         """The actor's sampling options with another solver, and no extra steps."""
@@ -64,10 +62,8 @@ class Subject:
 
     def draw(self, setting: Setting, states: Array, candidates: int, seed: int) -> Array:
         """Raw latents, (N, n, Z)."""
-        reply = LocalPrior(self.prior).sample_async(
-            states, candidates, seed=seed, options=self.options(setting)
-        )
-        return reply.result().latents
+        draw = Draw(states, candidates, self.options(setting), seed)
+        return self.prior.sampler.sample(draw).latents
 
 
 def load_subject(config: Config, store: Store, walk_updates: int) -> Subject:
@@ -89,7 +85,9 @@ def load_subject(config: Config, store: Store, walk_updates: int) -> Subject:
     models = models_of_critic(store, store.load("critic", version), device)
     prior = load_prior(store.load("prior", models.prior_version), device)
     if not prior.description.training_steps:
-        raise ValueError(f"the prior is {prior.implementation!r}, expected one with solvers")
+        raise ValueError(
+            f"the prior is {prior.description.implementation!r}, expected one with solvers"
+        )
     return Subject(
         config=config,
         table=open_latents(store, vae_version=models.vae_version),

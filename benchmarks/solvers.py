@@ -19,7 +19,7 @@ from benchmarks.solver_plot import draw_front, on_front
 from benchmarks.solver_subject import Setting, Subject, load_subject
 from common.store import Store
 from ldcq.config import load
-from ldcq.policies.base import PolicyAgent
+from ldcq.policies.base import StatefulPolicy
 from services.actor.rollout import rollout
 from services.actor.scores import Scores, score
 
@@ -69,7 +69,7 @@ def run(
         reference = Setting("ddpm", subject.prior.description.training_steps)
         settings = _settings(solvers, reference)
         for setting in settings:
-            subject.prior.sampler.check(subject.options(setting))
+            subject.prior.sampler.resolve(subject.options(setting))
         status.update("timing decisions")
         seconds = _latencies(subject, settings, candidates, rounds)
         agreement = Agreement(subject, reference, candidates)
@@ -143,7 +143,7 @@ def _scores(subject: Subject, setting: Setting, candidates: int, episodes: int) 
     evaluation, task = subject.config.evaluation, subject.task
     played = rollout(
         task.make_env,
-        PolicyAgent(subject.policy(setting, candidates), evaluation.seed),
+        StatefulPolicy(subject.policy(setting, candidates), evaluation.seed),
         episodes=episodes,
         environments=evaluation.environments,
         seed=evaluation.seed,

@@ -68,7 +68,9 @@ def run(context: Context) -> Findings:
                 shown[horizon] = neighbourhood(trained, layout)
             artifacts[f"VAE, H = {horizon}, seed {seed}"] = trained.vae
             for name, prior in trained.priors.items():
-                artifacts[f"{NAMES[name]}, H = {horizon}, seed {seed}"] = prior.version
+                artifacts[f"{NAMES[name]}, H = {horizon}, seed {seed}"] = (
+                    prior.description.model_version
+                )
         rows += [
             Row(
                 name,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from common.store import LatentTable, open_latents
 from experiments.context import Context
-from ldcq.config import Config, SamplingConfig, override
-from ldcq.prior import sample
+from ldcq.config import Config, override
+from ldcq.latent_prior import Draw
 from services.prior.model import ServedPrior, load_prior
 
 VARIANTS = {"diffusion": "main", "gaussian": "bcq_h"}
@@ -47,12 +47,8 @@ class TrainedPriors:
             count: Latents of each.
             seed: Of the samples.
         """
-        prior = self.priors[name]
-        denoises = prior.description.training_steps > 0
-        options = self.config.actor.sampling if denoises else SamplingConfig()
-        rows = torch.from_numpy(np.array(states, dtype=np.float32))
-        latents: Array = sample(prior.sampler, rows, count, options, seed).numpy()
-        return latents
+        draw = Draw(states, count, self.config.actor.sampling, seed)
+        return self.priors[name].sampler.sample(draw).latents
 
     def posterior(self, rows: NDArray[np.int64], seed: int = 0) -> Array:
         """One draw of q(z | tau) for each of some windows, which priors learn to match, (N, Z)."""

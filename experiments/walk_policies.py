@@ -5,7 +5,6 @@ act with them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.local_prior import LocalPrior
 from common.data import Task, load_task
 from common.data.random_walk_env import LIMIT
-from common.rpc.clients import Samples
 from common.store import Store
 from ldcq.config import EvaluationConfig, SamplingConfig, load
 from ldcq.critic.critic import Critic
+from ldcq.latent_prior import Draw, LatentPrior
 from ldcq.vae.latent_policy import LatentPolicy
 from services.actor.rollout import rollout
 from services.actor.scores import episode_returns
-from services.prior.model import ServedPrior, load_prior
+from services.prior.model import load_prior
 
 STATES, PER_STATE = 101, 100
 """Positions from one end to the other, and samples decoded at each."""
@@ -51,34 +49,8 @@ class Decoding:
     clip: float | None = None
 
 
-class ClippedPrior(LocalPrior):
-    """A prior whose latents stay near its mean, as BCQ's public code has it.
-
-    Args:
-        prior: The model.
-        bound: Deviations they may be away, dimension by dimension.
-    """
-
-    def __init__(self, prior: ServedPrior, bound: float) -> None:
-        super().__init__(prior)
-        self._bound = bound
-
-    def sample_async(
-        self, states: NDArray[np.float32], candidates: int, **settings: Any
-    ) -> Future[Samples]:
-        """As `LocalPrior.sample_async`."""
-        drawn = super().sample_async(states, max(candidates, SPREAD), **settings).result()
-        mean = drawn.latents.mean(axis=1, keepdims=True)
-        reach = self._bound * drawn.latents.std(axis=1, keepdims=True)
-        near = np.clip(drawn.latents[:, :candidates], mean - reach, mean + reach)
-        reply: Future[Samples] = Future()
-        seconds = drawn.compute_seconds
-        reply.set_result(Samples(near, drawn.model_version, 0.0, seconds))
-        return reply
-
-
 @dataclass(frozen=True)
-class Agent:
+class WalkPolicy:
     """Chooses the best of n latents at every step, as H = 1 has it, and decodes it.
 
     Attributes:
@@ -87,29 +59,42 @@ class Agent:
         prior: Draws the candidates.
         sampling: How.
         candidates: n.
-        sample_actions: Draw actions from the decoder instead of taking its mode.
+        decoding: How latents become actions.
         random: Source of all that is drawn.
     """
 
     decoder: LatentPolicy
     critic: Critic
-    prior: LocalPrior
+    prior: LatentPrior
     sampling: SamplingConfig
     candidates: int
-    sample_actions: bool
+    decoding: Decoding
     random: np.random.Generator
 
-    def __call__(self, states: Array, goals: Array | None, restart: Array) -> Array:
+    def act(self, observations: Array, goals: Array | None = None) -> Array:
         """Actions (E, 1) for states (E, 1)."""
-        del goals, restart
+        del goals
         seed = int(self.random.integers(2**31))
-        reply = self.prior.sample_async(states, self.candidates, seed=seed, options=self.sampling)
-        rows, latents = torch.tensor(states), torch.from_numpy(reply.result().latents)
+        rows = torch.tensor(observations)
+        latents = torch.from_numpy(self._latents(observations, seed))
         with torch.no_grad():
             best = self.critic.score(rows, latents).argmax(dim=1)
-        generator = torch.Generator().manual_seed(seed) if self.sample_actions else None
+        generator = torch.Generator().manual_seed(seed) if self.decoding.sample_actions else None
         chosen = latents[torch.arange(len(rows)), best]
         return self.decoder.act(rows, chosen, generator).numpy()
+
+    def reset(self, mask: Array | None = None) -> None:
+        """Nothing is remembered."""
+
+    def _latents(self, states: Array, seed: int) -> Array:
+        """Candidates (E, n, Z); with a bound near the prior's mean, as BCQ's public code has it."""
+        clip, count = self.decoding.clip, self.candidates
+        if clip is None:
+            return self.prior.sample(Draw(states, count, self.sampling, seed)).latents
+        drawn = self.prior.sample(Draw(states, max(count, SPREAD), self.sampling, seed)).latents
+        mean, reach = drawn.mean(1, keepdims=True), clip * drawn.std(1, keepdims=True)
+        near: Array = np.clip(drawn[:, :count], mean - reach, mean + reach)
+        return near
 
 
 @dataclass(frozen=True)
@@ -125,17 +110,15 @@ class WalkModels:
 
     decoder: LatentPolicy
     critics: Mapping[str, Critic]
-    priors: Mapping[str, ServedPrior]
+    priors: Mapping[str, LatentPrior]
     sampling: SamplingConfig
     task: Task
 
     def actions(self, method: str) -> NDArray[np.float32]:
         """Modes of the decoder for samples of a method's prior, shape (STATES, PER_STATE)."""
         positions = np.linspace(-LIMIT, LIMIT, STATES, dtype=np.float32)[:, None]
-        reply = LocalPrior(self.priors[method]).sample_async(
-            positions, PER_STATE, seed=0, options=self._options(method)
-        )
-        latents = torch.from_numpy(reply.result().latents).flatten(0, 1)
+        draw = Draw(positions, PER_STATE, self.sampling, seed=0)
+        latents = torch.from_numpy(self.priors[method].sample(draw).latents).flatten(0, 1)
         states = torch.from_numpy(positions.repeat(PER_STATE, axis=0))
         decoded = self.decoder.act(states, latents)
         return decoded.numpy().reshape(STATES, PER_STATE)
@@ -144,31 +127,24 @@ class WalkModels:
         self, decoding: Decoding, candidates: int, evaluation: EvaluationConfig
     ) -> float:
         """Mean return of another way to act, from the evaluation's own starts."""
-        prior = self.priors[decoding.method]
-        client = LocalPrior(prior) if decoding.clip is None else ClippedPrior(prior, decoding.clip)
-        agent = Agent(
+        policy = WalkPolicy(
             self.decoder,
             self.critics[decoding.method],
-            client,
-            self._options(decoding.method),
+            self.priors[decoding.method],
+            self.sampling,
             candidates,
-            decoding.sample_actions,
+            decoding,
             np.random.default_rng(evaluation.seed),
         )
         episodes = rollout(
             self.task.make_env,
-            agent,
+            policy,
             episodes=evaluation.episodes,
             environments=evaluation.episodes,
             seed=evaluation.seed,
             max_episode_steps=self.task.max_episode_steps,
         )
         return float(episode_returns([episode.rewards for episode in episodes]).mean())
-
-    def _options(self, method: str) -> SamplingConfig:
-        """A prior without denoising steps has nothing to choose."""
-        denoises = self.priors[method].description.training_steps > 0
-        return self.sampling if denoises else SamplingConfig()
 
 
 def walk_models(store: Store, evaluation: str, variants: Mapping[str, str]) -> WalkModels:
@@ -186,11 +162,12 @@ def walk_models(store: Store, evaluation: str, variants: Mapping[str, str]) -> W
     parents = store.meta("evaluation", evaluation).parents
     config = load(store.folder("evaluation") / evaluation / "config.yaml")
     torch.set_num_threads(config.threads)
-    critics, priors = {}, {}
+    critics: dict[str, Critic] = {}
+    priors: dict[str, LatentPrior] = {}
     for method, variant in variants.items():
         suffix = "" if variant == config.variant else f".{variant}"
         critics[method] = Critic.from_artifact(store.load("critic", parents[f"critic{suffix}"]))
-        priors[method] = load_prior(store.load("prior", parents[f"prior{suffix}"]), cpu)
+        priors[method] = load_prior(store.load("prior", parents[f"prior{suffix}"]), cpu).sampler
     decoder = LatentPolicy.from_artifact(store.load("vae", parents["vae"]))
     task = load_task(config, store.root)
     return WalkModels(decoder, critics, priors, config.actor.sampling, task)

@@ -4,9 +4,8 @@ likelihood; with goals N(mu(s, g), diag sigma(s, g)^2).
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import torch
@@ -14,21 +13,17 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ldcq.config import GaussianConfig, PriorConfig, SamplingConfig
+from ldcq.config import GaussianConfig, PriorConfig
 from ldcq.nn.mlp import mlp
 from ldcq.nn.normaliser import Normaliser
 from ldcq.nn.weights import load_weights
-from ldcq.prior import Batch, Description, OptionError, Prior, Statistics
-from ldcq.randomness import block_generator, block_ranges
+from ldcq.prior import Batch, Condition, OnePassPrior, Statistics
 
 if TYPE_CHECKING:
     from common.store import Artifact
 
-DEFAULTS = SamplingConfig(temperature=1.0)
-"""All it has to say about sampling: there are no steps to choose."""
 
-
-class GaussianPrior(Prior):
+class GaussianPrior(OnePassPrior):
     """N(mu(s), sigma(s)) over standardised latents: the baseline that cannot tell modes apart.
 
     Args:
@@ -112,49 +107,13 @@ class GaussianPrior(Prior):
         """`loss`: the negative log-likelihood of held-out pairs, a scalar."""
         return {"loss": self.loss(batch, generator)}
 
-    def describe(self) -> Description:
-        """No steps, no solvers."""
-        return Description(training_steps=0, solvers=(), defaults=DEFAULTS)
+    def condition(self, states: Tensor, goals: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mu and sigma of every state, (N, Z) each; see `OnePassPrior`."""
+        mean, std = self(states, goals)
+        return mean, std
 
-    def sampler(self) -> GaussianSampler:
-        """The model as it is now."""
-        return GaussianSampler(copy.deepcopy(self))
-
-
-class GaussianSampler:
-    """A Gaussian prior with frozen weights."""
-
-    def __init__(self, prior: GaussianPrior) -> None:
-        self._prior = prior
-
-    def check(self, options: SamplingConfig) -> None:
-        """Raises OptionError for anything but this model's own defaults, which are the only way it
-        samples.
-        """
-        for field, given in options.model_dump(exclude_none=True).items():
-            default = getattr(DEFAULTS, field)
-            if given != default:
-                only = "nothing" if default is None else f"nothing or {default}"
-                raise OptionError(field, given, f"{only}: a Gaussian prior has no such choice")
-
-    def steps(self, options: SamplingConfig) -> int:  # noqa: ARG002
-        """One pass."""
-        return 1
-
-    def blocks(
-        self,
-        states: Tensor,
-        candidates: int,
-        options: SamplingConfig,
-        seed: int,
-        goals: Tensor | None = None,
-    ) -> Iterator[Tensor]:
-        """Z = mu(s) + sigma(s) eps. See `ldcq.prior.Sampler`."""
-        self.check(options)
-        mean, std = self._prior(states, goals)
-        for block, (start, end) in enumerate(block_ranges(len(states) * candidates)):
-            state = torch.arange(start, end, device=states.device) // candidates
-            noise = torch.empty(end - start, mean.shape[1], device=states.device)
-            noise.normal_(generator=block_generator(seed, block, states.device))
-            latents = mean.index_select(0, state) + std.index_select(0, state) * noise
-            yield self._prior.latent_normaliser.inverse(latents)
+    def draw(self, condition: Condition, generator: torch.Generator) -> Tensor:
+        """Z = mu(s) + sigma(s) eps; see `OnePassPrior`."""
+        mean, std = condition
+        noise = torch.empty_like(mean).normal_(generator=generator)
+        return self.latent_normaliser.inverse(mean + std * noise)

@@ -1,15 +1,18 @@
-"""The protocol of a prior: what an implementation provides.
+"""A prior that can be trained here: what an implementation provides.
 
-The trainer and the server reach it through this protocol only and never ask which one it is; it is
+The trainer and the server reach it through these classes only and never ask which one it is; it is
 found by name (`ldcq.registry`).
 """
 
 from __future__ import annotations
 
+import copy
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
+from concurrent.futures import Future
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,24 +21,16 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from ldcq.config import PriorConfig, SamplingConfig
+from ldcq.latent_prior import Description, Draw, OptionError, Samples
 from ldcq.nn.normaliser import Normaliser
+from ldcq.randomness import block_generator, block_ranges
 
 if TYPE_CHECKING:
     from common.store import Artifact
 
 
-class OptionError(ValueError):
-    """A sampling option this model does not take.
-
-    Attributes:
-        field: The option's name.
-        given: What was asked for.
-        expected: What would be accepted.
-    """
-
-    def __init__(self, field: str, given: object, expected: str) -> None:
-        super().__init__(f"{field} is {given!r}, expected {expected}")
-        self.field, self.given, self.expected = field, given, expected
+ONE_PASS = SamplingConfig(temperature=1.0)
+"""All that a prior without denoising steps has to say about sampling."""
 
 
 @dataclass(frozen=True)
@@ -105,89 +100,66 @@ class Batch:
         return self.latent_mean + self.latent_std * noise
 
 
-@dataclass(frozen=True)
-class Description:
-    """What a model's sampler takes.
+class Sampler(ABC):
+    """A model with frozen weights, ready to draw from: a `LatentPrior` in this process.
 
-    Attributes:
-        training_steps: T, 0 for a model without.
-        solvers: Names that `SamplingConfig.solver` may have.
-        defaults: What options left out become; None where the model has no such option.
+    What is drawn depends on the draw only: not on draws before it or beside it. Blocks of one draw
+    may be computed with other draws' blocks between them.
     """
 
-    training_steps: int
-    solvers: tuple[str, ...]
-    defaults: SamplingConfig
+    @abstractmethod
+    def describe(self) -> Description:
+        """What the prior is and what it takes."""
 
+    @abstractmethod
+    def resolve(self, options: SamplingConfig) -> SamplingConfig:
+        """The options with nothing left open that this model knows.
 
-class Sampler(Protocol):
-    """A model with frozen weights, ready to draw from.
+        Raises:
+            OptionError: The model does not take one of them.
+        """
 
-    The reply depends on the arguments only: not on calls before it or beside it. Blocks of one call
-    may be computed with other calls' blocks between them.
-    """
+    @abstractmethod
+    def passes(self, options: SamplingConfig) -> int:
+        """Passes over a block of rows that resolved options mean, at least 1."""
 
-    def check(self, options: SamplingConfig) -> None:
-        """Raises OptionError for options this model does not take."""
-        ...
-
-    def steps(self, options: SamplingConfig) -> int:
-        """Passes over a block of rows that these options mean, at least 1."""
-        ...
-
-    def blocks(
-        self,
-        states: Tensor,
-        candidates: int,
-        options: SamplingConfig,
-        seed: int,
-        goals: Tensor | None = None,
-    ) -> Iterator[Tensor]:
-        """Draws `candidates` latents for each state.
-
-        Args:
-            states: Raw states, (N, S).
-            candidates: n.
-            options: Choices; those left out take the model's defaults.
-            seed: Fixes every random number, 0 to 2^64 - 1.
-            goals: Raw goals, (N, G), given to a model with goals and to no other.
+    @abstractmethod
+    def blocks(self, draw: Draw) -> Iterator[Tensor]:
+        """Computes a draw whose options are resolved.
 
         Yields:
             Consecutive rows of the raw latents (N n, Z), the candidates of a state side by side.
-
-        Raises:
-            OptionError: An option is not accepted.
         """
-        ...
+
+    def sample(self, draw: Draw) -> Samples:
+        """All blocks of a draw; see `LatentPrior.sample`."""
+        start = time.perf_counter()
+        options = self.resolve(self.describe().taken(draw.options))
+        with torch.inference_mode():
+            rows = torch.cat(list(self.blocks(replace(draw, options=options))))
+        latents = rows.reshape(len(draw.states), draw.candidates, -1).cpu().numpy()
+        return Samples(latents, compute_seconds=time.perf_counter() - start)
+
+    def sample_async(self, draw: Draw) -> Future[Samples]:
+        """Draws before it returns; see `LatentPrior.sample_async`."""
+        future: Future[Samples] = Future()
+        try:
+            future.set_result(self.sample(draw))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
-@dataclass(frozen=True)
-class Draw:
-    """What one call asks a sampler for: raw states (N, S), n candidates of each, the seed, and raw
-    goals (N, G) where the model has goals.
+class JoiningSampler(Sampler):
+    """A sampler that can compute several small draws as one block.
+
+    The server joins draws only where it has seen, on this machine and with this model, that their
+    bits stay the same (`services.prior.model`).
     """
 
-    states: Tensor
-    candidates: int
-    seed: int
-    goals: Tensor | None = None
-
-    @property
-    def rows(self) -> int:
-        """N x n."""
-        return len(self.states) * self.candidates
-
-
-@runtime_checkable
-class JoiningSampler(Sampler, Protocol):
-    """A sampler that can compute several small calls as one block.
-
-    The server joins calls only where it has seen, on this machine and with this model, that their
-    bits stay the same (`services.prior.model`); a sampler without this method is a sampler too.
-    """
-
-    def join(self, draws: Sequence[Draw], options: SamplingConfig) -> Tensor:
-        """Several calls under the same options, computed together.
+    @abstractmethod
+    def join(self, draws: Sequence[Draw]) -> Tensor:
+        """Several draws under the same resolved options, computed together.
 
         Each gets what `blocks` yields for it alone, to the last bit: its noise is drawn from its
         own generator in its own shape, its states' part is computed in its own shape, and rows
@@ -197,12 +169,10 @@ class JoiningSampler(Sampler, Protocol):
 
         Args:
             draws: At most `randomness.BLOCK_ROWS` rows together.
-            options: Choices, as in `blocks`.
 
         Returns:
             The raw latents of all draws, one after the other, (rows, Z).
         """
-        ...
 
 
 class Prior(nn.Module, ABC):
@@ -240,23 +210,90 @@ class Prior(nn.Module, ABC):
         """Metrics by name over held-out pairs, `loss` among them."""
 
     @abstractmethod
-    def describe(self) -> Description:
-        """What the sampler takes."""
-
-    @abstractmethod
     def sampler(self) -> Sampler:
         """The model as it is now, frozen."""
 
 
-def sample(
-    sampler: Sampler,
-    states: Tensor,
-    candidates: int,
-    options: SamplingConfig,
-    seed: int,
-    goals: Tensor | None = None,
-) -> Tensor:
-    """All blocks of `Sampler.blocks` as one tensor (N, n, Z)."""
-    with torch.inference_mode():
-        rows = torch.cat(list(sampler.blocks(states, candidates, options, seed, goals)))
-    return rows.reshape(len(states), candidates, -1)
+Condition = tuple[Tensor, ...]
+"""What a prior computes of states and goals before it draws, N rows each."""
+
+
+class OnePassPrior(Prior):
+    """A prior that draws in one pass: of a Gaussian, a mixture, whatever needs no steps.
+
+    Attributes:
+        state_normaliser: Of raw states (S,).
+        latent_normaliser: Of raw latents (Z,).
+        goal_normaliser: Of raw goals (G,); None: a prior without goals.
+    """
+
+    state_normaliser: Normaliser
+    latent_normaliser: Normaliser
+    goal_normaliser: Normaliser | None = None
+
+    @abstractmethod
+    def condition(self, states: Tensor, goals: Tensor | None) -> Condition:
+        """What all candidates of a state share, computed once per state.
+
+        Args:
+            states: Raw states, (N, S).
+            goals: Raw goals, (N, G), of a prior with goals.
+        """
+
+    @abstractmethod
+    def draw(self, condition: Condition, generator: torch.Generator) -> Tensor:
+        """One raw latent for every row of a condition, (R, Z), drawn by `generator` alone."""
+
+    def sampler(self) -> Sampler:
+        """The model as it is now."""
+        return _OnePassSampler(copy.deepcopy(self))
+
+
+class _OnePassSampler(Sampler):
+    """A `OnePassPrior` with frozen weights, block by block."""
+
+    def __init__(self, prior: OnePassPrior) -> None:
+        self._prior = prior
+        self._device = prior.latent_normaliser.mean.device
+
+    def describe(self) -> Description:
+        """No steps and no solvers to choose."""
+        goals = self._prior.goal_normaliser
+        return Description(
+            state_dim=len(self._prior.state_normaliser.mean),
+            latent_dim=len(self._prior.latent_normaliser.mean),
+            goal_dim=0 if goals is None else len(goals.mean),
+            training_steps=0,
+            solvers=(),
+            defaults=ONE_PASS,
+        )
+
+    def resolve(self, options: SamplingConfig) -> SamplingConfig:
+        """This prior's own defaults, which are the only way it samples.
+
+        Raises:
+            OptionError: Anything else is asked for.
+        """
+        for field, given in options.model_dump(exclude_none=True).items():
+            default = getattr(ONE_PASS, field)
+            if given != default:
+                only = "nothing" if default is None else f"nothing or {default}"
+                raise OptionError(field, given, f"{only}: this prior has no such choice")
+        return ONE_PASS
+
+    def passes(self, options: SamplingConfig) -> int:  # noqa: ARG002
+        """One."""
+        return 1
+
+    def blocks(self, draw: Draw) -> Iterator[Tensor]:
+        """Draws block by block; see `Sampler`."""
+        states, goals = (
+            None if rows is None else torch.tensor(rows, dtype=torch.float32, device=self._device)
+            for rows in (draw.states, draw.goals)
+        )
+        assert states is not None
+        parts = self._prior.condition(states, goals)
+        for block, (start, end) in enumerate(block_ranges(draw.rows)):
+            state = torch.arange(start, end, device=self._device) // draw.candidates
+            rows = tuple(part.index_select(0, state) for part in parts)
+            yield self._prior.draw(rows, block_generator(draw.seed, block, self._device))

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from contextvars import copy_context
-from typing import Any, Unpack
+from dataclasses import dataclass, replace
+from typing import Any
 
 import grpc
 
@@ -19,23 +20,13 @@ from common.rpc.errors import (
     ModelVersionError,
     PriorUnavailableError,
 )
-from common.rpc.prior import (
-    PriorDescription,
-    PriorityName,
-    SampleArguments,
-    Samples,
-    States,
-    description,
-    sample_request,
-    samples,
-)
+from common.rpc.prior import PriorityName, description, sample_request, samples
 from common.rpc.retry import Backoff, is_transient, status_of
 from common.rpc.security import mistrust
-from common.store import Stopped
 from ldcq.config import SamplingConfig
+from ldcq.latent_prior import Description, Draw, Samples
+from ldcq.learning.learner import Stopped
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
-
-__all__ = ["PriorClient", "PriorDescription", "Samples"]
 
 _LOG = logging.getLogger(__name__)
 _DESCRIBE_TIMEOUT = 5.0
@@ -43,7 +34,7 @@ _START_HINT = "start it with `ldcq serve prior`, or correct the address"
 
 
 class PriorClient:
-    """Calls a prior service, over all its replicas. Thread-safe.
+    """A `LatentPrior` behind gRPC: calls a prior service, over all its replicas. Thread-safe.
 
     A call that fails because a replica is down, restarting or has its queue full is repeated, with
     growing pauses, for up to `patience` seconds; a request's seed fixes its latents, so a repeated
@@ -59,17 +50,19 @@ class PriorClient:
         patience: float = 60.0,
         version_patience: float = 5.0,
         max_in_flight: int = 32,
+        priority: PriorityName = "learner",
     ) -> None:
         """Opens the channel; nothing is sent yet.
 
         Args:
             target: See `common.rpc.channel.connect`.
-            timeout: Deadline of one attempt in seconds, unless the call gives its own.
+            timeout: Deadline of one attempt in seconds.
             patience: Seconds a call goes on after its first failure before it raises
                 PriorUnavailableError.
             version_patience: Seconds replicas have to follow each other to the expected model
                 version.
             max_in_flight: Calls of `sample_async` under way at once; further ones wait here.
+            priority: "actor" goes before "learner" where rows wait.
 
         Raises:
             TargetError: The target is not an address.
@@ -80,12 +73,13 @@ class PriorClient:
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._calls: set[Any] = set()
-        self._has_solvers: bool | None = None
+        self._description: Description | None = None
+        self._priority = priority
         self._channel = connect(target)
         self._stub = prior_pb2_grpc.PriorServiceStub(self._channel)
         self._executor = futures.ThreadPoolExecutor(max_in_flight, thread_name_prefix="prior")
 
-    def describe(self, timeout: float | None = None) -> PriorDescription:
+    def describe(self) -> Description:
         """Asks what the prior is; patient like `sample`.
 
         Raises:
@@ -93,67 +87,48 @@ class PriorClient:
             CallError: The call failed in another way, or the answer makes no sense.
         """
         request = prior_pb2.PriorServiceDescribeRequest()
-        reply = self._patiently(self._stub.Describe, request, timeout or self._timeout, None)
+        reply = self._patiently(self._stub.Describe, request, self._timeout, None)
         return description(reply)
 
-    def sample(
-        self,
-        states: States,
-        candidates: int,
-        *,
-        seed: int,
-        options: SamplingConfig | None = None,
-        goals: States | None = None,
-        priority: PriorityName = "learner",
-        expected_version: str | None = None,
-        timeout: float | None = None,
-    ) -> Samples:
-        """Draws latents for every state.
-
-        Args:
-            states: Shape (N, S), in environment units.
-            candidates: n, latents per state.
-            seed: Fixes the latents, with the model version.
-            options: How to sample; None, and fields that are None, leave the choice to the model.
-                Not sent to a prior without denoising steps, so that implementations can be swapped
-                under one configuration.
-            goals: Shape (N, G), for a prior with goals.
-            priority: "actor" goes before "learner" where rows wait.
-            expected_version: The only model version whose latents will do.
-            timeout: Deadline of one attempt in seconds; None is the client's.
+    def sample(self, draw: Draw) -> Samples:
+        """Draws latents, of whichever model version answers; see `LatentPrior.sample`.
 
         Raises:
             PriorUnavailableError: No replica answered within the patience.
-            ModelVersionError: The service holds another version than `expected_version`.
             CallInterruptedError: The client was closed meanwhile.
-            CallError: The server refused the request; `code` and the message say why.
+            CallError: The server refused the draw; `code` and the message say why.
         """
+        return self._sample(draw, None)
+
+    def sample_async(self, draw: Draw) -> futures.Future[Samples]:
+        """Like `sample`, but returns at once; the future raises what `sample` would."""
+        return self._submit(draw, None)
+
+    def pinned(self, version: str) -> PinnedPrior:
+        """The same prior, of which the latents of one model version alone will do.
+
+        Args:
+            version: The model version, as `describe` has it.
+        """
+        return PinnedPrior(self, version)
+
+    def _submit(self, draw: Draw, version: str | None) -> futures.Future[Samples]:
+        # With the trace and the deadline of the call that this one is made for.
+        return self._executor.submit(copy_context().run, self._sample, draw, version)
+
+    def _sample(self, draw: Draw, version: str | None) -> Samples:
         request = sample_request(
-            states,
-            candidates,
-            seed=seed,
-            options=self._accepted(options),
-            goals=goals,
-            priority=priority,
-            expected_version=expected_version,
+            replace(draw, options=self._taken(draw.options)),
+            priority=self._priority,
+            expected_version=version,
         )
-        reply = self._patiently(
-            self._stub.Sample, request, timeout or self._timeout, expected_version
-        )
-        if expected_version not in (None, reply.model_version):
+        reply = self._patiently(self._stub.Sample, request, self._timeout, version)
+        if version not in (None, reply.model_version):
             raise ModelVersionError(
                 f"prior at {self.target}: answered with version {reply.model_version}, "
-                f"expected {expected_version}"
+                f"expected {version}"
             )
         return samples(reply, request)
-
-    def sample_async(
-        self, states: States, candidates: int, **arguments: Unpack[SampleArguments]
-    ) -> futures.Future[Samples]:
-        """Like `sample`, but returns at once; the future raises what `sample` would."""
-        # With the trace and the deadline of the call that this one is made for.
-        run = copy_context().run
-        return self._executor.submit(run, lambda: self.sample(states, candidates, **arguments))
 
     def wait_ready(
         self,
@@ -162,7 +137,7 @@ class PriorClient:
         *,
         expected_version: str | None = None,
         poll: float = 0.5,
-    ) -> PriorDescription:
+    ) -> Description:
         """Waits until the service answers, and with `expected_version` if given.
 
         Args:
@@ -216,12 +191,12 @@ class PriorClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _accepted(self, options: SamplingConfig | None) -> SamplingConfig | None:
-        if options is None or not options.model_dump(exclude_none=True):
-            return None
-        if self._has_solvers is None:
-            self._has_solvers = bool(self.describe().solvers)
-        return options if self._has_solvers else None
+    def _taken(self, options: SamplingConfig) -> SamplingConfig:
+        if not options.model_dump(exclude_none=True):
+            return options
+        if self._description is None:
+            self._description = self.describe()
+        return self._description.taken(options)
 
     def _patiently(
         self, method: Any, request: Any, timeout: float, expected_version: str | None
@@ -280,6 +255,35 @@ class PriorClient:
                 "serve that version, or train again what depends on it"
             )
         return CallError(f"{where}: {code.name}: {details}", code)
+
+
+@dataclass(frozen=True)
+class PinnedPrior:
+    """A `LatentPrior` behind a client that answers with one model version or not at all.
+
+    Attributes:
+        client: Calls the service.
+        version: The model version.
+    """
+
+    client: PriorClient
+    version: str
+
+    def describe(self) -> Description:
+        """What the service says of itself now, whichever version it serves."""
+        return self.client.describe()
+
+    def sample(self, draw: Draw) -> Samples:
+        """See `PriorClient.sample`.
+
+        Raises:
+            ModelVersionError: The service holds another version.
+        """
+        return self.client._sample(draw, self.version)
+
+    def sample_async(self, draw: Draw) -> futures.Future[Samples]:
+        """Like `sample`, but returns at once; the future raises what `sample` would."""
+        return self.client._submit(draw, self.version)
 
 
 def _is_version_mismatch(error: grpc.RpcError) -> bool:

@@ -16,8 +16,9 @@ from common.rpc.channel import check
 from common.rpc.logs import LogFormat, configure_logging
 from common.rpc.settings import ServiceSettings
 from common.rpc.tracing import configure_tracing
-from common.store import Stopped, Store
+from common.store import Store
 from ldcq.config import ConfigError, load
+from ldcq.learning.learner import Stopped
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from common.store import Stopped
+from ldcq.learning.learner import Stopped
 
 
 class RpcError(Exception):

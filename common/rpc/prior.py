@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.rpc.codec import decode, encode
 from common.rpc.errors import CallError, InvalidFieldError
 from ldcq.config import SamplingConfig
+from ldcq.latent_prior import Description, Draw, Samples
 from ldcq.v1 import prior_pb2
 
 FULL_NAME = prior_pb2.DESCRIPTOR.services_by_name["PriorService"].full_name
@@ -21,79 +20,32 @@ _PRIORITIES = {
 }
 
 PriorityName = Literal["learner", "actor"]
-States = NDArray[np.floating[Any]]
-
-
-class SampleArguments(TypedDict, total=False):
-    """The keyword arguments of `PriorClient.sample`, which explains them."""
-
-    seed: int
-    options: SamplingConfig | None
-    goals: States | None
-    priority: PriorityName
-    expected_version: str | None
-    timeout: float | None
-
-
-@dataclass(frozen=True)
-class PriorDescription:
-    """What a prior says of itself; the fields are those of `PriorServiceDescribeResponse`."""
-
-    implementation: str
-    model_version: str
-    vae_version: str
-    state_dim: int
-    latent_dim: int
-    goal_dim: int
-    training_steps: int
-    solvers: tuple[str, ...]
-    defaults: SamplingConfig
-    max_rows: int
-
-
-@dataclass(frozen=True)
-class Samples:
-    """A reply to `Sample`.
-
-    Attributes:
-        latents: Shape (N, n, Z), float32, in the VAE's latent space; read-only.
-        model_version: The model that made them.
-        queue_seconds: Seconds the call waited at the server.
-        compute_seconds: Seconds the server spent sampling.
-    """
-
-    latents: NDArray[np.float32]
-    model_version: str
-    queue_seconds: float
-    compute_seconds: float
 
 
 def sample_request(
-    states: States,
-    candidates: int,
-    *,
-    seed: int,
-    options: SamplingConfig | None = None,
-    goals: States | None = None,
-    priority: PriorityName = "learner",
-    expected_version: str | None = None,
+    draw: Draw, *, priority: PriorityName = "learner", expected_version: str | None = None
 ) -> prior_pb2.PriorServiceSampleRequest:
-    """A request for `candidates` latents for every one of `states` (N, S)."""
+    """A draw as a message.
+
+    Args:
+        draw: What is asked for; options that are None are left out, and so left to the model.
+        priority: "actor" goes before "learner" where rows wait.
+        expected_version: The only model version whose latents will do; None: any.
+    """
     return prior_pb2.PriorServiceSampleRequest(
-        states=encode(np.asarray(states, dtype=np.float32)),
-        goals=None if goals is None else encode(np.asarray(goals, dtype=np.float32)),
-        candidates=candidates,
-        options=sampler_options(options),
-        seed=seed,
+        states=encode(np.asarray(draw.states, dtype=np.float32)),
+        goals=None if draw.goals is None else encode(np.asarray(draw.goals, dtype=np.float32)),
+        candidates=draw.candidates,
+        options=sampler_options(draw.options),
+        seed=draw.seed,
         priority=_PRIORITIES[priority],
         expected_model_version=expected_version,
     )
 
 
-def sampler_options(options: SamplingConfig | None) -> prior_pb2.SamplerOptions:
+def sampler_options(options: SamplingConfig) -> prior_pb2.SamplerOptions:
     """The options as a message; what is None is left out, and so left to the model."""
-    given = {} if options is None else options.model_dump(exclude_none=True)
-    return prior_pb2.SamplerOptions(**given)
+    return prior_pb2.SamplerOptions(**options.model_dump(exclude_none=True))
 
 
 def sampling_config(options: prior_pb2.SamplerOptions) -> SamplingConfig:
@@ -107,7 +59,7 @@ def sampling_config(options: prior_pb2.SamplerOptions) -> SamplingConfig:
     )
 
 
-def description(reply: prior_pb2.PriorServiceDescribeResponse) -> PriorDescription:
+def description(reply: prior_pb2.PriorServiceDescribeResponse) -> Description:
     """A reply to `Describe` as a value.
 
     Raises:
@@ -117,7 +69,7 @@ def description(reply: prior_pb2.PriorServiceDescribeResponse) -> PriorDescripti
         defaults = sampling_config(reply.defaults)
     except ValueError as error:
         raise CallError(f"the prior's sampling defaults make no sense: {error}") from error
-    return PriorDescription(
+    return Description(
         implementation=reply.implementation,
         model_version=reply.model_version,
         vae_version=reply.vae_version,

@@ -9,7 +9,6 @@ from common.store.errors import (
     CorruptArtifactError,
     LineageError,
     MissingArtifactError,
-    Stopped,
     StoreError,
     WaitInterrupted,
 )
@@ -39,7 +38,6 @@ __all__ = [
     "Meta",
     "MissingArtifactError",
     "RowFile",
-    "Stopped",
     "Store",
     "StoreError",
     "WaitInterrupted",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ldcq.learning.learner import Stopped
+
 
 class StoreError(RuntimeError):
     """The store cannot do what it was asked."""
@@ -17,13 +19,6 @@ class CorruptArtifactError(StoreError):
 
 class LineageError(StoreError):
     """Two artifacts that were not made for each other."""
-
-
-class Stopped(Exception):  # noqa: N818 - no error: the process was asked to end, and did so in order
-    """A stage was asked to stop (SIGTERM, SIGINT) and can be resumed.
-
-    Deliberately no `StoreError`: whoever reports errors must not report this one.
-    """
 
 
 class WaitInterrupted(Stopped):

@@ -9,16 +9,16 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from common.store import Stopped
 from common.training.checkpoints import CheckpointError, Checkpoints
 from common.training.logs import MetricLog
 from ldcq.config import TrainingConfig
 from ldcq.learning.distributed import ranks
+from ldcq.learning.learner import Learner, Stopped
 
 if TYPE_CHECKING:
     from common.rpc.stage import Progress
@@ -30,26 +30,6 @@ REPORT_SECONDS = 0.3
 
 class DivergedError(RuntimeError):
     """A loss became NaN or infinite."""
-
-
-class Learner(Protocol):
-    """What a stage trains."""
-
-    def update(self, step: int) -> Mapping[str, Tensor | float]:
-        """Makes one optimiser step, `step` counting from 0; returns scalar metrics."""
-        ...
-
-    def validate(self) -> Mapping[str, Tensor | float]:
-        """Metrics on held-out data."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that decides the coming updates: weights, optimiser, averages, generators, replay."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned, up to tuples, which come back as lists."""
-        ...
 
 
 def train(

@@ -14,9 +14,10 @@ from common.store import Meta, owning_variant, stage_spec
 from common.store.timings import Stopwatch
 from common.training.checkpoints import Checkpoints
 from common.training.context import StageContext
-from common.training.loop import Learner, train
+from common.training.loop import train
 from ldcq.config import dump
 from ldcq.learning.distributed import ranks
+from ldcq.learning.learner import Learner
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.rpc.signals import StopSignals
 from common.rpc.stage import Progress, StageServicer
-from common.store import Stopped
 from common.training.context import StageContext
 from ldcq.learning.distributed import joined
+from ldcq.learning.learner import Stopped
 from ldcq.v1 import stage_pb2_grpc
 
 _LOGGER = logging.getLogger(__name__)

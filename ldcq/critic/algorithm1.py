@@ -1,4 +1,4 @@
-"""One update of Algorithm 1: sample, target, temporal-difference step, target networks."""
+"""Algorithm 1: Latent Diffusion-Constrained Q-Learning (section 4.2)."""
 
 from __future__ import annotations
 
@@ -14,61 +14,22 @@ from ldcq.config import Config
 from ldcq.critic.candidates import CandidateSource
 from ldcq.critic.critic import Critic
 from ldcq.critic.fourier import FourierFeatures
-from ldcq.critic.losses import weighted_td_loss
 from ldcq.critic.replay import PrioritisedReplay, beta_at
-from ldcq.critic.targets import bellman_target
+from ldcq.critic.targets import max_min_target
 from ldcq.critic.transitions import StoredTransitions, Transitions, normalisers
 from ldcq.learning.batches import generator
 
 
-@dataclass(frozen=True)
-class ValidationBatch:
-    """Windows kept from training, with latents drawn once.
+class LDCQ:
+    """Learns Q(s, z) over latents that the prior supports; numbers in the margin are the paper's.
+
+    With candidates of a Gaussian prior instead of the diffusion prior's this is BCQ-H.
 
     Attributes:
-        transitions: (B, ...).
-        latents: z ~ q(z | tau), (B, Z).
-        candidates: From the prior at s_{t+H}, (B, n, Z).
+        critic: Q_1 and Q_2.
+        target: Their slow copies, which the targets are taken from.
+        iterations: M.
     """
-
-    transitions: Transitions
-    latents: Tensor
-    candidates: Tensor
-
-
-def make_critic(transitions: Transitions | StoredTransitions, config: Config) -> Critic:
-    """A fresh critic, normalised by the training windows; its weights depend on the seed only.
-
-    Args:
-        transitions: The windows in the replay; the critic comes to their device.
-        config: Seed, and widths and reward scale of its critic section.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator(config.seed, "critic", "weights").initial_seed())
-        critic = Critic(
-            *normalisers(transitions),
-            config.critic.hidden,
-            config.critic.reward_scale,
-            FourierFeatures(config.critic.fourier_indices, config.critic.fourier_octaves),
-        )
-    return critic.to(transitions.device)
-
-
-@torch.no_grad()
-def polyak_update(target: nn.Module, online: nn.Module, rate: float) -> None:
-    """For every parameter: target <- (1 - rate) target + rate online (Algorithm 1, line 12).
-
-    Args:
-        target: Changed in place.
-        online: A module of the same parameters.
-        rate: 1 - rho, in (0, 1].
-    """
-    # One call for all of them: they are many and small.
-    torch._foreach_lerp_(tuple(target.parameters()), tuple(online.parameters()), rate)
-
-
-class CriticLearner:
-    """Latent Q-learning (section 4.2, Algorithm 1): implements `common.training.Learner`."""
 
     def __init__(
         self,
@@ -84,49 +45,60 @@ class CriticLearner:
             config: Seed and critic section.
             transitions: The windows in the replay; the critic is trained on their device.
             replay: Their priorities.
-            source: Gives each update its batch and candidates.
+            source: Gives each iteration its minibatch and its candidates.
             validation: What `validate` measures on, if anything.
         """
-        self.critic = make_critic(transitions, config)
-        self.target = deepcopy(self.critic).requires_grad_(False)
-        self._config = config
-        self._transitions = transitions
-        self._replay = replay
-        self._source = source
-        self._validation = validation
+        self.critic = make_critic(transitions, config)  # 2: Q_1, Q_2 with random parameters
+        self.target = deepcopy(self.critic).requires_grad_(False)  # 2: targets <- Q_1, Q_2
+        self.iterations = config.critic.updates
+        self._config, self._transitions, self._replay = config, transitions, replay
+        self._source, self._validation = source, validation
         self._device = transitions.device
         self._optimiser = torch.optim.Adam(
             self.critic.parameters(), lr=config.critic.learning_rate, fused=True
         )
 
+    def run(self) -> None:
+        """The whole of Algorithm 1, in one go."""
+        for step in range(self.iterations):  # 3: for iter = 1 to M do
+            self.update(step)  # 13: end for
+
     def update(self, step: int) -> Mapping[str, Tensor | float]:
-        """One iteration of Algorithm 1 (lines 4 to 12).
+        """One iteration, lines 4 to 12.
+
+        Args:
+            step: Counts from 0.
 
         Returns:
             `loss` in units of scaled rewards; mean absolute `td_error`, `q_mean` and `target_mean`
             in units of discounted return; `beta`.
         """
-        draw, candidates = self._source.take(step)
-        batch = self._transitions.batch(draw.indices)
-        targets = self._targets(batch, candidates.to(self._device))
+        settings = self._config.critic
+        # 4: a minibatch of N transitions (s_t, z, r_{t:t+H}, s_{t+H}); 5-9: n latents for each
+        minibatch, candidates = self._source.take(step)
+        batch = self._transitions.batch(minibatch.indices)
         latents = batch.draw_latents(generator(self._config.seed, "critic", "latents", step))
+        # 10: y = r_{t:t+H} + gamma^H max_z min_j Q_j^target(s_{t+H}, z)
+        targets = self._targets(batch, candidates.to(self._device))
+        # 11: minimise ||y - Q(s_t, z)||^2 / N
         values = self.critic.q_values(batch.state, latents)
-        weights = torch.from_numpy(draw.weights).to(self._device)
+        weights = torch.from_numpy(minibatch.weights).to(self._device)
         loss = weighted_td_loss(values, targets, weights)
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
-        polyak_update(self.target, self.critic, self._config.critic.target_update_rate)
+        # 12: Theta^target <- rho Theta + (1 - rho) Theta^target
+        polyak_update(self.target, self.critic, settings.target_update_rate)
+        # B is prioritised: |TD error| is the priority of a transition from now on
         td_errors = (values.detach() - targets).abs().mean(dim=0)
-        self._replay.update(draw.indices, td_errors.cpu().numpy())
+        self._replay.update(minibatch.indices, td_errors.cpu().numpy())
         self._source.updated(step)
-        scale = self._config.critic.reward_scale
         return {
             "loss": loss.detach(),
-            "td_error": td_errors.mean() / scale,
-            "q_mean": values.detach().mean() / scale,
-            "target_mean": targets.mean() / scale,
-            "beta": beta_at(self._config.critic.replay, step),
+            "td_error": td_errors.mean() / settings.reward_scale,
+            "q_mean": values.detach().mean() / settings.reward_scale,
+            "target_mean": targets.mean() / settings.reward_scale,
+            "beta": beta_at(settings.replay, step),
         }
 
     def validate(self) -> Mapping[str, Tensor | float]:
@@ -162,8 +134,79 @@ class CriticLearner:
     def _targets(self, batch: Transitions, candidates: Tensor) -> Tensor:
         """The targets y of a batch, in units of scaled rewards, (B,)."""
         with torch.inference_mode():
-            best = self.target.best_value(batch.next_state, candidates)
             reward = batch.reward * self._config.critic.reward_scale
-            targets = bellman_target(reward, batch.discount, best)
+            targets = max_min_target(
+                self.target, reward, batch.discount, batch.next_state, candidates
+            )
         # A plain tensor again: autograd saves it for the backward pass of the loss.
         return targets.clone()
+
+
+@dataclass(frozen=True)
+class ValidationBatch:
+    """Windows kept from training, with latents drawn once.
+
+    Attributes:
+        transitions: (B, ...).
+        latents: z ~ q(z | tau), (B, Z).
+        candidates: From the prior at s_{t+H}, (B, n, Z).
+    """
+
+    transitions: Transitions
+    latents: Tensor
+    candidates: Tensor
+
+
+def make_critic(transitions: Transitions | StoredTransitions, config: Config) -> Critic:
+    """A fresh critic, normalised by the training windows; its weights depend on the seed only.
+
+    Args:
+        transitions: The windows in the replay; the critic comes to their device.
+        config: Seed, and widths and reward scale of its critic section.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(config.seed, "critic", "weights").initial_seed())
+        critic = Critic(
+            *normalisers(transitions),
+            config.critic.hidden,
+            config.critic.reward_scale,
+            FourierFeatures(config.critic.fourier_indices, config.critic.fourier_octaves),
+        )
+    return critic.to(transitions.device)
+
+
+def weighted_td_loss(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Squared TD error of both critics, weighted per sample (line 11; Schaul et al. 2015, 3.4).
+
+    Args:
+        values: Q_1 and Q_2 of the batch, (2, B).
+        targets: y, (B,), without gradient.
+        weights: Importance weights, (B,).
+
+    Returns:
+        Mean over the batch of w_i sum_j (Q_j - y)_i^2, a scalar.
+
+    Raises:
+        ValueError: Shapes that would broadcast: a (B, 1) among (B,) makes a (B, B) product whose
+            mean cancels the weights.
+    """
+    batch = values.shape[-1:]
+    if values.ndim != 2 or targets.shape != batch or weights.shape != batch:
+        raise ValueError(
+            f"values, targets and weights have shapes {tuple(values.shape)}, "
+            f"{tuple(targets.shape)} and {tuple(weights.shape)}, expected (2, B), (B,) and (B,)"
+        )
+    return (weights * (values - targets).square().sum(dim=0)).mean()
+
+
+@torch.no_grad()
+def polyak_update(target: nn.Module, online: nn.Module, rate: float) -> None:
+    """For every parameter: target <- (1 - rate) target + rate online (line 12).
+
+    Args:
+        target: Changed in place.
+        online: A module of the same parameters.
+        rate: rho, in (0, 1].
+    """
+    # One call for all of them: they are many and small.
+    torch._foreach_lerp_(tuple(target.parameters()), tuple(online.parameters()), rate)

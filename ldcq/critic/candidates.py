@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.rpc.clients import PriorClient, Samples
-from common.store import RowFile, Stopped
+from common.store import RowFile
 from ldcq.config import Config
-from ldcq.critic.replay import Draw, PrioritisedReplay
+from ldcq.critic.replay import Minibatch, PrioritisedReplay
 from ldcq.critic.transitions import StoredTransitions, Transitions
+from ldcq.latent_prior import Draw, LatentPrior, Samples
 from ldcq.learning.batches import generator
+from ldcq.learning.learner import Stopped
 
 STOP_POLL_SECONDS = 0.5
 
@@ -27,7 +28,7 @@ STOP_POLL_SECONDS = 0.5
 class CandidateSource(Protocol):
     """Gives each update its mini-batch and n candidate latents at every s_{t+H} of it."""
 
-    def take(self, step: int) -> tuple[Draw, Tensor]:
+    def take(self, step: int) -> tuple[Minibatch, Tensor]:
         """The batch of update `step`, and its candidates in raw latent units, (B, n, Z)."""
         ...
 
@@ -66,7 +67,7 @@ def wait_for_samples(call: Future[Samples], stop: threading.Event) -> Samples:
     raise Stopped("asked to stop while waiting for the prior; it can be resumed")
 
 
-def draw_batch(replay: PrioritisedReplay, config: Config, step: int) -> Draw:
+def draw_batch(replay: PrioritisedReplay, config: Config, step: int) -> Minibatch:
     """The mini-batch of update `step` by the priorities as they are now (Algorithm 1, line 4)."""
     return replay.draw(
         step, config.critic.batch_size, generator(config.seed, "critic", "replay", step)
@@ -75,7 +76,7 @@ def draw_batch(replay: PrioritisedReplay, config: Config, step: int) -> Draw:
 
 @dataclass(frozen=True)
 class _Pending:
-    draw: Draw
+    minibatch: Minibatch
     call: Future[Samples]
 
 
@@ -91,8 +92,7 @@ class OnlineCandidates:
     def __init__(
         self,
         config: Config,
-        client: PriorClient,
-        prior_version: str,
+        prior: LatentPrior,
         transitions: Transitions | StoredTransitions,
         replay: PrioritisedReplay,
         stop: threading.Event,
@@ -101,22 +101,20 @@ class OnlineCandidates:
 
         Args:
             config: Batch size, candidates, calls in flight, updates in all, sampling and seed.
-            client: The prior service.
-            prior_version: The only model version whose latents are accepted.
+            prior: Draws the candidates; calls may be answered in any order.
             transitions: The windows of the replay.
             replay: Where batches are drawn from.
             stop: Ends the waiting for a call.
         """
         self._config = config
-        self._client = client
+        self._prior = prior
         self._stop = stop
-        self._prior_version = prior_version
         self._transitions = transitions
         self._replay = replay
         self._pending: deque[_Pending] = deque()
         self._next = 0
 
-    def take(self, step: int) -> tuple[Draw, Tensor]:
+    def take(self, step: int) -> tuple[Minibatch, Tensor]:
         """Waits for the candidates of update `step`.
 
         Raises:
@@ -130,7 +128,7 @@ class OnlineCandidates:
         # Only forgotten once it is there: what is pending can be saved after a failure as well.
         latents = wait_for_samples(first.call, self._stop).latents
         self._pending.popleft()
-        return first.draw, torch.from_numpy(np.array(latents, dtype=np.float32))
+        return first.minibatch, torch.from_numpy(np.array(latents, dtype=np.float32))
 
     def updated(self, step: int) -> None:
         """Draws the next batch ahead and sends its call."""
@@ -139,11 +137,11 @@ class OnlineCandidates:
     def state_dict(self) -> dict[str, Any]:
         """The batches drawn ahead; their calls are sent again, with the same seeds."""
         batch = self._config.critic.batch_size
-        draws = [pending.draw for pending in self._pending]
+        drawn = [pending.minibatch for pending in self._pending]
         return {
             "next": self._next,
-            "indices": np.array([draw.indices for draw in draws], np.int64).reshape(-1, batch),
-            "weights": np.array([draw.weights for draw in draws], np.float32).reshape(-1, batch),
+            "indices": np.array([one.indices for one in drawn], np.int64).reshape(-1, batch),
+            "weights": np.array([one.weights for one in drawn], np.float32).reshape(-1, batch),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -155,25 +153,25 @@ class OnlineCandidates:
         weights = np.array(state["weights"], dtype=np.float32)
         first = self._next - len(indices)
         self._pending = deque(
-            self._send(first + position, Draw(*drawn))
+            self._send(first + position, Minibatch(*drawn))
             for position, drawn in enumerate(zip(indices, weights, strict=True))
         )
 
     def _draw_until(self, end: int) -> None:
         while self._next < min(end, self._config.critic.updates):
-            draw = draw_batch(self._replay, self._config, self._next)
-            self._pending.append(self._send(self._next, draw))
+            minibatch = draw_batch(self._replay, self._config, self._next)
+            self._pending.append(self._send(self._next, minibatch))
             self._next += 1
 
-    def _send(self, step: int, draw: Draw) -> _Pending:
-        call = self._client.sample_async(
-            self._transitions.next_states(draw.indices),
-            self._config.critic.candidates,
+    def _send(self, step: int, minibatch: Minibatch) -> _Pending:
+        critic = self._config.critic
+        draw = Draw(
+            states=self._transitions.next_states(minibatch.indices),
+            candidates=critic.candidates,
+            options=critic.sampling,
             seed=call_seed(self._config.seed, "online", step),
-            options=self._config.critic.sampling,
-            expected_version=self._prior_version,
         )
-        return _Pending(draw, call)
+        return _Pending(minibatch, self._prior.sample_async(draw))
 
 
 class CachedCandidates:
@@ -193,22 +191,22 @@ class CachedCandidates:
         self._cached = cached if isinstance(cached, RowFile) else torch.from_numpy(cached)
         self._replay = replay
 
-    def take(self, step: int) -> tuple[Draw, Tensor]:
+    def take(self, step: int) -> tuple[Minibatch, Tensor]:
         """Draws the batch and, for each of its windows, `candidates` of the cached latents.
 
         Which ones is drawn once for the whole batch. Cached latents of a window are independent
         draws, and independent of other windows': the j-th of two windows have nothing in common.
         """
-        draw = draw_batch(self._replay, self._config, step)
+        minibatch = draw_batch(self._replay, self._config, step)
         kept, wanted = self._cached.shape[1], self._config.critic.candidates
         source = generator(self._config.seed, "critic", "subset", step)
         subset = torch.randperm(kept, generator=source)[:wanted] if wanted < kept else slice(None)
         if isinstance(self._cached, RowFile):
-            return draw, torch.from_numpy(self._cached[draw.indices])[:, subset].float()
-        rows = torch.from_numpy(draw.indices)
+            return minibatch, torch.from_numpy(self._cached[minibatch.indices])[:, subset].float()
+        rows = torch.from_numpy(minibatch.indices)
         if wanted == kept:
-            return draw, self._cached[rows].float()
-        return draw, self._cached[rows[:, None], subset].float()
+            return minibatch, self._cached[rows].float()
+        return minibatch, self._cached[rows[:, None], subset].float()
 
     def updated(self, step: int) -> None:
         """Nothing is prepared ahead."""

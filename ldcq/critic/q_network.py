@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-WIDE = 128
-"""Outputs of a layer from which half precision pays for the conversion."""
 
 
 class QNetwork(nn.Module):
@@ -71,23 +65,3 @@ class QNetwork(nn.Module):
         for norm, layer in zip(self.norms, self.layers, strict=True):
             features = layer(functional.gelu(norm(features)))
         return features.squeeze(-1)
-
-    def screen(self, state_part: Tensor, latents: Tensor) -> Tensor:
-        """`from_state_part` to choose by: wide products in bfloat16 where the CPU has them."""
-        if not _has_half_products():
-            return self.from_state_part(state_part, latents)
-        features = state_part + functional.linear(latents, self.first.weight[:, self.state_dim :])
-        for norm, layer in zip(self.norms, self.layers, strict=True):
-            features = functional.gelu(norm(features))
-            linear = cast(nn.Linear, layer)
-            if linear.out_features < WIDE:
-                features = linear(features)
-            else:
-                product = functional.linear(features.bfloat16(), linear.weight.bfloat16())
-                features = product.float().add_(linear.bias)
-        return features.squeeze(-1)
-
-
-@cache
-def _has_half_products() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -18,7 +18,7 @@ PRIORITY_FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
-class Draw:
+class Minibatch:
     """One mini-batch drawn from the replay.
 
     Attributes:
@@ -81,7 +81,7 @@ class PrioritisedReplay:
     def __len__(self) -> int:
         return self._seen.size
 
-    def draw(self, step: int, batch_size: int, generator: torch.Generator) -> Draw:
+    def draw(self, step: int, batch_size: int, generator: torch.Generator) -> Minibatch:
         """Draws a mini-batch, one window from each of B equal shares of the total priority.
 
         Args:
@@ -101,7 +101,7 @@ class PrioritisedReplay:
         rest = (masses[used:] - seen.total) / priority
         indices = np.concatenate([seen.find(masses[:used]), unseen.find(rest)])
         probabilities = (seen.get(indices) + priority * unseen.get(indices)) / total
-        return Draw(
+        return Minibatch(
             indices, importance_weights(probabilities, len(self), beta_at(self._config, step))
         )
 

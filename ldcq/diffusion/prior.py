@@ -17,10 +17,9 @@ from ldcq.diffusion.denoiser import Denoiser
 from ldcq.diffusion.fast.fused import freeze
 from ldcq.diffusion.sampler import DiffusionSampler, resolve_options
 from ldcq.diffusion.schedule import alpha_bars, min_snr_weights
-from ldcq.diffusion.solvers import SOLVERS
 from ldcq.nn.normaliser import Normaliser
 from ldcq.nn.weights import load_weights
-from ldcq.prior import Batch, Description, Prior, Statistics
+from ldcq.prior import Batch, Prior, Statistics
 
 if TYPE_CHECKING:
     from common.store import Artifact
@@ -162,16 +161,6 @@ class DiffusionPrior(Prior):
             blind = self._errors(batch, time, all_of_them, none_of_them, generator)
             metrics["error_without_goal"] = blind.mean()
         return metrics
-
-    def describe(self) -> Description:
-        """T, the solvers, and the defaults with nothing left open."""
-        goals = self.goal_normaliser is not None
-        resolved = resolve_options(self.sampling, SamplingConfig(), self.config.steps, goals)
-        return Description(
-            training_steps=self.config.steps,
-            solvers=tuple(SOLVERS),
-            defaults=SamplingConfig(**vars(resolved)),
-        )
 
     def sampler(self) -> DiffusionSampler:
         """The model as it is now: its time tables are made here, once."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -18,15 +17,15 @@ from ldcq.config import SamplingConfig
 from ldcq.diffusion.fast.graphs import LoopGraphs
 from ldcq.diffusion.fast.split import Condition, FrozenDenoiser, Nulled
 from ldcq.diffusion.solvers import SOLVERS, Step
+from ldcq.latent_prior import Description, Draw, OptionError
 from ldcq.nn.normaliser import Normaliser
-from ldcq.prior import Draw, OptionError
+from ldcq.prior import JoiningSampler
 from ldcq.randomness import BlockNoise, block_generator, block_ranges, block_rows
 
 MAX_EXTRA_STEPS = 1000
 
 
-@dataclass(frozen=True)
-class ResolvedOptions:
+class ResolvedOptions(SamplingConfig):
     """Sampling options with nothing left open."""
 
     solver: str
@@ -52,15 +51,17 @@ def resolve_options(
         OptionError: Unknown solver, more steps than T, a number out of range, a goal to null where
             there is none.
     """
-    chosen = {**defaults.model_dump(exclude_none=True), **options.model_dump(exclude_none=True)}
-    resolved = ResolvedOptions(
-        solver=chosen.get("solver", "ddpm"),
-        steps=chosen.get("steps", training_steps),
-        guidance=chosen.get("guidance", 1.0),
-        nulled=chosen.get("nulled", "goal" if goals else "state"),
-        extra_steps=chosen.get("extra_steps", 0),
-        temperature=chosen.get("temperature", 1.0),
-    )
+    paper: dict[str, object] = {
+        "solver": "ddpm",
+        "steps": training_steps,
+        "guidance": 1.0,
+        "nulled": "goal" if goals else "state",
+        "extra_steps": 0,
+        "temperature": 1.0,
+    }
+    chosen = paper | defaults.model_dump(exclude_none=True) | options.model_dump(exclude_none=True)
+    # Not validated here: below, messages say what this model takes.
+    resolved = ResolvedOptions.model_construct(None, **chosen)
     if resolved.solver not in SOLVERS:
         raise OptionError("solver", resolved.solver, f"one of {', '.join(SOLVERS)}")
     if not 1 <= resolved.steps <= training_steps:
@@ -87,7 +88,7 @@ def plan_steps(options: ResolvedOptions, alpha_bar: NDArray[np.float64]) -> tupl
     return SOLVERS[options.solver](alpha_bar, options.steps) + (extra,) * options.extra_steps
 
 
-class DiffusionSampler:
+class DiffusionSampler(JoiningSampler):
     """A diffusion prior with frozen weights.
 
     Args:
@@ -122,58 +123,65 @@ class DiffusionSampler:
         on_gpu = latent_normaliser.mean.device.type == "cuda"
         self._graphs = LoopGraphs(self._loop, self._draws) if capture and on_gpu else None
 
-    def check(self, options: SamplingConfig) -> None:
-        """Raises OptionError for options this model does not take."""
-        self._resolve(options)
+    def describe(self) -> Description:
+        """Dimensions, T, the solvers, and the defaults with nothing left open."""
+        goals = self._goal_normaliser
+        return Description(
+            state_dim=len(self._state_normaliser.mean),
+            latent_dim=len(self._latent_normaliser.mean),
+            goal_dim=0 if goals is None else len(goals.mean),
+            training_steps=len(self._alpha_bar) - 1,
+            solvers=tuple(SOLVERS),
+            defaults=self.resolve(SamplingConfig()),
+        )
 
-    def steps(self, options: SamplingConfig) -> int:
-        """Denoising steps, Diffusion-X's included."""
-        resolved = self._resolve(options)
-        return resolved.steps + resolved.extra_steps
+    def resolve(self, options: SamplingConfig) -> ResolvedOptions:
+        """The options with the model's defaults, and else the paper's choices, where they are open.
 
-    def blocks(
-        self,
-        states: Tensor,
-        candidates: int,
-        options: SamplingConfig,
-        seed: int,
-        goals: Tensor | None = None,
-    ) -> Iterator[Tensor]:
-        """Algorithm 1, lines 5-9. See `ldcq.prior.Sampler`."""
-        resolved = self._resolve(options)
-        parts = self._condition(states, goals, resolved)
-        most = block_rows(states.device)
-        for block, (start, end) in enumerate(block_ranges(len(states) * candidates, most)):
-            condition = _rows_of(parts, candidates, start, end)
-            noise = self._noise([(end - start, block_generator(seed, block, states.device))])
-            yield self._denoise(condition, noise, resolved)
-
-    def join(self, draws: Sequence[Draw], options: SamplingConfig) -> Tensor:
-        """Small calls as one block. See `ldcq.prior.JoiningSampler`."""
-        resolved = self._resolve(options)
-        conditions, sources = [], []
-        for draw in draws:
-            parts = self._condition(draw.states, draw.goals, resolved)
-            conditions.append(_rows_of(parts, draw.candidates, 0, draw.rows))
-            sources.append((draw.rows, block_generator(draw.seed, 0, draw.states.device)))
-        condition = tuple(torch.cat(parts) for parts in zip(*conditions, strict=True))
-        return self._denoise(condition, self._noise(sources), resolved)
-
-    def _resolve(self, options: SamplingConfig) -> ResolvedOptions:
+        Raises:
+            OptionError: As `resolve_options`.
+        """
         steps, goals = len(self._alpha_bar) - 1, self._goal_normaliser is not None
         return resolve_options(options, self._defaults, steps, goals)
 
-    def _condition(
-        self, states: Tensor, goals: Tensor | None, options: ResolvedOptions
-    ) -> Condition:
+    def passes(self, options: SamplingConfig) -> int:
+        """Denoising steps, Diffusion-X's included."""
+        resolved = _resolved(options)
+        return resolved.steps + resolved.extra_steps
+
+    def blocks(self, draw: Draw) -> Iterator[Tensor]:
+        """Algorithm 1, lines 5-9. See `ldcq.prior.Sampler`."""
+        parts = self._condition(draw)
+        device = parts[0].device
+        for block, (start, end) in enumerate(block_ranges(draw.rows, block_rows(device))):
+            condition = _rows_of(parts, draw.candidates, start, end)
+            noise = self._noise([(end - start, block_generator(draw.seed, block, device))])
+            yield self._denoise(condition, noise, _resolved(draw.options))
+
+    def join(self, draws: Sequence[Draw]) -> Tensor:
+        """Small draws as one block. See `ldcq.prior.JoiningSampler`."""
+        conditions, sources = [], []
+        for draw in draws:
+            parts = self._condition(draw)
+            conditions.append(_rows_of(parts, draw.candidates, 0, draw.rows))
+            sources.append((draw.rows, block_generator(draw.seed, 0, parts[0].device)))
+        condition = tuple(torch.cat(parts) for parts in zip(*conditions, strict=True))
+        return self._denoise(condition, self._noise(sources), _resolved(draws[0].options))
+
+    def _condition(self, draw: Draw) -> Condition:
+        """The states' and goals' part of every block, once per state."""
+        states, options = self._state_normaliser(self._tensor(draw.states)), _resolved(draw.options)
         if self._goal_normaliser is None:
-            return self._denoiser.condition(self._state_normaliser(states))
-        assert goals is not None, "this prior has goals"
+            return self._denoiser.condition(states)
+        assert draw.goals is not None, "this prior has goals"
         # Unguided there is no other half, and nothing that it keeps.
         nulled = "both" if options.guidance == 1 else options.nulled
-        return self._denoiser.condition(
-            self._state_normaliser(states), self._goal_normaliser(goals), nulled
-        )
+        goals = self._goal_normaliser(self._tensor(draw.goals))
+        return self._denoiser.condition(states, goals, nulled)
+
+    def _tensor(self, values: NDArray[np.float32]) -> Tensor:
+        # Copied: a decoded array is a read-only view of its message.
+        return torch.tensor(values, dtype=torch.float32, device=self._latent_normaliser.mean.device)
 
     def _noise(self, sources: Sequence[tuple[int, torch.Generator]]) -> BlockNoise:
         mean = self._latent_normaliser.mean
@@ -223,3 +231,8 @@ def _rows_of(parts: Condition, candidates: int, start: int, end: int) -> Conditi
     """The states' parts for rows `start` to `end` of a call."""
     state = torch.arange(start, end, device=parts[0].device) // candidates
     return tuple(part.index_select(0, state) for part in parts)
+
+
+def _resolved(options: SamplingConfig) -> ResolvedOptions:
+    assert isinstance(options, ResolvedOptions), "options are resolved where a draw enters"
+    return options

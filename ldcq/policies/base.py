@@ -1,10 +1,11 @@
-"""Policies over latents: the best of n candidates by the critic, or one unranked sample (section
-4.2), or a network that needs none.
-"""
+"""How a latent is executed: chosen, decoded step by step, chosen anew (section 4.2)."""
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.rpc.clients import PriorClient
 from ldcq.config import ConfigError, SamplingConfig
-from services.actor import metrics
-from services.actor.models import Models
-from services.actor.plans import Plan, derive_seed
+from ldcq.latent_prior import Draw, LatentPrior
+from ldcq.vae.latent_policy import LatentPolicy
 
 Array = NDArray[Any]
 
@@ -37,30 +36,39 @@ class NearGoal:
 
 
 @dataclass(frozen=True)
-class PolicySettings:
-    """How a policy is executed.
+class Execution:
+    """How latents are executed.
 
     Attributes:
-        candidates: n, latents drawn per state; 0 where none are.
-        execute_steps: Steps of a latent that are executed before the next is chosen.
-        sampling: How the prior is sampled.
+        steps: Steps of a latent that are executed before the next is chosen.
         sample_actions: Draw actions from the decoder instead of taking its mode.
-        max_rows: The most latents that one call to the prior may ask for.
-        depth: Latents in a row that are compared; 0 where none are.
+        near_goal: Where plans are shorter; None: nowhere.
     """
 
-    candidates: int
-    execute_steps: int
-    sampling: SamplingConfig
-    sample_actions: bool
-    max_rows: int = 0
-    depth: int = 1
+    steps: int
+    sample_actions: bool = False
     near_goal: NearGoal | None = None
 
-    @property
-    def paths(self) -> int:
-        """Paths of latents that one decision compares, n^d (supplement B)."""
-        return int(self.candidates**self.depth)
+
+@dataclass(frozen=True)
+class Plan:
+    """What E environments are executing.
+
+    Attributes:
+        latents: Shape (E, Z), float32.
+        steps_left: Steps left of each latent, shape (E,), int32.
+        plans: How many times latents have been chosen; varies the seed of the next choice.
+    """
+
+    latents: NDArray[np.float32]
+    steps_left: NDArray[np.int32]
+    plans: int
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on every part and on nothing else, the same on every machine."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 class LatentPlanPolicy(ABC):
@@ -70,22 +78,38 @@ class LatentPlanPolicy(ABC):
     It remembers nothing; what it must know of the past is the `Plan` that goes in and comes out.
 
     Args:
-        method: The method's name, part of its plans.
-        models: What is executed.
-        settings: How to execute.
+        decoder: pi(a | s, z).
+        execution: How to execute.
+        pursued_dim: G of the goals that `choose` pursues; 0 where it pursues none.
+
+    Attributes:
+        candidates: n, latents of the prior that are looked at for each state; None: no prior.
+        depth: d, latents in a row that are compared.
+        watch: Entered around each `choose` and each `decode`, by that name: for measurements.
     """
 
-    def __init__(self, method: str, models: Models, settings: PolicySettings) -> None:
-        self.method = method
-        self.models = models
-        self.settings = settings
-        self._device = models.decoder.state_normaliser.mean.device
+    candidates: int | None = None
+    depth: int = 1
+    watch: Callable[[str], AbstractContextManager[object]] = staticmethod(
+        lambda _part: nullcontext()
+    )
+
+    def __init__(self, decoder: LatentPolicy, execution: Execution, pursued_dim: int = 0) -> None:
+        self.decoder = decoder
+        self.execution = execution
+        self._pursued_dim = pursued_dim
+        self._device = decoder.state_normaliser.mean.device
 
     @property
     def goal_dim(self) -> int:
         """G of the goals that the policy asks for; 0 where it asks for none and ignores them."""
-        near = self.settings.near_goal
-        return self.models.goal_dim or (len(near.indices) if near else 0)
+        near = self.execution.near_goal
+        return self._pursued_dim or (len(near.indices) if near else 0)
+
+    @property
+    def paths(self) -> int:
+        """Paths of latents that one decision compares, n^d."""
+        return 0 if self.candidates is None else int(self.candidates**self.depth)
 
     def act(
         self,
@@ -110,21 +134,18 @@ class LatentPlanPolicy(ABC):
             step.
 
         Raises:
-            RpcError: The prior service is away, or serves another model.
+            Exception: Whatever the prior raises.
         """
         plan = self._renewed(states, goals if self.goal_dim else None, plan, restart, seed)
         generator = None
-        if self.settings.sample_actions:
+        if self.execution.sample_actions:
             # Within one plan number every plan only gets shorter, so the pair names the step.
             step_seed = derive_seed(seed, "actions", plan.plans, int(plan.steps_left.min()))
             generator = torch.Generator(self._device).manual_seed(step_seed)
-        with metrics.DECODE_SECONDS.time():
-            actions = self.models.decoder.act(
-                self._tensor(states), self._tensor(plan.latents), generator
-            )
+        with self.watch("decode"):
+            actions = self.decoder.act(self.tensor(states), self.tensor(plan.latents), generator)
         left = (plan.steps_left - 1).astype(np.int32)
-        used = Plan(plan.method, plan.model_versions, plan.latents, left, plan.plans)
-        return actions.cpu().numpy(), used
+        return actions.cpu().numpy(), Plan(plan.latents, left, plan.plans)
 
     @abstractmethod
     def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
@@ -139,6 +160,10 @@ class LatentPlanPolicy(ABC):
             Latents, shape (N, Z), float32.
         """
 
+    def tensor(self, array: Array) -> torch.Tensor:
+        """An array as float32 where the decoder is."""
+        return torch.tensor(array, dtype=torch.float32, device=self._device)
+
     def _renewed(
         self,
         states: Array,
@@ -149,7 +174,7 @@ class LatentPlanPolicy(ABC):
     ) -> Plan:
         """`plan` with a new latent wherever nothing is left of the old one."""
         if plan is None:
-            width, latent_dim = len(states), self.models.decoder.latent_dim
+            width, latent_dim = len(states), self.decoder.latent_dim
             latents = np.zeros((width, latent_dim), dtype=np.float32)
             left, plans = np.zeros(width, dtype=np.int32), 0
         else:
@@ -157,102 +182,91 @@ class LatentPlanPolicy(ABC):
         due = (left == 0) if restart is None else (left == 0) | restart
         if due.any():
             asked = None if goals is None else goals[due]
-            pursued = asked if self.models.goal_dim else None
-            with metrics.CHOOSE_SECONDS.labels(self.method).time():
+            pursued = asked if self._pursued_dim else None
+            with self.watch("choose"):
                 latents[due] = self.choose(states[due], pursued, derive_seed(seed, plans))
             left[due] = self._steps(states[due], asked)
             plans += 1
-        return Plan(self.method, self.models.versions, latents, left, plans)
+        return Plan(latents, left, plans)
 
     def _steps(self, states: Array, goals: Array | None) -> Array | int:
         """How many steps are executed of latents chosen in states (N, S)."""
-        far, near = self.settings.execute_steps, self.settings.near_goal
+        far, near = self.execution.steps, self.execution.near_goal
         if near is None or goals is None:
             return far
         distance = np.linalg.norm(states[:, list(near.indices)] - goals, axis=1)
         return np.where(distance <= near.distance, near.execute_steps, far)
 
-    def _tensor(self, array: Array) -> torch.Tensor:
-        return torch.tensor(array, dtype=torch.float32, device=self._device)
 
-
-class SampledPolicy(LatentPlanPolicy):
-    """z_max = argmax_z min_j Q_j(s, z) over n prior samples; without a critic, one sample as it is.
+class Candidates:
+    """n latents of the prior for each of some states, in as few draws as the prior allows.
 
     Args:
-        method: The method's name, part of its plans.
-        models: Decoder and critic.
-        client: The prior service; it must serve `models.served_version`.
-        settings: How to execute.
+        prior: Draws.
+        count: n.
+        sampling: How.
+
+    Attributes:
+        goal_dim: G of the goals that the prior takes; 0 for one without.
+        max_rows: Most latents of one draw.
 
     Raises:
-        ConfigError: One state's candidates are more than the prior gives in one call.
+        ConfigError: One state's candidates are more than the prior gives in one draw.
     """
 
-    def __init__(
-        self, method: str, models: Models, client: PriorClient, settings: PolicySettings
-    ) -> None:
-        super().__init__(method, models, settings)
-        if settings.candidates > settings.max_rows:
+    def __init__(self, prior: LatentPrior, count: int, sampling: SamplingConfig) -> None:
+        described = prior.describe()
+        self.goal_dim, self.max_rows = described.goal_dim, described.max_rows
+        if count > self.max_rows:
             raise ConfigError(
-                f"actor.candidates is {settings.candidates}, expected at most {settings.max_rows}, "
-                f"the rows that the prior service gives in one call"
+                f"actor.candidates is {count}, expected at most {self.max_rows}, the rows that the "
+                "prior service gives in one call"
             )
-        self._client = client
+        self.count = count
+        self._prior, self._sampling = prior, sampling
 
-    def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
-        """The best candidate of every state; see `LatentPlanPolicy.choose`."""
-        per_call = self.settings.max_rows // self.settings.candidates
-        asked = goals if self.models.prior_takes_goals else None
-        calls = [
-            self._client.sample_async(
-                states[start : start + per_call],
-                self.settings.candidates,
+    def __call__(self, states: Array, goals: Array | None, seed: int) -> Array:
+        """Latents (N, n, Z) for states (N, S), and goals (N, G) where the prior takes them."""
+        per_draw = self.max_rows // self.count
+        asked = goals if self.goal_dim else None
+        draws = [
+            Draw(
+                states=states[start : start + per_draw],
+                candidates=self.count,
+                options=self._sampling,
                 seed=derive_seed(seed, start),
-                options=self.settings.sampling,
-                goals=None if asked is None else asked[start : start + per_call],
-                priority="actor",
-                expected_version=self.models.served_version,
+                goals=None if asked is None else asked[start : start + per_draw],
             )
-            for start in range(0, len(states), per_call)
+            for start in range(0, len(states), per_draw)
         ]
-        candidates = np.concatenate([call.result().latents for call in calls])
-        return candidates[np.arange(len(states)), self._best(states, candidates)]
-
-    def _best(self, states: Array, candidates: Array) -> Array:
-        if self.models.critic is None:
-            return np.zeros(len(states), dtype=np.int64)
-        with torch.no_grad():
-            values = self.models.critic.score(self._tensor(states), self._tensor(candidates))
-        best: Array = values.argmax(dim=1).cpu().numpy()
-        return best
+        calls = [self._prior.sample_async(draw) for draw in draws]
+        return np.concatenate([call.result().latents for call in calls])
 
 
-class ClonedPolicy(LatentPlanPolicy):
-    """Behaviour cloning: pi(a | s) is a decoder over latents of no dimension."""
-
-    def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
-        """Nothing to choose, shape (N, 0)."""
-        del goals, seed
-        return np.zeros((len(states), 0), dtype=np.float32)
-
-
-class PolicyAgent:
-    """A policy bound to one rollout: keeps the plan between its steps.
+class StatefulPolicy:
+    """A policy that remembers its plan: an `ldcq.policy.Policy` in this process.
 
     Args:
-        policy: The policy.
-        seed: The rollout's seed.
+        policy: Chooses and decodes.
+        seed: Fixes everything that is drawn.
     """
 
-    def __init__(self, policy: LatentPlanPolicy, seed: int) -> None:
-        self._policy = policy
-        self._seed = seed
+    def __init__(self, policy: LatentPlanPolicy, seed: int = 0) -> None:
+        self._policy, self._seed = policy, seed
         self._plan: Plan | None = None
+        self._restart: Array | None = None
 
-    def __call__(self, states: Array, goals: Array | None, restart: Array) -> Array:
-        """Actions (E, A) for states (E, S) and goals (E, G); `restart` (E,) marks episodes that
-        have just begun.
-        """
-        actions, self._plan = self._policy.act(states, goals, self._plan, restart, self._seed)
+    def act(self, observations: Array, goals: Array | None = None) -> Array:
+        """Actions of one step; see `Policy.act`."""
+        restart, self._restart = self._restart, None
+        actions, self._plan = self._policy.act(observations, goals, self._plan, restart, self._seed)
         return actions
+
+    def reset(self, mask: Array | None = None) -> None:
+        """Drops plans; see `Policy.reset`."""
+        if mask is None:
+            self._plan = self._restart = None
+        elif self._restart is None:
+            self._restart = np.asarray(mask, dtype=np.bool_)
+        else:
+            self._restart = self._restart | np.asarray(mask, dtype=np.bool_)

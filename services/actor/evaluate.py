@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from pydantic import JsonValue
 from common.data import Task, behaviour_episodes, load_episodes, load_task
 from common.store import Meta, Store, owning_variant, stage_spec
 from ldcq.config import Config, dump
-from ldcq.policies.base import LatentPlanPolicy, PolicyAgent
+from ldcq.policies.base import StatefulPolicy
+from ldcq.policy import Policy
 from services.actor import metrics
 from services.actor.environments import EnvironmentPool
+from services.actor.making import MethodPolicy
 from services.actor.merging import merged
 from services.actor.models import Models
-from services.actor.rollout import Agent, Episode, check_spaces, rollout
+from services.actor.rollout import Episode, check_spaces, rollout
 from services.actor.scores import Scores, first_reward_steps, score
 
 Row = dict[str, JsonValue]
@@ -76,7 +79,7 @@ def evaluation_parents(base: Config, store: Store, models: Mapping[str, Models])
 def prepare_evaluation(
     config: Config,
     store: Store,
-    policies: Mapping[str, LatentPlanPolicy],
+    policies: Mapping[str, MethodPolicy],
     on_step: OnStep = ignore_step,
 ) -> Evaluation:
     """Loads the task, and the data's own episodes where a method asks for them.
@@ -118,7 +121,7 @@ class Evaluation:
         self,
         base: Config,
         task: Task,
-        policies: Mapping[str, LatentPlanPolicy],
+        policies: Mapping[str, MethodPolicy],
         behaviour: Sequence[NDArray[np.floating]] = (),
         on_step: OnStep = ignore_step,
     ) -> None:
@@ -128,14 +131,14 @@ class Evaluation:
         self._on_step, self._steps = on_step, dict.fromkeys(methods, 0)
         self.episodes: dict[str, list[Episode]] = {method: [] for method in methods}
         self._environments = EnvironmentPool(task.make_env)
-        for policy in policies.values():
-            decoder = policy.models.decoder
+        for played in policies.values():
+            decoder = played.policy.decoder
             check_spaces(
                 self._environments.make,
                 decoder.state_dim,
                 decoder.action_dim,
                 decoder.discrete_actions,
-                policy.goal_dim,
+                played.policy.goal_dim,
             )
 
     @property
@@ -172,6 +175,10 @@ class Evaluation:
             self._environments.close()
         for finished in self.episodes.values():
             finished.sort(key=lambda episode: episode.index)
+
+    def policy(self, method: str) -> Policy:
+        """A method that acts, from the start of its first episode on."""
+        return StatefulPolicy(self.policies[method].policy, self.base.evaluation.seed)
 
     def rows(self) -> list[Row]:
         """One row of scores per method played."""
@@ -213,7 +220,7 @@ class Evaluation:
         layout = self.task.layout
         yield from rollout(
             self._environments.make,
-            self._counted(method, PolicyAgent(self.policies[method], settings.seed)),
+            _Counted(self.policy(method), partial(self._step, method)),
             episodes=settings.episodes,
             environments=settings.environments,
             seed=settings.seed,
@@ -222,19 +229,13 @@ class Evaluation:
         )
 
     def _paths(self, method: str) -> int:
-        policy = self.policies.get(method)
-        return policy.settings.paths if policy else 0
+        played = self.policies.get(method)
+        return played.policy.paths if played else 0
 
-    def _counted(self, method: str, agent: Agent) -> Agent:
-        def act(
-            states: NDArray[Any], goals: NDArray[Any] | None, restart: NDArray[Any]
-        ) -> NDArray[Any]:
-            done = sum(self._steps.values())
-            self._on_step(method, min(done, self.total_steps), self.total_steps)
-            self._steps[method] += len(states)
-            return agent(states, goals, restart)
-
-        return act
+    def _step(self, method: str, environments: int) -> None:
+        done = sum(self._steps.values())
+        self._on_step(method, min(done, self.total_steps), self.total_steps)
+        self._steps[method] += environments
 
     def _row(self, method: str, episodes: Sequence[Episode]) -> Row:
         settings = self.base.evaluation
@@ -246,17 +247,24 @@ class Evaluation:
             confidence=settings.confidence,
             seed=settings.seed,
         )
-        policy = self.policies.get(method)
-        return {
+        row: Row = {
             "method": method,
             **_score_fields(scores),
             "seed": settings.seed,
             "policy": settings.methods[method].policy,
             "variant": settings.methods[method].variant,
-            "candidates": (policy.settings.candidates or None) if policy else None,
-            "depth": (policy.settings.depth or None) if policy else None,
-            "execute_steps": policy.settings.execute_steps if policy else None,
+            "candidates": None,
+            "depth": None,
+            "execute_steps": None,
         }
+        if method in self.policies:
+            policy = self.policies[method].policy
+            row |= {
+                "candidates": policy.candidates,
+                "depth": policy.depth if policy.candidates else None,
+                "execute_steps": policy.execution.steps,
+            }
+        return row
 
 
 def _score_fields(scores: Scores) -> Row:
@@ -267,6 +275,21 @@ def _score_fields(scores: Scores) -> Row:
         "normalised": scores.normalised,
         "episodes": scores.episodes,
     }
+
+
+@dataclass
+class _Counted:
+    """A policy whose steps are told before they are made."""
+
+    policy: Policy
+    on_step: Callable[[int], None]
+
+    def act(self, observations: NDArray[Any], goals: NDArray[Any] | None = None) -> NDArray[Any]:
+        self.on_step(len(observations))
+        return self.policy.act(observations, goals)
+
+    def reset(self, mask: NDArray[Any] | None = None) -> None:
+        self.policy.reset(mask)
 
 
 def _tensors(method: str, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:

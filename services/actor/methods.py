@@ -12,8 +12,7 @@ import torch
 from common.rpc.errors import NotReadyError
 from common.store import Follower, LineageError, Store
 from ldcq.config import Config
-from ldcq.policies.base import LatentPlanPolicy
-from services.actor.making import make_policy
+from services.actor.making import MethodPolicy, make_policy
 from services.actor.models import Models, Part, followed_artifacts, method_models, model_loader
 from services.actor.priors import Priors
 
@@ -42,7 +41,7 @@ class ServedMethods:
         self._base, self._store, self._priors = base, store, priors
         self._on_change = on_change
         self._lock, self._changing = threading.Lock(), threading.Lock()
-        self._policies: dict[str, LatentPlanPolicy] = {}
+        self._policies: dict[str, MethodPolicy] = {}
         self._joined: dict[str, tuple[list[Part], Models]] = {}
         followed = {method: followed_artifacts(base, method) for method in base.evaluation.methods}
         self._sources = {method: sources for method, sources in followed.items() if sources}
@@ -96,7 +95,7 @@ class ServedMethods:
         except LineageError as error:
             raise NotReadyError(f"{method}: {error}") from error
 
-    def policy(self, method: str) -> LatentPlanPolicy:
+    def policy(self, method: str) -> MethodPolicy:
         """The policy of a method, over its newest models.
 
         Raises:

@@ -27,7 +27,6 @@ class Models:
         served_version: What its servers call it; see `common.store.served`.
         critic_version: The critic's version; empty without one.
         goal_dim: G of the goals that the method pursues; 0 where it pursues none.
-        prior_takes_goals: The prior is conditioned on them.
         world_model: Says where candidates lead; None for a method that does not plan.
         world_model_version: Its version; empty without one.
         bc_version: The version of a network without latents; empty where there are latents.
@@ -40,7 +39,6 @@ class Models:
     served_version: str
     critic_version: str = ""
     goal_dim: int = 0
-    prior_takes_goals: bool = False
     world_model: WorldModel | None = None
     world_model_version: str = ""
     bc_version: str = ""
@@ -166,11 +164,7 @@ def models_of_prior(store: Store, artifact: Artifact, device: torch.device) -> M
     goal_dim = artifact.meta.dimensions.get("goal", 0)
     served = served_version(artifact.version, artifact.meta)
     decoder = _decoder(store, vae, device)
-    return Models(
-        *(decoder, None, vae, artifact.version, served),
-        goal_dim=goal_dim,
-        prior_takes_goals=goal_dim > 0,
-    )
+    return Models(decoder, None, vae, artifact.version, served, goal_dim=goal_dim)
 
 
 def models_of_network(artifact: Artifact, device: torch.device) -> Models:

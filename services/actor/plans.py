@@ -1,9 +1,7 @@
-"""Plans: the latents being executed, and the token that carries them between stateless calls."""
+"""The token that carries a plan between calls of a stateless actor."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from common.rpc.codec import decode, encode
 from common.rpc.errors import FailedPreconditionError, InvalidFieldError
+from ldcq.policies.base import Plan
 from ldcq.v1 import actor_pb2
 
 _MOST_PLANS = 2**62
@@ -19,36 +18,17 @@ _MOST_PLANS = 2**62
 grows."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What E environments are executing.
+def to_token(plan: Plan, *, method: str, model_versions: str) -> bytes:
+    """The plan as an opaque token for a client.
 
-    Attributes:
+    Args:
+        plan: What its environments are executing.
         method: The method that chose the latents.
         model_versions: The models that chose them, joined.
-        latents: Shape (E, Z), float32.
-        steps_left: Steps left of each latent, shape (E,), int32.
-        plans: How many times latents have been chosen; varies the seed of the next choice.
     """
-
-    method: str
-    model_versions: str
-    latents: NDArray[np.float32]
-    steps_left: NDArray[np.int32]
-    plans: int
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed that depends on every part and on nothing else, the same on every machine."""
-    text = "/".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
-
-
-def to_token(plan: Plan) -> bytes:
-    """The plan as an opaque token for a client."""
     message = actor_pb2.PlanToken(
-        method=plan.method,
-        model_versions=plan.model_versions,
+        method=method,
+        model_versions=model_versions,
         latents=encode(plan.latents),
         steps_left=encode(plan.steps_left),
         plans=plan.plans,
@@ -99,7 +79,7 @@ def from_token(
         )
     if message.plans > _MOST_PLANS:
         raise InvalidFieldError("plan_token.plans", str(message.plans), f"at most {_MOST_PLANS}")
-    return Plan(method, model_versions, _own(latents), _own(left), int(message.plans))
+    return Plan(_own(latents), _own(left), int(message.plans))
 
 
 def _parse(token: bytes) -> actor_pb2.PlanToken:

@@ -44,7 +44,7 @@ class Priors:
             )
         with self._lock:
             if target not in self._clients:
-                self._clients[target] = PriorClient(target)
+                self._clients[target] = PriorClient(target, priority="actor")
             return self._clients[target]
 
     def __enter__(self) -> Priors:

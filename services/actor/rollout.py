@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from common.data.flat_environment import GOAL
+from ldcq.policy import Policy
 
 EnvFactory = Callable[[], "gymnasium.Env[Any, Any]"]
 Array = NDArray[Any]
@@ -19,18 +20,6 @@ Array = NDArray[Any]
 
 class SpaceMismatchError(ValueError):
     """The environment's spaces are not those that the models were trained with."""
-
-
-class Agent(Protocol):
-    """Chooses actions for environments stepped side by side."""
-
-    def __call__(self, states: Array, goals: Array | None, restart: Array) -> Array:
-        """Actions (E, A), or indices (E, 1), for states (E, S).
-
-        `goals` (E, G) are what the environments ask for, None where the task has no goals;
-        `restart` (E,) is True where an episode has just begun.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -105,7 +94,7 @@ def check_spaces(
 
 def rollout(
     make_env: EnvFactory,
-    agent: Agent,
+    policy: Policy,
     *,
     episodes: int,
     environments: int,
@@ -116,12 +105,12 @@ def rollout(
     """Plays episodes and yields each when it ends.
 
     Environment i plays the episodes i, i + E, i + 2 E, ... of `environments` E, and episode k
-    starts from seed `seed + k`: with an agent that treats every state alone, the episodes are the
+    starts from seed `seed + k`: with a policy that treats every state alone, the episodes are the
     same for every E.
 
     Args:
         make_env: Makes one environment with a flat observation.
-        agent: Chooses the actions.
+        policy: Chooses the actions.
         episodes: How many to play.
         environments: The most to step side by side.
         seed: Seed of episode 0.
@@ -135,10 +124,10 @@ def rollout(
         slots = [_Slot(index) for index in range(width)]
         states, info = envs.reset(seed=[seed + index for index in range(width)])
         goals = _goals(None, info)
-        restart = np.ones(width, dtype=bool)
+        policy.reset()
         _remember(slots, states, position_indices)
         while any(slot.index is not None for slot in slots):
-            actions = _for_environment(agent(states, goals, restart), envs.single_action_space)
+            actions = _for_environment(policy.act(states, goals), envs.single_action_space)
             states, rewards, terminations, truncations, info = envs.step(actions)
             goals = _goals(goals, info)
             ended = terminations | truncations
@@ -148,8 +137,8 @@ def rollout(
                 if slots[place].index is not None:
                     yield _finish(slots[place])
                 slots[place] = _Slot(_next(slots[place].index, width, episodes))
-            restart = ended
             if ended.any():
+                policy.reset(ended)
                 # A slot without episodes left is reset as well (its steps are ignored):
                 # environments step together.
                 seeds = [seed + (slot.index or 0) for slot in slots]

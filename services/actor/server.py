@@ -19,17 +19,19 @@ from common.rpc.errors import (
 )
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.store import Stopped, Store
+from common.store import Store
 from common.training import configure_torch
 from common.training.process import serve_process
 from ldcq.config import Config, ConfigError, resolve_variant
 from ldcq.data.episodes import DataError
-from ldcq.policies.base import LatentPlanPolicy
+from ldcq.learning.learner import Stopped
+from ldcq.policies.base import Plan
 from ldcq.policies.costs import check_costs
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from services.actor.evaluate import Evaluation, evaluation_parents, prepare_evaluation
+from services.actor.making import MethodPolicy
 from services.actor.methods import ServedMethods
-from services.actor.plans import Plan, from_token, to_token
+from services.actor.plans import from_token, to_token
 from services.actor.priors import MissingPriorError, Priors
 from services.actor.requests import evaluation_config, score_row
 from services.actor.rollout import SpaceMismatchError
@@ -94,21 +96,20 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
             NotReadyError: The method has no models yet.
             RpcError: The prior service does not answer.
         """
-        policy = self._policy(self._method(request.method))
-        state_dim = policy.models.decoder.state_dim
-        states = decode(request.states, field="states", shape=(None, state_dim))
+        played = self._policy(self._method(request.method))
+        policy = played.policy
+        states = decode(request.states, field="states", shape=(None, policy.decoder.state_dim))
         if len(states) == 0:
             raise InvalidFieldError("states", f"shape {states.shape}", "at least one environment")
         restart = None
         if request.HasField("restart"):
             shape = (len(states),)
             restart = decode(request.restart, field="restart", shape=shape, dtype=np.bool_)
-        goals = _goals(request, policy, len(states))
-        plan = _plan(request, policy, len(states))
+        goals = _goals(request, played, len(states))
+        plan = _plan(request, played, len(states))
         actions, plan = policy.act(states, goals, plan, restart, request.seed)
-        if policy.models.decoder.discrete_actions == 0:
-            actions = actions.astype(np.float32, copy=False)
-        return actor_pb2.ActorServiceActResponse(actions=encode(actions), plan_token=to_token(plan))
+        token = to_token(plan, method=played.method, model_versions=played.models.versions)
+        return actor_pb2.ActorServiceActResponse(actions=encode(actions), plan_token=token)
 
     def Evaluate(  # noqa: N802
         self,
@@ -187,7 +188,7 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
             raise FailedPreconditionError("evaluation.methods names no method that acts")
         return names[0]
 
-    def _policy(self, method: str) -> LatentPlanPolicy:
+    def _policy(self, method: str) -> MethodPolicy:
         try:
             return self._methods.policy(method)
         except (MissingPriorError, ConfigError) as error:
@@ -229,29 +230,30 @@ def add_actor(server: Server, settings: ServiceSettings, priors: Priors) -> Serv
 
 
 def _goals(
-    request: actor_pb2.ActorServiceActRequest, policy: LatentPlanPolicy, environments: int
+    request: actor_pb2.ActorServiceActRequest, played: MethodPolicy, environments: int
 ) -> NDArray[np.float32] | None:
-    if policy.goal_dim == 0:
+    goal_dim = played.policy.goal_dim
+    if goal_dim == 0:
         return None
     if not request.HasField("goals"):
         raise InvalidFieldError(
-            "goals", "none", f"shape ({environments}, {policy.goal_dim}): {policy.method} has goals"
+            "goals", "none", f"shape ({environments}, {goal_dim}): {played.method} has goals"
         )
-    return decode(request.goals, field="goals", shape=(environments, policy.goal_dim))
+    return decode(request.goals, field="goals", shape=(environments, goal_dim))
 
 
 def _plan(
-    request: actor_pb2.ActorServiceActRequest, policy: LatentPlanPolicy, environments: int
+    request: actor_pb2.ActorServiceActRequest, played: MethodPolicy, environments: int
 ) -> Plan | None:
     if not request.HasField("plan_token"):
         return None
     return from_token(
         request.plan_token,
-        method=policy.method,
-        model_versions=policy.models.versions,
+        method=played.method,
+        model_versions=played.models.versions,
         environments=environments,
-        latent_dim=policy.models.decoder.latent_dim,
-        execute_steps=policy.settings.execute_steps,
+        latent_dim=played.policy.decoder.latent_dim,
+        execute_steps=played.policy.execution.steps,
     )
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from common.data import is_on_this_machine, load_task
-from common.store import Stopped, stage_spec
+from common.store import stage_spec
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.process import train_process
+from ldcq.learning.learner import Stopped
 from ldcq.policies.costs import check_costs
 from services.actor.evaluate import OnStep, evaluation_parents, prepare_evaluation
 from services.actor.making import make_policy

@@ -18,9 +18,9 @@ from common.data import Layout
 from common.data.maze import GOAL_RADIUS
 from common.data.task import EnvironmentFactory
 from common.store.files import replace_atomically
-from ldcq.policies.base import PolicyAgent
+from ldcq.policy import Policy
 from services.actor.evaluate import Evaluation
-from services.actor.rollout import Agent, EnvFactory, rollout
+from services.actor.rollout import EnvFactory, rollout
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -58,17 +58,16 @@ def save_video(store_root: Path, version: str, evaluation: Evaluation) -> Path |
     Returns:
         The path, or None (said in the log) where this machine cannot make one.
     """
-    method, policy = next(iter(evaluation.policies.items()))
+    method = next(iter(evaluation.policies))
     episode, task = evaluation.episodes[method][0], evaluation.task
     gif: bytes | None = None
     if task.layout is not None and episode.positions is not None:
         gif = maze_gif(task.layout, episode.positions, episode.rewards)
     elif isinstance(task.make_env, EnvironmentFactory):
-        seed = evaluation.base.evaluation.seed
         gif = rendered_gif(
             partial(task.make_env, render_mode="rgb_array"),
-            PolicyAgent(policy, seed),
-            seed=seed,
+            evaluation.policy(method),
+            seed=evaluation.base.evaluation.seed,
             max_episode_steps=task.max_episode_steps,
         )
     if gif is None:
@@ -105,13 +104,13 @@ def maze_gif(layout: Layout, positions: NDArray[Any], rewards: NDArray[Any]) -> 
 
 
 def rendered_gif(
-    make_env: EnvFactory, agent: Agent, *, seed: int, max_episode_steps: int
+    make_env: EnvFactory, policy: Policy, *, seed: int, max_episode_steps: int
 ) -> bytes | None:
     """Plays one episode with the simulator's own pictures.
 
     Args:
         make_env: Makes the environment with render mode `rgb_array`.
-        agent: Plays it.
+        policy: Plays it.
         seed: Of the episode.
         max_episode_steps: Its length.
 
@@ -122,7 +121,7 @@ def rendered_gif(
     try:
         for _ in rollout(
             recorder.make,
-            agent,
+            policy,
             episodes=1,
             environments=1,
             seed=seed,

@@ -7,11 +7,11 @@ from functools import partial
 
 from common.rpc.clients import PriorClient
 from common.rpc.errors import FailedPreconditionError
-from common.rpc.prior import PriorDescription
 from common.store import owning_variant
 from common.store.served import SERVED
 from common.training.context import StageContext
 from common.training.making import Making, make_once
+from ldcq.latent_prior import Description
 from ldcq.registry import registered
 
 _LOGGER = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def adopt(context: StageContext) -> str:
     return version
 
 
-def _wait_for_vae(context: StageContext, client: PriorClient, vae: str) -> PriorDescription:
+def _wait_for_vae(context: StageContext, client: PriorClient, vae: str) -> Description:
     """What is served, once that is a prior over the latents of this VAE."""
     told = False
     while True:
@@ -81,7 +81,7 @@ def _wait_for_vae(context: StageContext, client: PriorClient, vae: str) -> Prior
         context.stop.wait(_POLL_SECONDS)
 
 
-def _publish(served: PriorDescription, target: str, making: Making) -> str:
+def _publish(served: Description, target: str, making: Making) -> str:
     store, parents = making.context.store, making.parents
     latents = store.meta("latents", parents["latents"]).dimensions
     state, latent = latents.get("state"), latents.get("latent")

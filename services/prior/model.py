@@ -5,18 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from common.store import Artifact
 from ldcq.config import SamplingConfig
-from ldcq.prior import (
-    Description,
-    Draw,
-    JoiningSampler,
-    Sampler,
-    sample,
-)
+from ldcq.latent_prior import Description, Draw
+from ldcq.prior import JoiningSampler, Sampler
 from ldcq.registry import find_prior
 
 _LOG = logging.getLogger(__name__)
@@ -29,28 +24,14 @@ class ServedPrior:
     """One model version, ready to draw from.
 
     Attributes:
-        version: The artifact's.
-        implementation: The name it is registered under.
-        vae_version: The VAE whose latents it draws.
-        state_dim: S.
-        latent_dim: Z.
-        goal_dim: G, 0 for a prior without goals.
-        description: What its sampler takes.
+        description: What it says of itself, with its version.
         sampler: Draws.
-        device: Where `sampler` expects states.
-        joining: `sampler`, where it was seen to join calls without changing a bit; else None.
+        joining: `sampler`, where it was seen to join draws without changing a bit; else None.
     """
 
-    version: str
-    implementation: str
-    vae_version: str
-    state_dim: int
-    latent_dim: int
     description: Description
     sampler: Sampler
-    device: torch.device
     joining: JoiningSampler | None = None
-    goal_dim: int = 0
 
 
 def load_prior(artifact: Artifact, device: torch.device) -> ServedPrior:
@@ -67,38 +48,35 @@ def load_prior(artifact: Artifact, device: torch.device) -> ServedPrior:
     meta = artifact.meta
     prior = find_prior(meta.implementation).from_artifact(artifact)
     prior.to(device).requires_grad_(False)
-    served = ServedPrior(
-        version=artifact.version,
+    sampler = prior.sampler()
+    description = replace(
+        sampler.describe(),
         implementation=meta.implementation,
+        model_version=artifact.version,
         vae_version=meta.parents.get("vae", ""),
-        state_dim=meta.dimensions["state"],
-        latent_dim=meta.dimensions["latent"],
-        description=prior.describe(),
-        sampler=prior.sampler(),
-        device=device,
-        goal_dim=meta.dimensions.get("goal", 0),
     )
-    _drawn(served, _trial(served, 1, 2, 0), SamplingConfig())
-    return replace(served, joining=_joining(served))
+    sampler.sample(_trial(description, 1, 2, 0))
+    return ServedPrior(description, sampler, _joining(sampler, description))
 
 
-def _joining(model: ServedPrior) -> JoiningSampler | None:
-    """The sampler, if calls that it joins get the bits that they get alone.
+def _joining(sampler: Sampler, description: Description) -> JoiningSampler | None:
+    """The sampler, if draws that it joins get the bits that they get alone.
 
     Matrix libraries choose kernels by shape and processor, so what holds on one machine is not
-    taken for granted on another: calls of awkward sizes are drawn alone, in twos and all together.
+    taken for granted on another: draws of awkward sizes are computed alone, in twos and all
+    together.
     """
-    sampler = model.sampler
     if not isinstance(sampler, JoiningSampler):
         return None
-    few = SamplingConfig(steps=min(2, model.description.training_steps))
-    draws = [_trial(model, states, n, seed) for seed, (states, n) in enumerate(_AWKWARD)]
-    alone = [_drawn(model, draw, few) for draw in draws]
+    few = sampler.resolve(SamplingConfig(steps=min(2, description.training_steps)))
+    draws = [
+        replace(_trial(description, states, n, seed), options=few)
+        for seed, (states, n) in enumerate(_AWKWARD)
+    ]
     with torch.inference_mode():
+        alone = [torch.cat(list(sampler.blocks(draw))) for draw in draws]
         for count in (1, 2, len(draws)):
-            joined = sampler.join(draws[:count], few)
-            expected = torch.cat([latents.flatten(0, 1) for latents in alone[:count]])
-            if not torch.equal(joined, expected):
+            if not torch.equal(sampler.join(draws[:count]), torch.cat(alone[:count])):
                 _LOG.warning(
                     "calls are computed one by one: joined, their last bits differ on this machine"
                 )
@@ -106,14 +84,10 @@ def _joining(model: ServedPrior) -> JoiningSampler | None:
     return sampler
 
 
-def _trial(model: ServedPrior, states: int, candidates: int, seed: int) -> Draw:
-    source = torch.Generator().manual_seed(seed)
+def _trial(description: Description, states: int, candidates: int, seed: int) -> Draw:
+    random = np.random.default_rng(seed)
     rows, goals = (
-        torch.randn(states, width, generator=source).to(model.device)
-        for width in (model.state_dim, model.goal_dim)
+        random.standard_normal((states, width), np.float32)
+        for width in (description.state_dim, description.goal_dim)
     )
-    return Draw(rows, candidates, seed, goals if model.goal_dim else None)
-
-
-def _drawn(model: ServedPrior, draw: Draw, options: SamplingConfig) -> Tensor:
-    return sample(model.sampler, draw.states, draw.candidates, options, draw.seed, draw.goals)
+    return Draw(rows, candidates, SamplingConfig(), seed, goals if description.goal_dim else None)

@@ -36,8 +36,8 @@ class Work(Protocol):
         """Computes it, called in the compute thread; other work may be done at every yield."""
         ...
 
-    def join(self, works: Sequence[Self]) -> Sequence[Exception | None]:
-        """Computes several of one key at once, this one being the first; what each failed with."""
+    def join(self, works: Sequence[Self]) -> None:
+        """Computes several of one key at once, this one being the first."""
         ...
 
 
@@ -215,13 +215,14 @@ class ComputeQueue:
         """Computes small jobs at once."""
         start = time.monotonic()
         metrics.BATCH_CALLS.observe(len(batch))
+        error: Exception | None = None
         try:
-            errors = batch[0].work.join([job.work for job in batch])
+            batch[0].work.join([job.work for job in batch])
         except Exception as problem:
-            errors = [problem] * len(batch)
+            error = problem
         seconds = time.monotonic() - start
         with self._changed:
-            for job, error in zip(batch, errors, strict=True):
+            for job in batch:
                 job.queue_seconds, job.compute_seconds = start - job._submitted, seconds
                 self._finish(job, error)
 

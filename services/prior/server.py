@@ -12,12 +12,12 @@ from common.rpc.settings import ServiceSettings
 from common.store import Artifact, Follower, owning_variant
 from common.training import resolve_device
 from common.training.process import serve_process
+from ldcq.latent_prior import MAX_ROWS
 from ldcq.randomness import block_rows
 from ldcq.v1 import prior_pb2_grpc
 from services.prior import metrics
 from services.prior.model import ServedPrior, load_prior
 from services.prior.queueing import ComputeQueue
-from services.prior.requests import MAX_ROWS
 from services.prior.servicer import PriorServicer
 from services.prior.train import STAGE, run
 

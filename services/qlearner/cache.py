@@ -6,12 +6,12 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 
-from common.rpc.clients import PriorClient, Samples
 from common.rpc.stage import Progress
 from common.store import CandidateCache, LatentStream, LatentTable, Meta, Store, stage_spec
 from ldcq.config import Config
 from ldcq.critic.candidates import call_seed, wait_for_samples
 from ldcq.critic.transitions import StoredTransitions, Transitions
+from ldcq.latent_prior import Draw, LatentPrior, Samples
 
 LATENTS_PER_CALL = 8192
 """About how many latents one call draws; with the configuration it fixes which call draws what."""
@@ -59,8 +59,7 @@ def open_cache(
 
 def fill_cache(
     cache: CandidateCache,
-    client: PriorClient,
-    prior_version: str,
+    prior: LatentPrior,
     transitions: Transitions | StoredTransitions,
     config: Config,
     progress: Progress,
@@ -70,8 +69,7 @@ def fill_cache(
 
     Args:
         cache: Where latents go.
-        client: The prior service.
-        prior_version: The only model version whose latents are accepted.
+        prior: Draws them.
         transitions: The windows of the replay.
         config: Cached candidates, calls in flight, sampling and seed.
         progress: Told the chunks done.
@@ -88,14 +86,13 @@ def fill_cache(
     while missing or calls:
         while missing and len(calls) < config.critic.calls_in_flight:
             chunk = missing.popleft()
-            call = client.sample_async(
-                transitions.next_states(cache.rows_of(chunk)),
-                config.critic.cached_candidates,
-                seed=call_seed(config.seed, "cache", chunk),
+            draw = Draw(
+                states=transitions.next_states(cache.rows_of(chunk)),
+                candidates=config.critic.cached_candidates,
                 options=config.critic.sampling,
-                expected_version=prior_version,
+                seed=call_seed(config.seed, "cache", chunk),
             )
-            calls.append((chunk, call))
+            calls.append((chunk, prior.sample_async(draw)))
         progress.running(done, cache.chunks, message="drawing candidates")
         chunk, call = calls.popleft()
         cache.write(chunk, wait_for_samples(call, stop).latents)

@@ -24,6 +24,7 @@ from ldcq.critic.transitions import (
     training_rows,
     validation_rows,
 )
+from ldcq.latent_prior import Draw, LatentPrior
 from ldcq.learning.batches import generator
 from services.qlearner.cache import fill_cache, open_cache
 
@@ -99,8 +100,7 @@ def replayed_transitions(
 
 def validation_batch(
     context: StageContext,
-    client: PriorClient,
-    prior_version: str,
+    prior: LatentPrior,
     table: LatentStream,
     device: torch.device,
 ) -> ValidationBatch | None:
@@ -108,8 +108,7 @@ def validation_batch(
 
     Args:
         context: The stage's.
-        client: The prior service.
-        prior_version: The only model version whose latents are accepted.
+        prior: Draws the candidates.
         table: All windows.
         device: Where to keep them.
 
@@ -121,23 +120,22 @@ def validation_batch(
     if not len(rows):
         return None
     transitions = Transitions.of(table, rows, device)
-    samples = client.sample(
-        transitions.next_states(slice(None)),
-        config.critic.candidates,
-        seed=call_seed(config.seed, "validation", 0),
+    draw = Draw(
+        states=transitions.next_states(slice(None)),
+        candidates=config.critic.candidates,
         options=config.critic.sampling,
-        expected_version=prior_version,
+        seed=call_seed(config.seed, "validation", 0),
     )
     return ValidationBatch(
         transitions,
         transitions.draw_latents(generator(config.seed, "critic", "validation")),
-        torch.from_numpy(np.array(samples.latents)).to(device),
+        torch.from_numpy(np.array(prior.sample(draw).latents)).to(device),
     )
 
 
 def candidate_source(
     context: StageContext,
-    client: PriorClient,
+    prior: LatentPrior,
     prior_version: str,
     table: LatentStream,
     transitions: Transitions | StoredTransitions,
@@ -147,8 +145,8 @@ def candidate_source(
 
     Args:
         context: The stage's.
-        client: The prior service.
-        prior_version: The only model version whose latents are accepted.
+        prior: Draws the candidates.
+        prior_version: The artifact that they are of, which names the cache.
         table: What `transitions` were chosen from.
         transitions: The windows in the replay.
         replay: Where batches are drawn from.
@@ -158,13 +156,12 @@ def candidate_source(
     """
     config = context.config
     if config.critic.candidate_source == "online":
-        return OnlineCandidates(config, client, prior_version, transitions, replay, context.stop)
+        return OnlineCandidates(config, prior, transitions, replay, context.stop)
     cache = open_cache(context.store, config, table, prior_version, len(transitions))
     try:
         fill_cache(
             cache,
-            client,
-            prior_version,
+            prior,
             transitions,
             config,
             context.progress,

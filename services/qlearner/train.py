@@ -11,7 +11,7 @@ from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
 from ldcq.config import ConfigError
-from ldcq.critic.algorithm1 import CriticLearner
+from ldcq.critic.algorithm1 import LDCQ
 from ldcq.critic.critic import Critic
 from ldcq.critic.replay import PrioritisedReplay
 from services.qlearner.preparation import (
@@ -82,8 +82,9 @@ def _trained(making: Making, table: LatentStream) -> Critic:
     transitions = replayed_transitions(context, table, device)
     replay = PrioritisedReplay(config.critic.replay, len(transitions))
     with connect_prior(context, prior_version) as client:
-        validation = validation_batch(context, client, prior_version, table, device)
-        source = candidate_source(context, client, prior_version, table, transitions, replay)
-        learner = CriticLearner(config, transitions, replay, source, validation)
-        making.train(learner, config.critic.updates)
+        pinned = client.pinned(prior_version)
+        validation = validation_batch(context, pinned, table, device)
+        source = candidate_source(context, pinned, prior_version, table, transitions, replay)
+        learner = LDCQ(config, transitions, replay, source, validation)
+        making.train(learner, learner.iterations)
     return learner.critic

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from common.store import LatentWriter, Meta, Stopped, Store
+from common.store import LatentWriter, Meta, Store
 from ldcq.data.windows import Windows
+from ldcq.learning.learner import Stopped
 from ldcq.vae.model import Vae
 
 ROWS = 1024

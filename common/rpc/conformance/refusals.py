@@ -19,16 +19,17 @@ from common.rpc.conformance.subject import (
     blank_goals,
     where_there_are_goals,
 )
-from common.rpc.prior import PriorDescription, sampler_options
+from common.rpc.prior import sampler_options
 from common.rpc.retry import status_of
 from ldcq.config import SamplingConfig
+from ldcq.latent_prior import Description
 
 _NO_SUCH_VERSION = "0000000000000000-no-such-version"
 _NO_SUCH_SOLVER = "no-such-solver"
 
 
 def _refusal(
-    change: Callable[[Request, PriorDescription], None], code: grpc.StatusCode, field: str
+    change: Callable[[Request, Description], None], code: grpc.StatusCode, field: str
 ) -> Check:
     """A check that a request changed by `change` is refused with `code`, naming `field`."""
 
@@ -53,57 +54,57 @@ def _set_states(request: Request, states: NDArray[Any]) -> None:
     request.states.CopyFrom(encode(states))
 
 
-def _wrong_dimension(request: Request, found: PriorDescription) -> None:
+def _wrong_dimension(request: Request, found: Description) -> None:
     _set_states(request, np.zeros((STATES, found.state_dim + 1), np.float32))
 
 
-def _wrong_rank(request: Request, found: PriorDescription) -> None:
+def _wrong_rank(request: Request, found: Description) -> None:
     _set_states(request, np.zeros((found.state_dim,), np.float32))
 
 
-def _wrong_dtype(request: Request, found: PriorDescription) -> None:
+def _wrong_dtype(request: Request, found: Description) -> None:
     _set_states(request, np.zeros((STATES, found.state_dim), np.int32))
 
 
-def _not_a_number(request: Request, found: PriorDescription) -> None:
+def _not_a_number(request: Request, found: Description) -> None:
     states = np.zeros((STATES, found.state_dim), np.float32)
     states[-1, -1] = np.nan
     _set_states(request, states)
 
 
-def _cut_short(request: Request, found: PriorDescription) -> None:  # noqa: ARG001
+def _cut_short(request: Request, found: Description) -> None:  # noqa: ARG001
     request.states.data = request.states.data[:-1]
 
 
-def _no_candidates(request: Request, found: PriorDescription) -> None:  # noqa: ARG001
+def _no_candidates(request: Request, found: Description) -> None:  # noqa: ARG001
     request.candidates = 0
 
 
-def _unknown_solver(request: Request, found: PriorDescription) -> None:  # noqa: ARG001
+def _unknown_solver(request: Request, found: Description) -> None:  # noqa: ARG001
     request.options.CopyFrom(sampler_options(SamplingConfig(solver=_NO_SUCH_SOLVER)))
 
 
-def _too_many_steps(request: Request, found: PriorDescription) -> None:
+def _too_many_steps(request: Request, found: Description) -> None:
     request.options.CopyFrom(sampler_options(SamplingConfig(steps=found.training_steps + 1)))
 
 
-def _other_version(request: Request, found: PriorDescription) -> None:  # noqa: ARG001
+def _other_version(request: Request, found: Description) -> None:  # noqa: ARG001
     request.expected_model_version = _NO_SUCH_VERSION
 
 
-def _nulls_nonsense(request: Request, found: PriorDescription) -> None:  # noqa: ARG001
+def _nulls_nonsense(request: Request, found: Description) -> None:  # noqa: ARG001
     request.options.nulled = "no-such-part"
 
 
-def _wrong_goal_dimension(request: Request, found: PriorDescription) -> None:
+def _wrong_goal_dimension(request: Request, found: Description) -> None:
     request.goals.CopyFrom(encode(blank_goals(found, columns=1)))
 
 
-def _infinite_goal(request: Request, found: PriorDescription) -> None:
+def _infinite_goal(request: Request, found: Description) -> None:
     request.goals.CopyFrom(encode(blank_goals(found) + np.float32(np.inf)))
 
 
-def _wrong_goals(request: Request, found: PriorDescription) -> None:
+def _wrong_goals(request: Request, found: Description) -> None:
     if found.goal_dim:
         request.ClearField("goals")
     else:

@@ -8,7 +8,9 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from common.rpc.prior import PriorDescription, description, sample_request, samples
+from common.rpc.prior import description, sample_request, samples
+from ldcq.config import SamplingConfig
+from ldcq.latent_prior import Description, Draw
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
 STATES, CANDIDATES, SEED = 3, 4, 11
@@ -27,7 +29,7 @@ class CheckedPrior:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.stub = prior_pb2_grpc.PriorServiceStub(channel)
-        self.description: PriorDescription
+        self.description: Description
 
     def describe(self) -> str:
         """Asks what the prior is, and whether that is possible."""
@@ -43,12 +45,9 @@ class CheckedPrior:
         """A request that must be answered."""
         generator = np.random.default_rng(seed)
         goal_dim = self.description.goal_dim
-        return sample_request(
-            generator.standard_normal((states, self.description.state_dim)),
-            CANDIDATES,
-            seed=seed,
-            goals=generator.standard_normal((states, goal_dim)) if goal_dim else None,
-        )
+        rows = generator.standard_normal((states, self.description.state_dim), np.float32)
+        goals = generator.standard_normal((states, goal_dim), np.float32) if goal_dim else None
+        return sample_request(Draw(rows, CANDIDATES, SamplingConfig(), seed, goals))
 
     def reply(self, request: Request) -> prior_pb2.PriorServiceSampleResponse:
         """The raw reply to a request."""
@@ -63,7 +62,7 @@ Check = Callable[[CheckedPrior], str]
 """Says what was seen, or raises `BrokenPromise`."""
 
 
-def blank_goals(found: PriorDescription, columns: int = 0) -> Latents:
+def blank_goals(found: Description, columns: int = 0) -> Latents:
     """Goals of the right dimension, or wider, for the states of a request."""
     return np.zeros((STATES, found.goal_dim + columns), np.float32)
 
@@ -73,7 +72,7 @@ def where_there_are_goals(check: Check) -> Check:
     return lambda prior: check(prior) if prior.description.goal_dim else "it has no goals"
 
 
-def _impossible(found: PriorDescription) -> list[str]:
+def _impossible(found: Description) -> list[str]:
     """What in a description cannot be."""
     defaults = found.defaults
     rules = {

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from common.store import LatentStream, Store, stream_latents
 from ldcq.config import Config, resolve_variant
+from ldcq.latent_prior import Draw
 from services.actor.priors import Priors
 from services.actor.report.latent_figure import LatentSamples
 
@@ -106,27 +107,25 @@ def _sample(
 
     A prior with goals is asked for latents that lead to these ends.
     """
-    client = priors.client(prior.variant)
-    description, config = client.describe(), resolve_variant(base, prior.variant)
+    pinned = priors.client(prior.variant).pinned(prior.version)
+    description, config = pinned.describe(), resolve_variant(base, prior.variant)
     sampling, candidates = config.actor.sampling, len(ends) // len(states)
     goals = None
     if description.goal_dim:
         goals, states = ends[:, list(config.data.goal_indices)], np.repeat(states, candidates, 0)
         candidates = 1
     per_call = max(1, description.max_rows // candidates)
-    parts = [
-        client.sample(
-            states[start : start + per_call],
-            min(candidates, description.max_rows),
-            seed=_SEED + start,
+    draws = [
+        Draw(
+            states=states[start : start + per_call],
+            candidates=min(candidates, description.max_rows),
             options=sampling,
+            seed=_SEED + start,
             goals=None if goals is None else goals[start : start + per_call],
-            priority="actor",
-            expected_version=prior.version,
-        ).latents
+        )
         for start in range(0, len(states), per_call)
     ]
-    latents = np.concatenate(parts)
+    latents = np.concatenate([pinned.sample(draw).latents for draw in draws])
     return latents.reshape(-1, latents.shape[-1])
 
 

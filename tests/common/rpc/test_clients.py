@@ -18,8 +18,8 @@ from common.rpc.errors import (
     PriorUnavailableError,
     QueueFullError,
 )
-from common.store import Stopped
 from ldcq.config import SamplingConfig
+from ldcq.learning.learner import Stopped
 from tests.common.rpc.conftest import Spawn, Start
 from tests.numpy_prior import VERSION, NumpyPrior, serve
 

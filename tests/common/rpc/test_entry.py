@@ -16,8 +16,8 @@ from common.rpc.entry import main, prior_targets
 from common.rpc.errors import CallError
 from common.rpc.server import ServerError
 from common.rpc.settings import ServiceSettings
-from common.store import Stopped
 from ldcq.config import ConfigError
+from ldcq.learning.learner import Stopped
 
 
 @pytest.fixture(autouse=True)

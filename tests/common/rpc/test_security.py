@@ -27,7 +27,7 @@ from common.rpc.security import VARIABLES, Security, SecurityError, mistrust
 from common.rpc.server import Server
 from common.rpc.stage import FULL_NAME as STAGE
 from common.rpc.stage import Progress, StageServicer
-from common.store import Stopped
+from ldcq.learning.learner import Stopped
 from ldcq.v1 import prior_pb2, prior_pb2_grpc, stage_pb2, stage_pb2_grpc
 from tests.numpy_prior import NumpyPrior
 

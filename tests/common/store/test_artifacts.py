@@ -14,12 +14,12 @@ from common.store import (
     CorruptArtifactError,
     Meta,
     MissingArtifactError,
-    Stopped,
     Store,
     StoreError,
     WaitInterrupted,
     is_remote,
 )
+from ldcq.learning.learner import Stopped
 
 TENSORS: dict[str, np.ndarray] = {
     "weight": np.arange(12, dtype=np.float32).reshape(3, 4).T,

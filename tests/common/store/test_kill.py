@@ -9,13 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.store import (
-    Meta,
-    MissingArtifactError,
-    Store,
-    StoreError,
-    open_latents,
-)
+from common.store import Meta, MissingArtifactError, Store, StoreError, open_latents
 
 # Imports once, then forks one writer after the other and kills each at a random moment.
 KILLER = """

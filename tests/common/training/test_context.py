@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from common.rpc.stage import Progress
-from common.store import Meta, Stopped, Store, owning_variant, stage_spec
+from common.store import Meta, Store, owning_variant, stage_spec
 from common.training.context import StageContext
 from ldcq.config import Config, load, override
+from ldcq.learning.learner import Stopped
 from tests.stopping import stop_once_said
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from common.rpc.stage import Progress
-from common.training import CheckpointError, DivergedError, Stopped, read_metrics, train
+from common.training import CheckpointError, DivergedError, read_metrics, train
+from ldcq.learning.learner import Stopped
 from ldcq.v1 import stage_pb2
 from tests.common.training import toy
 

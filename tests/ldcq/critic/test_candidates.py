@@ -15,13 +15,14 @@ import torch
 from common.rpc.clients import PriorClient
 from common.rpc.errors import ModelVersionError, PriorUnavailableError
 from common.rpc.stage import Progress
-from common.store import LatentTable, Stopped, Store
+from common.store import LatentTable, Store
 from common.training import Checkpoints
 from ldcq.config import Config
 from ldcq.critic.algorithm1 import CriticLearner
 from ldcq.critic.candidates import CachedCandidates, OnlineCandidates
 from ldcq.critic.replay import PrioritisedReplay
 from ldcq.critic.transitions import Transitions
+from ldcq.learning.learner import Stopped
 from services.qlearner.cache import fill_cache, open_cache
 
 MakeConfig = Callable[..., Config]

@@ -17,10 +17,11 @@ from PIL import Image
 
 from common.rpc.clients import PriorClient
 from common.rpc.errors import PriorUnavailableError
-from common.store import Artifact, Stopped, Store
+from common.store import Artifact, Store
 from common.training import configure_torch
 from ldcq.config import Config, override
 from ldcq.data.episodes import DataError
+from ldcq.learning.learner import Stopped
 from ldcq.v1 import stage_pb2
 from services.actor import train
 from services.actor.evaluate import Evaluation, prepare_evaluation

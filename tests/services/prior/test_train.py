@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from common.rpc.stage import Progress
-from common.store import Stopped, Store
+from common.store import Store
 from common.training.context import StageContext
 from ldcq.config import Config
+from ldcq.learning.learner import Stopped
 from ldcq.prior_learner import PriorLearner, training_statistics
 from ldcq.registry import UnknownPriorError
 from ldcq.v1 import stage_pb2

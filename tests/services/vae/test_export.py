@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from common.store import Meta, Stopped, Store, open_latents
+from common.store import Meta, Store, open_latents
 from ldcq.config import Config
 from ldcq.data.statistics import state_statistics
 from ldcq.data.windows import Windows
+from ldcq.learning.learner import Stopped
 from ldcq.vae.model import Architecture, Vae
 from services.vae import export
 from services.vae.export import bootstrap_discounts, discounted_rewards, write_latents

@@ -15,11 +15,12 @@ import pytest
 
 from common.rpc.settings import ServiceSettings
 from common.rpc.stage import Progress
-from common.store import Stopped, Store, open_latents
+from common.store import Store, open_latents
 from common.training.context import StageContext
 from common.training.process import run_stage
 from ldcq.config import Config, dump, override
 from ldcq.data.episodes import DataError
+from ldcq.learning.learner import Stopped
 from ldcq.v1 import stage_pb2
 from services.vae.train import run
 from tests.ldcq.vae.synthetic import make_episodes

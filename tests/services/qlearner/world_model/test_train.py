@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from common.rpc.stage import Progress
-from common.store import LatentTable, Meta, Stopped, Store, StoreError, stage_spec
+from common.store import LatentTable, Meta, Store, StoreError, stage_spec
 from common.training.context import StageContext
 from ldcq.config import Config, dump, override
 from ldcq.critic.transitions import Transitions
+from ldcq.learning.learner import Stopped
 from ldcq.v1 import stage_pb2
 from ldcq.world_model import WorldModel
 from ldcq.world_model_learner import WorldModelLearner

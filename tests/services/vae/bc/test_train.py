@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from common.rpc.stage import Progress
-from common.store import Stopped, Store
+from common.store import Store
 from common.training.context import StageContext
 from ldcq.bc import BcLearner
 from ldcq.config import Config, override
 from ldcq.data.episodes import Episodes
 from ldcq.data.windows import make_windows
+from ldcq.learning.learner import Stopped
 from ldcq.v1 import stage_pb2
 from ldcq.vae.latent_policy import LatentPolicy
 from services.vae.bc.train import run
