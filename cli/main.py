@@ -246,7 +246,7 @@ def certificates(
         from cli import certificates as making
     except ImportError:
         raise RunError(
-            "this needs the package `cryptography`: pip install 'ldcq[certificates]'"
+            "this needs the package `trustme`: pip install 'ldcq[certificates]'"
         ) from None
     issued = making.issue(folder, [*making.NAMES, *name])
     console.print(f"made: {', '.join(issued.made) or 'nothing, all was there'}", highlight=False)
