@@ -174,7 +174,7 @@ def test_a_killed_process_ends_with_the_critic_of_an_undisturbed_one(
     file.write_text(dump(config))
     slow = start_prior(prior, delay=0.1).address
     process = start("train", file, store.root, slow)
-    while not list((store.root / "checkpoints" / "critic").glob("*/*.safetensors")):
+    while not list((store.root / "checkpoints" / "critic").glob("*/*.pt")):
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
