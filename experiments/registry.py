@@ -8,9 +8,9 @@ from pathlib import Path
 from common.config import ConfigError
 from common.store import Store
 from experiments.context import Context, Experiment, Pipeline
+from experiments.page import write
 from experiments.result import Result, Scale, hardware
 from experiments.wall import wall_clock
-from experiments.writing import write
 
 MODULES = {
     "maze2d": "experiments.maze2d",

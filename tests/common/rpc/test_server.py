@@ -179,16 +179,14 @@ def test_a_draining_server_says_so_and_ends_streams_of_progress() -> None:
             stage_pb2.StageServiceWatchRequest(), timeout=60
         )
         next(stream)
-        stop = threading.Event()
-        waiter = threading.Thread(target=server.wait, args=(stop,))
-        waiter.start()
-        stop.set()
+        drains = threading.Thread(target=server.drain)
+        drains.start()
         deadline = time.monotonic() + 10
         while _health(address) != "NOT_SERVING":
             assert time.monotonic() < deadline
         list(stream)  # ends by itself: no status but OK
-        waiter.join(timeout=30)
-        assert not waiter.is_alive()
+        drains.join(timeout=30)
+        assert not drains.is_alive()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
