@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.plain_critic import PlainLearner
 from benchmarks.result import BenchmarkResult
-from benchmarks.timing import Stopwatch, interleave, split
+from benchmarks.stopwatch import Stopwatch, interleave, split
 from common.config import Config
 from services.qlearner.candidates import CachedCandidates
 from services.qlearner.learner import CriticLearner

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.priors import publish_random, served
+from benchmarks.random_prior import publish_random, served
 from benchmarks.result import BenchmarkResult
 from common.config import Config, SamplingConfig, load, resolve_variant
 from common.rpc.clients import PriorClient, Samples

@@ -8,7 +8,7 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from benchmarks.local_prior import LocalPrior
-from benchmarks.random_walk import train_walk_prior
+from benchmarks.walk_prior import train_walk_prior
 from common.config import Config, SamplingConfig
 from common.data import Task, load_task
 from common.rpc.clients import PriorClient

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.plain_trainers import PlainPrior, PlainVae
 from benchmarks.result import BenchmarkResult
-from benchmarks.timing import Stopwatch, interleave
+from benchmarks.stopwatch import Stopwatch, interleave
 from common.config import load, override
 from common.data import Episodes, Spaces, Windows, make_windows
 from common.data.episodes import Episode, join_episodes

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from common.config import Config, SamplingConfig, override
 from common.store import LatentTable, open_latents
-from experiments.context import Context
+from experiments.experiment import Context
 from services.prior.model import ServedPrior, load_prior
 from services.prior.protocol import sample
 

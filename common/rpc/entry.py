@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol
 
 from common.config import ConfigError, load
 from common.rpc.channel import check
-from common.rpc.logs import LogFormat, configure_logging
+from common.rpc.log_format import LogFormat, configure_logging
 from common.rpc.settings import ServiceSettings
 from common.rpc.tracing import configure_tracing
 from common.store import Stopped, Store

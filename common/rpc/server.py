@@ -18,7 +18,7 @@ import prometheus_client
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from common.rpc import stage, targets
+from common.rpc import metrics_targets, stage
 from common.rpc.interceptors import BoundaryInterceptor
 from common.rpc.options import server_options
 from common.rpc.security import Security
@@ -210,7 +210,7 @@ class Server:
         _LOG.info("metrics on http://%s/metrics", self.metrics_address)
         if self._metrics_targets is not None:
             try:
-                targets.announce(self._metrics_targets, self.metrics_address)
+                metrics_targets.announce(self._metrics_targets, self.metrics_address)
             except OSError as error:
                 raise ServerError(
                     f"cannot write {self._metrics_targets}: {error.strerror}; choose a file in a "

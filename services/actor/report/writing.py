@@ -22,9 +22,9 @@ from common.store.files import replace_atomically
 from services.actor.priors import MissingPriorError, Priors
 from services.actor.report import wording
 from services.actor.report.latent_figure import latent_figure
-from services.actor.report.latents import EvaluatedPrior, draw_latents, evaluated_priors
 from services.actor.report.loss_figure import loss_figure, read_logs
 from services.actor.report.maze_figure import maze_figure
+from services.actor.report.prior_samples import EvaluatedPrior, draw_latents, evaluated_priors
 from services.actor.report.score_figure import score_figure
 from services.actor.report.theme import THEMES, Draw, data_uri, to_png
 from services.actor.video import video_path
