@@ -29,6 +29,7 @@ import sys, time
 from pathlib import Path
 from common.rpc import stage
 from common.rpc.server import Server
+from common.rpc.signals import StopSignals
 from common.rpc.stage import Progress, StageServicer
 from ldcq.v1 import stage_pb2_grpc
 address, behaviour, marks = sys.argv[1:]
@@ -47,7 +48,9 @@ if behaviour == "fail":
     sys.exit(1)
 if behaviour == "publish" or (behaviour == "publish-second" and starts > 1):
     progress.published("abc", reused=starts > 1)
-server.wait()
+with StopSignals() as signals:
+    signals.event.wait()
+server.drain()
 """
 
 
