@@ -28,6 +28,7 @@ from common.training.process import run_stage
 from ldcq.v1 import critic_pb2, critic_pb2_grpc, stage_pb2, stage_pb2_grpc
 from services.qlearner.server import add_critic
 from services.qlearner.train import run
+from tests.following import wait_loaded
 from tests.latent_tables import publish_table
 from tests.stopping import stop_once_said
 
@@ -230,7 +231,7 @@ def test_score_over_a_socket(
 
         prior = publish_parents(store, config, table)
         version = run(context(config, store, start_prior(prior).address))
-        follower.wait_ready(30, version=version)
+        wait_loaded(follower, 30, version)
         reply = stub.Describe(describe)
         assert (reply.model_version, reply.prior_version) == (version, prior)
         assert (reply.vae_version, reply.state_dim, reply.latent_dim) == (
