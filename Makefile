@@ -35,7 +35,7 @@ bench: demo ## measure everything, one after the other, and rewrite benchmarks/R
 	mkdir -p runs/bench
 	set -e; for name in $(BENCHMARKS); do $(BIN)/ldcq bench $$name --json > runs/bench/$$name.json; done
 	$(BIN)/ldcq bench solvers configs/demo.yaml --store runs/demo --json > runs/bench/solvers.json
-	$(BIN)/python -m benchmarks.record runs/bench
+	$(BIN)/python -m benchmarks.result runs/bench
 
 test: setup ## the fast tests, under 10 minutes on two cores
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not gpu and not engine"

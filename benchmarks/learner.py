@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.plain_critic import PlainLearner
 from benchmarks.result import BenchmarkResult
-from benchmarks.timing import Stopwatch, interleave, split
+from benchmarks.stopwatch import Stopwatch, interleave, split
 from ldcq.config import Config
 from ldcq.critic.algorithm1 import LDCQ
 from ldcq.critic.candidates import CachedCandidates

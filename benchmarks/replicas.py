@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.priors import publish_random, served
+from benchmarks.random_prior import publish_random, served
 from benchmarks.result import BenchmarkResult
 from common.rpc.clients import PriorClient
 from common.store import Store

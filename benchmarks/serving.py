@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.priors import publish_random, served
+from benchmarks.random_prior import publish_random, served
 from benchmarks.result import BenchmarkResult
 from common.rpc.clients import PriorClient
 from common.rpc.prior import PriorityName

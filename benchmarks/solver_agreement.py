@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.random_walk import walk_coverage
 from benchmarks.solver_subject import Setting, Subject
 from benchmarks.support import Junctions, Support, exit_shares
+from benchmarks.walk_prior import walk_coverage
 
 Array = NDArray[Any]
 

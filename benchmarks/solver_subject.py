@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from benchmarks.random_walk import train_walk_prior
+from benchmarks.walk_prior import train_walk_prior
 from common.data import Task, load_task
 from common.store import LatentTable, MissingArtifactError, Store, open_latents
 from common.training import configure_torch

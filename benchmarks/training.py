@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.plain_trainers import PlainPrior, PlainVae
 from benchmarks.result import BenchmarkResult
-from benchmarks.timing import Stopwatch, interleave
+from benchmarks.stopwatch import Stopwatch, interleave
 from common.store import LatentTable, Meta
 from ldcq.config import load, override
 from ldcq.data.episodes import Episode, Episodes, Spaces, join_episodes

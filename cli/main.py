@@ -4,21 +4,23 @@ of it.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from cli import bench, conformance, data, experiment, pipeline, scale, status
 from cli.interrupts import Interrupted
 from cli.plan import MOST_REPLICAS
-from cli.scores import score_json, score_table
 from cli.supervisor import RunError
 from common.rpc.entry import EXIT_REFUSED, explains_itself
 from ldcq.config import dump, load
@@ -246,7 +248,7 @@ def certificates(
         from cli import certificates as making
     except ImportError:
         raise RunError(
-            "this needs the package `cryptography`: pip install 'ldcq[certificates]'"
+            "this needs the package `trustme`: pip install 'ldcq[certificates]'"
         ) from None
     issued = making.issue(folder, [*making.NAMES, *name])
     console.print(f"made: {', '.join(issued.made) or 'nothing, all was there'}", highlight=False)
@@ -257,14 +259,38 @@ def certificates(
 def show_scores(as_json: bool, result: pipeline.RunResult) -> None:
     """Prints the scores, and where the report is."""
     if as_json:
-        print(score_json(result.rows, **result.context()), flush=True)
+        print(json.dumps({"rows": list(result.rows), **result.context()}, indent=2), flush=True)
         return
     out = Console()
-    out.print(score_table(result.rows, "Normalised scores, mean [confidence interval]"))
+    out.print(score_table(result.rows))
     if result.nothing_trained:
         out.print("Nothing was trained: the store already held every artifact of this run.")
     if result.report.is_file():
         out.print(f"Report: {result.report}", soft_wrap=True)
+
+
+def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Normalised scores with their confidence intervals, one row per method."""
+    table = Table(title="Normalised scores, mean [confidence interval]", title_justify="left")
+    table.add_column("method")
+    for column in ("return", "first hit", "success", "episodes"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        success = row["success"]
+        table.add_row(
+            row["method"],
+            _estimate(row["return"]),
+            _estimate(row["first_hit"]),
+            "-" if success is None else f"{success:.2f}",
+            str(row["episodes"]),
+        )
+    return table
+
+
+def _estimate(value: Mapping[str, float] | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value['mean']:.1f}  [{value['ci_low']:.1f}, {value['ci_high']:.1f}]"
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""What runs where: `processes.json` in the folder of a run, for the commands beside the run."""
+"""The folder of a run, for the commands beside it: what runs where, and how many prior servers it
+shall have.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.rpc import targets
+from common.rpc import metrics_targets
+from common.store.files import replace_atomically
 
 Process = dict[str, Any]
 """`name`, `pid`, `address`, `reports` (it runs a stage), `replica_of` (the variant whose prior it
@@ -18,6 +21,7 @@ serves, or None), `draining` (it ends once its calls are answered)."""
 
 _LOG = logging.getLogger(__name__)
 _NAME = "processes.json"
+_REPLICAS = "replicas."
 _GRACE = 15.0
 
 
@@ -28,11 +32,8 @@ def metrics_folder(folder: Path) -> Path:
 
 def write(folder: Path, processes: list[Process]) -> None:
     """Replaces the record of the run in `folder`."""
-    path = folder / _NAME
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(processes, indent=2))
-    partial.replace(path)
-    targets.clear(metrics_folder(folder), keep=(process["name"] for process in processes))
+    replace_atomically(folder / _NAME, json.dumps(processes, indent=2).encode())
+    metrics_targets.clear(metrics_folder(folder), keep=(process["name"] for process in processes))
 
 
 def read(folder: Path) -> list[Process]:
@@ -47,7 +48,7 @@ def read(folder: Path) -> list[Process]:
 def forget(folder: Path) -> None:
     """Says that no run is active."""
     (folder / _NAME).unlink(missing_ok=True)
-    targets.clear(metrics_folder(folder))
+    metrics_targets.clear(metrics_folder(folder))
 
 
 def end_leftovers(folder: Path) -> None:
@@ -81,3 +82,39 @@ def is_running(item: dict[str, Any]) -> bool:
     except OSError:
         return False
     return str(item["address"]).encode() in command
+
+
+class WantedReplicas:
+    """The number of prior servers wanted for each variant: written by `ldcq scale`, followed by the
+    supervisor; each in a file of its own.
+
+    Files, so that whoever writes needs nothing of a run that may be busy, and a number written
+    twice or too late does no harm.
+
+    Args:
+        folder: The run's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def variants(self) -> list[str]:
+        """The variants that have prior servers of their own."""
+        names = (path.name for path in self._folder.glob(f"{_REPLICAS}*"))
+        return sorted(name.removeprefix(_REPLICAS) for name in names)
+
+    def get(self, variant: str) -> int | None:
+        """The number wanted; None where none, or nonsense, is written."""
+        try:
+            return int((self._folder / f"{_REPLICAS}{variant}").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def set(self, variant: str, count: int) -> None:
+        """Asks for `count` prior servers."""
+        replace_atomically(self._folder / f"{_REPLICAS}{variant}", f"{count}\n".encode())
+
+    def clear(self) -> None:
+        """Forgets everything: a run starts with what its own command says."""
+        for path in self._folder.glob(f"{_REPLICAS}*"):
+            path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from cli import record
-from cli.replicas import WantedReplicas
+from cli.record import WantedReplicas
 from cli.supervisor import DRAIN_GRACE, RunError
 from common.store import local_root
 from ldcq.config import load, resolve_variant

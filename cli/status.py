@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cli import record, status_tables
-from cli.figures import Figures, collect
+from cli.readings import Readings, collect
 from cli.scraping import Endpoint, resolve
-from common.rpc import targets
+from common.rpc import metrics_targets
 from common.rpc.channel import connect
 from common.rpc.security import VARIABLES, mistrust
 from common.store import MissingArtifactError, Store, is_remote, local_root
@@ -70,7 +70,7 @@ def show(store_url: str, metrics: Sequence[str], as_json: bool, console: Console
 def overview(store: Store, metrics: Sequence[str] = ()) -> Overview:
     """Everything that is shown. See `show`."""
     processes = running_processes(store)
-    announced = targets.addresses(record.metrics_folder(store.root / "run"))
+    announced = metrics_targets.addresses(record.metrics_folder(store.root / "run"))
     for item in processes:
         item["metrics"] = None if item["state"] == "ended" else announced.get(item["name"])
     given, unknown = resolve(metrics)
@@ -90,7 +90,7 @@ def overview(store: Store, metrics: Sequence[str] = ()) -> Overview:
     }
 
 
-def _add_local(rows: Overview, item: dict[str, Any], figures: Figures | None) -> None:
+def _add_local(rows: Overview, item: dict[str, Any], figures: Readings | None) -> None:
     """A process of the local run: its metrics, and what it answers itself where it does."""
     name, state = {"process": item["name"]}, {"state": item["state"]}
     if item["replica_of"] is not None:
@@ -102,7 +102,7 @@ def _add_local(rows: Overview, item: dict[str, Any], figures: Figures | None) ->
         rows["actors"].append({**name, **figures.actor})
 
 
-def _add_given(rows: Overview, endpoint: Endpoint, figures: Figures) -> None:
+def _add_given(rows: Overview, endpoint: Endpoint, figures: Readings) -> None:
     """A process of which only the metrics are known."""
     name = {"process": endpoint.process}
     stages = figures.stages

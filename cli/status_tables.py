@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from cli.figures import INTERVAL, PRIORITIES
+from cli.readings import INTERVAL, PRIORITIES
 from cli.terminal import last_loss
 
 Row = Mapping[str, Any]

@@ -16,9 +16,9 @@ import grpc
 
 from cli import record
 from cli.interrupts import Interrupted
-from cli.logs import ProcessLog
 from cli.plan import Plan, ProcessSpec, ReplicaGroup
-from cli.replicas import WantedReplicas
+from cli.process_log import ProcessLog
+from cli.record import WantedReplicas
 from common.rpc.channel import connect
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
 

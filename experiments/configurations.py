@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 
 from common.data import is_on_this_machine, load_task
 from common.store import Store
-from experiments.result import Scale
+from experiments.result import Scalar, Scale
 from ldcq.config import Config, ConfigError, load, override
 
 SETTINGS = Path(__file__).parent / "settings"
@@ -34,6 +35,11 @@ def configuration(
     if methods is not None:
         changes["evaluation.methods"] = {name: dict(method) for name, method in methods.items()}
     return override(load(SETTINGS / f"{name}.{scale}.yaml"), changes)
+
+
+def configured(config: Config, *keys: str) -> dict[str, Scalar]:
+    """What a configuration says for some of its keys, for the table at a page's end."""
+    return {key: attrgetter(key)(config) for key in keys}
 
 
 def need_dataset(config: Config, store: Store, *, goals: bool = False) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from common.data import is_on_this_machine
 from common.data.adroit import write_door_demonstrations
-from experiments.configurations import configuration, need_dataset
-from experiments.context import Context, Experiment
+from experiments.configurations import configuration, configured, need_dataset
 from experiments.evaluations import run_seeds
+from experiments.experiment import Context, Experiment
 from experiments.figures import scores
 from experiments.paper import DOOR_HUMAN
 from experiments.result import Findings, Picture
@@ -40,12 +40,8 @@ def run(context: Context) -> Findings:
             *evaluations.notes,
         ],
         settings={
-            "horizon": config.horizon,
-            "discount": config.discount,
-            "vae.epochs": config.vae.epochs,
-            "prior.epochs": config.prior.epochs,
-            "critic.updates": config.critic.updates,
-            "actor.candidates": config.actor.candidates,
+            **configured(config, "horizon", "discount", "vae.epochs", "prior.epochs"),
+            **configured(config, "critic.updates", "actor.candidates"),
             "actor.execute_steps": config.actor.execute_steps or config.horizon,
             "evaluation.episodes": config.evaluation.episodes,
         },
@@ -79,6 +75,5 @@ EXPERIMENT = Experiment(
     ),
     paper="Table 3",
     seeds={"smoke": 1, "small": 3, "full": 5},
-    dataset=lambda scale: configuration("door-human", scale).data.dataset,
     run=run,
 )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from common.store import Artifact, Store
 from common.store.timings import Timing, lineage_timings
 from experiments.aggregate import Floats, hierarchical_bootstrap
-from experiments.context import Context
+from experiments.experiment import Context
 from experiments.known import KnownRuns
 from experiments.result import PaperValue, Row, Scalar
 from ldcq.config import Config, override

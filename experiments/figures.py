@@ -26,9 +26,9 @@ def labels(rows: Sequence[Row]) -> dict[str, str]:
     return method_labels([{"method": row.method} for row in rows])
 
 
-def scores(rows: Sequence[Row], *, normalised: bool = True) -> Draw:
-    """Every method's scores as dots with their intervals."""
-    table = [{**row.as_json(), "normalised": normalised} for row in rows]
+def scores(rows: Sequence[Row]) -> Draw:
+    """Every method's normalised scores as dots with their intervals."""
+    table = [{**row.as_json(), "normalised": True} for row in rows]
     return score_figure(table, labels(rows))
 
 
@@ -37,23 +37,21 @@ def curves(
     setting: str,
     xlabel: str,
     *,
-    panels: Mapping[str, Get] | None = None,
     names: Mapping[str, str] | None = None,
     group: Callable[[Row], str] = lambda row: row.method,
     log: bool = False,
 ) -> Draw:
-    """A measure over a setting, one line with its intervals for each method.
+    """The scores that any row has over a setting, one line with its intervals for each method.
 
     Args:
         rows: Those with a number under `setting`.
         setting: The column that is varied.
         xlabel: What it is called.
-        panels: Title to what is drawn there; None: the scores that any row has.
         names: A group's name to what a reader calls it; None: the methods' names.
         group: The line that a row belongs to.
         log: Whether the setting is drawn on a logarithmic axis.
     """
-    chosen = panels or {
+    chosen = {
         title: get for title, get in SCORES.items() if any(get(row) is not None for row in rows)
     }
     known = names or labels(rows)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from experiments.configurations import configuration, need_dataset
-from experiments.context import Context, Experiment
+from experiments.configurations import configuration, configured, need_dataset
 from experiments.evaluations import Evaluations, run_seeds
+from experiments.experiment import Context, Experiment
 from experiments.figures import curves
 from experiments.result import Findings, Picture, Row, Scale
 from ldcq.config import Config, override
@@ -42,11 +42,8 @@ def run(context: Context) -> Findings:
         settings={
             "data.dataset": base.data.dataset,
             "steps of a latent that are executed": f"H, at most {base.actor.execute_steps or 'H'}",
-            "vae.epochs": base.vae.epochs,
-            "prior.epochs": base.prior.epochs,
-            "critic.updates": base.critic.updates,
-            "actor.candidates": base.actor.candidates,
-            "evaluation.episodes": base.evaluation.episodes,
+            **configured(base, "vae.epochs", "prior.epochs", "critic.updates"),
+            **configured(base, "actor.candidates", "evaluation.episodes"),
         },
         artifacts={
             f"H = {horizon}, {name}": version
@@ -77,6 +74,5 @@ EXPERIMENT = Experiment(
     ),
     paper="Figures 4 and 10",
     seeds={"smoke": 1, "small": 3, "full": 3},
-    dataset=lambda scale: configuration("horizon", scale).data.dataset,
     run=run,
 )

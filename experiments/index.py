@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.page import duration, table
+from experiments.page import PAGE, duration, table
 from experiments.registry import MODULES
-from experiments.writing import PAGE
 
 
 def index(folder: Path) -> str:

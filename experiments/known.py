@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import JsonValue
 
+from common.data.hdf5 import Hdf5File
 from common.data.loading import open_dataset
-from common.data.minari import MinariDataset
 from common.store import Store, StoreError, digest
 from common.store.files import replace_atomically
 from ldcq.config import Config
@@ -33,7 +32,7 @@ class KnownRuns:
         """The evaluation of a configuration that was run; None where it has to be run."""
         try:
             version = str(json.loads(self._path(config).read_text())["evaluation"])
-            self._check("evaluation", version, set())
+            self._store.lineage("evaluation", version)  # all of it is there
         except (FileNotFoundError, ValueError, KeyError, TypeError, StoreError, DataError):
             return None
         return version
@@ -44,15 +43,6 @@ class KnownRuns:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_atomically(path, json.dumps({"evaluation": version}).encode())
 
-    def _check(self, kind: str, version: str, seen: set[tuple[str, str]]) -> None:
-        """That an artifact and all that it was made from are there. Raises StoreError."""
-        if (kind, version) in seen:
-            return
-        seen.add((kind, version))
-        for name, parent in self._store.meta(kind, version).parents.items():
-            if name != "dataset":
-                self._check(name.partition(".")[0], parent, seen)
-
     def _path(self, config: Config) -> Path:
         tree = config.model_dump(mode="json", exclude={"name", "training"})
         key = digest({"config": tree, "dataset": _stamp(config, self._store)})
@@ -62,9 +52,6 @@ class KnownRuns:
 def _stamp(config: Config, store: Store) -> list[JsonValue]:
     """What changes when a dataset is written anew: size and time of its files."""
     dataset = open_dataset(config.data.model_copy(update={"download": False}), store.root)
-    files = _files(dataset.folder) if isinstance(dataset, MinariDataset) else [dataset.path]
-    return [number for file in files for number in (file.stat().st_size, file.stat().st_mtime_ns)]
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return iter(sorted(path for path in folder.rglob("*") if path.is_file()))
+    files = [dataset.path] if isinstance(dataset, Hdf5File) else sorted(dataset.folder.rglob("*"))
+    known = [file.stat() for file in files if file.is_file()]
+    return [number for stat in known for number in (stat.st_size, stat.st_mtime_ns)]

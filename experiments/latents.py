@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from benchmarks.support import OUTSIDE, Junctions, Support
 from common.data import Layout, load_task
-from experiments.configurations import configuration
-from experiments.context import Context, Experiment
+from experiments.configurations import configuration, configured
+from experiments.experiment import Context, Experiment
 from experiments.horizon import HORIZONS, with_horizon
 from experiments.result import Findings, Picture, Row
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
-from ldcq.config import Config, ConfigError, override
+from ldcq.config import ConfigError, override
 from services.actor.report.latent_figure import principal_components
 from services.actor.report.theme import Draw, Theme, new_figure
 
@@ -93,7 +93,11 @@ def run(context: Context) -> Findings:
         rows,
         [Picture("latents", caption, _grid(shown))],
         [DEFINITION],
-        settings=_settings(base),
+        settings={
+            **configured(base, "data.dataset", "vae.latent_dim", "vae.epochs", "prior.epochs"),
+            "solver": base.actor.sampling.solver or base.prior.sampling.solver,
+            "denoising steps": base.actor.sampling.steps or base.prior.sampling.steps,
+        },
         artifacts=artifacts,
         confidence=base.evaluation.confidence,
     )
@@ -198,17 +202,6 @@ def _panels(panels: Sequence[Axes], theme: Theme, horizon: int, found: Neighbour
         panel.set_ylim(low[1] - margin[1], high[1] + margin[1])
 
 
-def _settings(base: Config) -> dict[str, str | int | float | bool | None]:
-    return {
-        "data.dataset": base.data.dataset,
-        "vae.latent_dim": base.vae.latent_dim,
-        "vae.epochs": base.vae.epochs,
-        "prior.epochs": base.prior.epochs,
-        "solver": base.actor.sampling.solver or base.prior.sampling.solver,
-        "denoising steps": base.actor.sampling.steps or base.prior.sampling.steps,
-    }
-
-
 EXPERIMENT = Experiment(
     name="latents",
     title="Latents over the horizon, and samples off the data's support",
@@ -219,6 +212,6 @@ EXPERIMENT = Experiment(
     ),
     paper="Figures 2 and 3",
     seeds={"smoke": 1, "small": 3, "full": 3},
-    dataset=lambda scale: configuration("horizon", scale).data.dataset,
+    settings="horizon",
     run=run,
 )

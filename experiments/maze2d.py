@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from common.data import load_task
-from experiments.configurations import configuration, need_dataset
-from experiments.context import Context, Experiment
+from experiments.configurations import configuration, configured, need_dataset
 from experiments.evaluations import Evaluations, run_seeds
+from experiments.experiment import Context, Experiment
 from experiments.figures import labels, scores
 from experiments.paper import MAZE2D_LARGE
 from experiments.result import Findings, Picture, Row, Scalar
@@ -61,14 +61,10 @@ def _trajectories(context: Context, config: Config, evaluations: Evaluations) ->
 
 def _settings(config: Config) -> dict[str, Scalar]:
     return {
-        "horizon": config.horizon,
-        "discount": config.discount,
+        **configured(config, "horizon", "discount"),
         "data": _data(config),
-        "vae.epochs": config.vae.epochs,
-        "prior.epochs": config.prior.epochs,
-        "critic.updates": config.critic.updates,
-        "critic.candidates": config.critic.candidates,
-        "actor.candidates": config.actor.candidates,
+        **configured(config, "vae.epochs", "prior.epochs", "critic.updates"),
+        **configured(config, "critic.candidates", "actor.candidates"),
         "actor.execute_steps": config.actor.execute_steps or config.horizon,
         "actor.planning": f"depth {config.actor.planning.depth}, "
         f"n = {config.actor.planning.candidates}",
@@ -93,6 +89,5 @@ EXPERIMENT = Experiment(
     ),
     paper="Tables 1 and 8",
     seeds={"smoke": 1, "small": 3, "full": 5},
-    dataset=lambda scale: configuration("maze2d", scale).data.dataset,
     run=run,
 )

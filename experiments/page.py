@@ -1,14 +1,51 @@
-"""A result as a Markdown page."""
+"""Writes a result: results.json, results.csv, pictures and a Markdown page, in one folder."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
+from common.store.files import replace_atomically
 from experiments.result import Result, Row, Scalar, Value
+from services.actor.report.theme import LIGHT, to_png
 from services.actor.report.wording import method_labels
 from services.actor.scores import Estimate
 
 Column = tuple[str, Callable[[Row], str]]
+PAGE = "README.md"
+"""Under this name a folder's page is shown by itself where repositories are read."""
+
+
+def write(result: Result, folder: Path) -> None:
+    """Writes `results.json`, `results.csv`, `<picture>.png` and the page into `folder`.
+
+    The JSON comes last: where it is, the rest is there as well.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in result.findings.pictures:
+        replace_atomically(folder / f"{picture.name}.png", to_png(picture.draw, LIGHT))
+    replace_atomically(folder / "results.csv", csv_text(result).encode())
+    replace_atomically(folder / PAGE, page(result).encode())
+    content = json.dumps(result.as_json(), indent=2, allow_nan=False)
+    replace_atomically(folder / "results.json", f"{content}\n".encode())
+
+
+def csv_text(result: Result) -> str:
+    """The rows as CSV: intervals as three columns (`return`, `return_low`, `return_high`), the
+    paper's number without its error.
+    """
+    lines = [_flat(row.as_json()) for row in result.findings.rows]
+    names: dict[str, None] = {}
+    for line in lines:
+        names |= dict.fromkeys(line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
 
 
 def page(result: Result) -> str:
@@ -69,6 +106,19 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+def _flat(row: dict[str, object]) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in row.items():
+        if not isinstance(value, dict):
+            flat[name] = value
+        elif "mean" in value:
+            flat |= {name: value["mean"]}
+            flat |= {f"{name}_low": value["ci_low"], f"{name}_high": value["ci_high"]}
+        else:
+            flat[name] = value["value"]
+    return flat
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from common.data import load_episodes
 from common.data.random_walk import GAP
-from experiments.configurations import configuration
-from experiments.context import Context, Experiment
+from experiments.configurations import configuration, configured
 from experiments.evaluations import Evaluations
+from experiments.experiment import Context, Experiment
 from experiments.figures import curves
 from experiments.paper import RANDOM_WALK
 from experiments.result import Findings, Picture, Row, Scale
@@ -84,7 +84,11 @@ def run(context: Context) -> Findings:
         rows,
         _pictures(rows, data, actions),
         [*(EXPLANATION if context.scale != "smoke" else ()), _table(rows, others)],
-        settings=_settings(base),
+        settings=configured(
+            base,
+            *("data.dataset", "horizon", "vae.latent_dim", "vae.beta", "critic.updates"),
+            *("critic.candidates", "discount", "evaluation.episodes"),
+        ),
         artifacts={
             f"evaluation, n = {count}, seed {seed}": version
             for count, by_seed in versions.items()
@@ -199,19 +203,6 @@ EXPLANATION = (
 )
 
 
-def _settings(base: Config) -> dict[str, str | int | float | bool | None]:
-    return {
-        "data.dataset": base.data.dataset,
-        "horizon": base.horizon,
-        "vae.latent_dim": base.vae.latent_dim,
-        "vae.beta": base.vae.beta,
-        "critic.updates": base.critic.updates,
-        "critic.candidates": base.critic.candidates,
-        "discount": base.discount,
-        "evaluation.episodes": base.evaluation.episodes,
-    }
-
-
 EXPERIMENT = Experiment(
     name="random-walk",
     title="A random walk with two modes",
@@ -223,7 +214,6 @@ EXPERIMENT = Experiment(
     ),
     paper="supplement D, Figure 7",
     seeds={"smoke": 1, "small": 3, "full": 3},
-    dataset=lambda scale: configuration("random-walk", scale).data.dataset,
     run=run,
     takes_dataset=False,
 )

@@ -6,10 +6,11 @@ import importlib
 from pathlib import Path
 
 from common.store import Store
-from experiments.context import Context, Experiment, Pipeline
+from experiments.configurations import configuration
+from experiments.experiment import Context, Experiment, Pipeline
+from experiments.page import write
 from experiments.result import Result, Scale, hardware
 from experiments.wall import wall_clock
-from experiments.writing import write
 from ldcq.config import ConfigError
 
 MODULES = {
@@ -90,7 +91,7 @@ def perform(
         paper=experiment.paper,
         command=command,
         scale=known,
-        dataset=dataset or experiment.dataset(known),
+        dataset=dataset or configuration(experiment.settings or name, known).data.dataset,
         seeds=numbers,
         findings=findings,
         wall_seconds=clock.seconds(),

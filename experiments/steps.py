@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments.configurations import configuration, need_dataset
-from experiments.context import Context, Experiment
 from experiments.evaluations import run_seeds
+from experiments.experiment import Context, Experiment
 from experiments.figures import curves
 from experiments.result import Findings, Picture, Row, Scalar, Scale
 from ldcq.config import Config, override
@@ -143,6 +143,5 @@ EXPERIMENT = Experiment(
     ),
     paper="Figures 8 and 9, supplement E",
     seeds={"smoke": 1, "small": 3, "full": 3},
-    dataset=lambda scale: configuration("steps", scale).data.dataset,
     run=run,
 )

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.store import LatentTable, open_latents
-from experiments.context import Context
+from experiments.experiment import Context
 from ldcq.config import Config, override
 from ldcq.latent_prior import Draw
 from services.prior.model import ServedPrior, load_prior

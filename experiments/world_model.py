@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks.support import Junctions
-from common.data import Layout, load_task
-from experiments.configurations import configuration
-from experiments.context import Context, Experiment
-from experiments.executing import PointSimulation, execute
+from common.data import Layout, load_task, make_evaluation_env
+from common.data.pointmaze import FastPointMaze
+from experiments.configurations import configuration, configured
+from experiments.experiment import Context, Experiment
 from experiments.result import Findings, Picture, Row, Scale
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
 from ldcq.config import Config, ConfigError, override
@@ -111,7 +112,12 @@ def run(context: Context) -> Findings:
         rows,
         pictures,
         [DEFINITION],
-        settings=_settings(base, context.scale),
+        settings={
+            **configured(base, "data.dataset", "horizon", "vae.epochs", "prior.epochs"),
+            **configured(base, "world_model.epochs"),
+            "states at junctions": JUNCTIONS[context.scale],
+            "latents at each": SAMPLES[context.scale],
+        },
         artifacts=artifacts,
         confidence=base.evaluation.confidence,
     )
@@ -136,7 +142,7 @@ def _outcomes(
     context: Context, trained: TrainedPriors, version: str
 ) -> tuple[Layout, dict[str, Outcome]]:
     layout = load_task(trained.config, context.store.root).layout
-    simulation = PointSimulation.of(trained.config, context.store.root)
+    simulation = _simulation(trained.config, context.store.root)
     if layout is None:
         raise ConfigError(f"{trained.config.data.dataset} has no map, expected a maze")
     junctions = Junctions.find(trained.table, layout, JUNCTIONS[context.scale])
@@ -154,12 +160,52 @@ def _outcomes(
         flat = drawn.reshape(len(begun), -1)
         with torch.no_grad():
             said = model.predict(torch.from_numpy(begun), torch.from_numpy(flat)).numpy()
-        done = execute(simulation, decoder, begun, flat)
+        done = _execute(simulation, decoder, begun, flat)
         shape = (*drawn.shape[:2], 2)
         outcomes[name] = Outcome(
             states[:, where], said[:, where].reshape(shape), done[:, where].reshape(shape)
         )
     return layout, outcomes
+
+
+def _simulation(config: Config, store_root: Path) -> FastPointMaze:
+    """The simulation of a configuration's task, which can be put into any state.
+
+    Raises:
+        ConfigError: The task is no PointMaze, or its state is not position and velocity.
+    """
+    environment: Any = make_evaluation_env(config, store_root)()
+    task = environment.unwrapped
+    if not hasattr(task, "point_env") or environment.observation_space.shape != (4,):
+        raise ConfigError(
+            f"{config.data.dataset}: states of {environment.observation_space.shape}, expected "
+            "position and velocity of a PointMaze (data.observation_keys: [observation])"
+        )
+    return FastPointMaze(task)
+
+
+def _execute(
+    simulation: FastPointMaze, decoder: LatentPolicy, states: Array, latents: Array
+) -> Array:
+    """Where latents end: each is decoded, by the mode, and executed for all H steps.
+
+    Args:
+        simulation: The environment's.
+        decoder: pi(a | s, z).
+        states: Raw, (N, 4).
+        latents: Raw, (N, Z).
+
+    Returns:
+        Raw states s_{t+H}, (N, 4).
+    """
+    now, chosen = np.asarray(states, np.float64), torch.from_numpy(latents)
+    for _ in range(decoder.horizon):
+        actions = decoder.act(torch.from_numpy(now.astype(np.float32)), chosen).numpy()
+        for row, (state, action) in enumerate(zip(now, actions, strict=True)):
+            simulation.set_state(state[:2], state[2:])
+            simulation.step(action)
+            now[row] = simulation.state
+    return now
 
 
 def _drawing(outcomes: Mapping[str, Outcome], layout: Layout) -> Draw:
@@ -195,18 +241,6 @@ def _panel(
     axes.set_ylim(start[1] - reach, start[1] + reach)
 
 
-def _settings(base: Config, scale: Scale) -> dict[str, str | int | float | bool | None]:
-    return {
-        "data.dataset": base.data.dataset,
-        "horizon": base.horizon,
-        "vae.epochs": base.vae.epochs,
-        "prior.epochs": base.prior.epochs,
-        "world_model.epochs": base.world_model.epochs,
-        "states at junctions": JUNCTIONS[scale],
-        "latents at each": SAMPLES[scale],
-    }
-
-
 EXPERIMENT = Experiment(
     name="world-model",
     title="Where latents lead at a junction",
@@ -217,6 +251,5 @@ EXPERIMENT = Experiment(
     ),
     paper="Figure 5, supplement B.1",
     seeds={"smoke": 1, "small": 3, "full": 3},
-    dataset=lambda scale: configuration("world-model", scale).data.dataset,
     run=run,
 )

@@ -20,6 +20,7 @@ from common.rpc.errors import (
 )
 from common.rpc.prior import FULL_NAME
 from common.rpc.server import Server
+from common.rpc.signals import StopSignals
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
 STATE_DIM, LATENT_DIM, GOAL_DIM, TRAINING_STEPS = 3, 2, 2, 10
@@ -187,7 +188,9 @@ def _main() -> None:
     prior = NumpyPrior(version=arguments.version, delay=arguments.delay)
     server, address = serve(prior, arguments.listen, linger=0.2)
     print(address, flush=True)
-    server.wait()
+    with StopSignals() as signals:
+        signals.event.wait()
+    server.drain()
     print("drained", flush=True)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import grpc
 
-from common.rpc.options import MAX_MESSAGE_BYTES, Options, channel_options
+from common.rpc.options import Options, channel_options
 from common.rpc.security import Security
 from common.rpc.tokens import TokenClientInterceptor
 
@@ -23,7 +23,6 @@ def connect(
     target: str | Sequence[str],
     *,
     health_service: str | None = "",
-    max_message_bytes: int = MAX_MESSAGE_BYTES,
     security: Security | None = None,
 ) -> grpc.Channel:
     """Opens a channel that spreads calls over all healthy replicas; nothing is sent yet.
@@ -34,14 +33,13 @@ def connect(
             sequence.
         health_service: Replicas that do not report SERVING for it get no calls; "" is the whole
             server, None asks nothing (for `StageService`, which answers before there is a model).
-        max_message_bytes: Largest message sent or received.
         security: TLS and token; None: as the environment says.
 
     Raises:
         TargetError: Not an address, or one of several hosts is unknown.
         SecurityError: The files for TLS or the token cannot be used, or not with this target.
     """
-    options = channel_options(max_message_bytes, health_service)
+    options = channel_options(health_service)
     text = target if isinstance(target, str) else ",".join(target)
     return open_channel(text, resolve(text), options, security)
 

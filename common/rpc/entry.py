@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from common.rpc.channel import check
-from common.rpc.logs import LogFormat, configure_logging
+from common.rpc.log_format import LogFormat, configure_logging
 from common.rpc.settings import ServiceSettings
 from common.rpc.tracing import configure_tracing
 from common.store import Store
@@ -52,8 +52,9 @@ def main(
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
     """The command line of `python -m services.<name>`; ends the process with the exit code."""
-    arguments = _parser(name, serve is not None, train is not None).parse_args(argv)
-    if arguments.end_with_input:
+    options = vars(_parser(name, serve is not None, train is not None).parse_args(argv))
+    serves = options.pop("action") == "serve"
+    if options.pop("end_with_input"):
         threading.Thread(target=_end_with_input, name="input", daemon=True).start()
 
     def train_only(settings: ServiceSettings, on_start: Callable[[str], None]) -> int:
@@ -62,20 +63,7 @@ def main(
         return train(settings)
 
     os.environ.setdefault("OTEL_SERVICE_NAME", f"ldcq-{name}")
-    code = run_service(
-        serve if serve is not None and arguments.action == "serve" else train_only,
-        config=arguments.config,
-        overrides=arguments.overrides,
-        store=arguments.store,
-        variant=arguments.variant,
-        listen=arguments.listen,
-        metrics_port=arguments.metrics_port,
-        metrics_targets=arguments.metrics_targets,
-        prior=arguments.prior,
-        train_first=arguments.action == "serve" and arguments.train,
-        log_format=arguments.log_format,
-    )
-    sys.exit(code)
+    sys.exit(run_service(serve if serve is not None and serves else train_only, **options))
 
 
 def run_service(
@@ -197,9 +185,9 @@ def _parser(name: str, serves: bool, trains: bool) -> argparse.ArgumentParser:
     if not serves:
         return parser
     serve = actions.add_parser("serve", help="answer calls until asked to stop")
-    serve.set_defaults(train=False)
     if trains:
-        serve.add_argument("--train", action="store_true", help="train and publish before serving")
+        text = "train and publish before serving"
+        serve.add_argument("--train", dest="train_first", action="store_true", help=text)
     _add_options(serve)
     return parser
 

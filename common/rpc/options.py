@@ -19,43 +19,30 @@ _KEEPALIVE_TIMEOUT_SECONDS = 10.0
 Options = list[tuple[str, int | str]]
 
 
-def server_options(
-    max_message_bytes: int = MAX_MESSAGE_BYTES, connection_age: float = CONNECTION_AGE_SECONDS
-) -> Options:
-    """Options of every server; `connection_age` is in seconds."""
+def server_options() -> Options:
+    """Options of every server."""
     return [
         # Off, so that a port in use is an error and not a silent sharing of its connections.
         ("grpc.so_reuseport", 0),
-        ("grpc.max_send_message_length", max_message_bytes),
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_connection_age_ms", _milliseconds(connection_age)),
+        *_both_ends(),
+        ("grpc.max_connection_age_ms", _milliseconds(CONNECTION_AGE_SECONDS)),
         ("grpc.max_connection_age_grace_ms", _milliseconds(CONNECTION_GRACE_SECONDS)),
-        ("grpc.keepalive_time_ms", _milliseconds(_KEEPALIVE_SECONDS)),
-        ("grpc.keepalive_timeout_ms", _milliseconds(_KEEPALIVE_TIMEOUT_SECONDS)),
-        ("grpc.keepalive_permit_without_calls", 1),
         # Half of what clients do, or their pings are answered with GOAWAY too_many_pings.
         ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(_KEEPALIVE_SECONDS / 2)),
     ]
 
 
-def channel_options(
-    max_message_bytes: int = MAX_MESSAGE_BYTES, health_service: str | None = ""
-) -> Options:
+def channel_options(health_service: str | None = "") -> Options:
     """Options of every channel.
 
     Args:
-        max_message_bytes: Largest message sent or received.
         health_service: Replicas whose health of this service is not SERVING get no calls; "" is the
             whole server, None asks nothing.
     """
     return [
         ("grpc.service_config", service_config(health_service)),
         ("grpc.enable_retries", 1),
-        ("grpc.max_send_message_length", max_message_bytes),
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.keepalive_time_ms", _milliseconds(_KEEPALIVE_SECONDS)),
-        ("grpc.keepalive_timeout_ms", _milliseconds(_KEEPALIVE_TIMEOUT_SECONDS)),
-        ("grpc.keepalive_permit_without_calls", 1),
+        *_both_ends(),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.dns_min_time_between_resolutions_ms", 5000),
         ("grpc.initial_reconnect_backoff_ms", 200),
@@ -85,6 +72,16 @@ def service_config(health_service: str | None = "") -> str:
     if health_service is not None:
         config["healthCheckConfig"] = {"serviceName": health_service}
     return json.dumps(config)
+
+
+def _both_ends() -> Options:
+    return [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", _milliseconds(_KEEPALIVE_SECONDS)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(_KEEPALIVE_TIMEOUT_SECONDS)),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
 
 
 def _milliseconds(seconds: float) -> int:

@@ -18,11 +18,10 @@ import prometheus_client
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from common.rpc import stage, targets
+from common.rpc import metrics_targets, stage
 from common.rpc.interceptors import BoundaryInterceptor
-from common.rpc.options import CONNECTION_AGE_SECONDS, MAX_MESSAGE_BYTES, server_options
+from common.rpc.options import server_options
 from common.rpc.security import Security
-from common.rpc.signals import StopSignals
 from common.rpc.tokens import TokenServerInterceptor
 
 _LOG = logging.getLogger(__name__)
@@ -55,11 +54,8 @@ class Server:
         address: str = "127.0.0.1:0",
         *,
         max_workers: int = 32,
-        reflection: bool = True,
         metrics_port: int | None = None,
         metrics_targets: Path | None = None,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
-        connection_age: float = CONNECTION_AGE_SECONDS,
         linger: float = 0.5,
         grace: float = 10.0,
         security: Security | None = None,
@@ -69,14 +65,9 @@ class Server:
         Args:
             address: `host:port` (port 0 takes a free one) or `unix:/path`.
             max_workers: Calls handled at once; further ones wait.
-            reflection: Answer `grpc.reflection`, so that a plain client (with the token, where
-                there is one) can explore the server.
             metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
             metrics_targets: File that says where that endpoint is while it is there, in Prometheus'
                 file_sd format.
-            max_message_bytes: Largest message sent or received.
-            connection_age: Seconds after which a client has to connect anew (and finds new
-                replicas).
             linger: Seconds a drain goes on taking calls, so that clients notice NOT_SERVING.
             grace: Seconds a drain waits for calls under way.
             security: TLS and token; None: as the environment says.
@@ -89,8 +80,7 @@ class Server:
         self._security.check_server(address)
         tokens = self._security.tokens()
         self._linger, self._grace = linger, grace
-        self._metrics_port, self._reflection = metrics_port, reflection
-        self._metrics_targets = metrics_targets
+        self._metrics_port, self._metrics_targets = metrics_port, metrics_targets
         self._serving: dict[str, bool] = {}
         self._on_drain: list[Callable[[], None]] = []
         self._lock = threading.Lock()
@@ -105,7 +95,7 @@ class Server:
                 *([] if tokens is None else [TokenServerInterceptor(tokens)]),
                 BoundaryInterceptor(),
             ],
-            options=server_options(max_message_bytes, connection_age),
+            options=server_options(),
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
@@ -143,9 +133,9 @@ class Server:
             ServerError: The address or the metrics port cannot be bound, or the file of the
                 endpoint not be written.
         """
-        if self._reflection:
-            names = (*self._serving, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+        # A plain client (with the token, where there is one) can explore the server.
+        names = (*self._serving, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
         bound = self._bind()
         self._start_metrics(bound)
         self._server.start()
@@ -170,18 +160,6 @@ class Server:
             self._metrics.shutdown()
             self._metrics.server_close()
         _LOG.info("drained")
-
-    def wait(self, stop: threading.Event | None = None) -> None:
-        """Serves until `stop` is set, then drains.
-
-        Without `stop` it waits for SIGTERM or SIGINT, which only the main thread can.
-        """
-        if stop is not None:
-            stop.wait()
-        else:
-            with StopSignals() as signals:
-                signals.event.wait()
-        self.drain()
 
     def _bind(self) -> str:
         self._refuse_used_socket()
@@ -232,7 +210,7 @@ class Server:
         _LOG.info("metrics on http://%s/metrics", self.metrics_address)
         if self._metrics_targets is not None:
             try:
-                targets.announce(self._metrics_targets, self.metrics_address)
+                metrics_targets.announce(self._metrics_targets, self.metrics_address)
             except OSError as error:
                 raise ServerError(
                     f"cannot write {self._metrics_targets}: {error.strerror}; choose a file in a "

@@ -22,6 +22,7 @@ from common.store.errors import (
 )
 from common.store.meta import Artifact, Meta, content_version, meta_bytes, read_meta
 from common.store.place import META, FolderPlace, Place, is_remote, local_root
+from common.store.served import SERVED
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _WEIGHTS = "weights.safetensors"
@@ -206,6 +207,21 @@ class Store:
     def meta(self, kind: str, version: str) -> Meta:
         """What a published version says about itself; no tensors are read. Raises like `load`."""
         return read_meta(self.place, self.key(kind, version))
+
+    def lineage(self, kind: str, version: str) -> dict[tuple[str, str], Meta]:
+        """The metas of a version and of everything in the store that it was made from, by kind and
+        version. Raises like `load`.
+        """
+        found: dict[tuple[str, str], Meta] = {}
+        pending = [(kind, version)]
+        while pending:
+            item = pending.pop()
+            if item not in found:
+                found[item] = self.meta(*item)
+                named = ((key.partition(".")[0], v) for key, v in found[item].parents.items())
+                # A dataset and a model that others serve are named as parents, but not kept here.
+                pending += [parent for parent in named if parent[0] not in ("dataset", SERVED)]
+        return found
 
     def find(self, kind: str, spec: Mapping[str, JsonValue]) -> str | None:
         """A published version with exactly this spec, or None. Damaged ones are passed over."""

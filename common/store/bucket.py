@@ -1,8 +1,7 @@
-"""A place on S3: whole or not by the order of writes, one writer by conditional writes."""
+"""A place on S3: a folder is whole or absent by the order of writes."""
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -14,10 +13,9 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from common.store.errors import StoreError
-from common.store.lease import Lease
-from common.store.place import META
+from common.store.files import WriterLock
+from common.store.place import META, local_root
 
-_LOG = logging.getLogger(__name__)
 _URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]*[a-z0-9])(?:/(?P<prefix>.*?))?/?")
 _RETRIES: Any = {"max_retries": 6}
 
@@ -25,8 +23,8 @@ _RETRIES: Any = {"max_retries": 6}
 class BucketPlace:
     """A prefix of a bucket. S3 has no rename, but shows every object whole, and at once to all.
 
-    A folder is published by its `meta.json`: written last, looked for first. What lies there
-    without one is of a writer that died, and is removed by the next.
+    A folder is published by its `meta.json`: written last, looked for first. Writers of one folder
+    write the same objects, so two of them at once waste work and harm nothing.
     """
 
     def __init__(self, url: str) -> None:
@@ -110,7 +108,7 @@ class BucketPlace:
             return True
 
     def add(self, folder: str, files: Mapping[str, bytes], *, replace: bool = False) -> None:
-        """See `Place`. Writers of one folder write the same: they may do it at once."""
+        """See `Place`."""
         if self.is_whole(folder) and not replace:
             return
         for name in sorted(files, key=lambda name: name == META):
@@ -118,11 +116,17 @@ class BucketPlace:
 
     def publish(self, staged: str, final: str, *, replace: bool = False) -> None:
         """See `Place`; the server copies, nothing is sent."""
-        if replace or not self.is_whole(final):
-            self.remove(final)  # what a writer that died may have left
-            with self._explained("write", final):
-                for name in sorted(self.keys(staged), key=lambda name: name == META):
-                    obstore.copy(self._objects, f"{staged}/{name}", f"{final}/{name}")
+        if replace:
+            self.remove(f"{final}/{META}")
+        try:
+            if not self.is_whole(final):
+                with self._explained("write", final):
+                    for name in sorted(self.keys(staged), key=lambda name: name == META):
+                        obstore.copy(self._objects, f"{staged}/{name}", f"{final}/{name}")
+        except StoreError:
+            # Another writer may have published first, and removed what was staged.
+            if not self.is_whole(final):
+                raise
         self.remove(staged)
 
     def zarr(self, folder: str) -> Any:
@@ -134,10 +138,9 @@ class BucketPlace:
     def sync(self, folder: str) -> None:
         """See `Place`; a write that S3 has answered stays."""
 
-    def lock(self, key: str, what: str) -> Lease:
-        """See `Place`."""
-        with self._explained("lock", key):
-            return Lease(self._objects, key, what, self.where(key))
+    def lock(self, key: str, what: str) -> WriterLock:
+        """See `Place`; one writer on this machine, as S3 has no lock that a dead holder frees."""
+        return WriterLock(local_root(self.url) / key, what)
 
     @contextmanager
     def _explained(self, verb: str, key: str = "") -> Iterator[None]:

@@ -12,8 +12,9 @@ from zarr.codecs import Crc32cCodec
 
 from common.store.artifacts import Store
 from common.store.errors import CorruptArtifactError, MissingArtifactError, StoreError
+from common.store.files import WriterLock
 from common.store.meta import Meta, digest, meta_bytes
-from common.store.place import META, Lock
+from common.store.place import META
 from common.store.rows import RowFile
 
 
@@ -65,7 +66,7 @@ class CandidateCache:
         self._place, self._folder = store.place, store.key("candidates", self.version)
         self._array_folder = f"{self._folder}/latents"
         self._lock_file = store.key("candidates", f".{self.version}.lock")
-        self._lock: Lock | None = None
+        self._lock: WriterLock | None = None
         self._meta = meta
         self._array: zarr.Array[Any] | None = None
 
@@ -102,7 +103,6 @@ class CandidateCache:
             raise StoreError(f"latents of chunk {chunk}: expected finite values below 65504")
         if self._lock is None:
             self._lock = self._place.lock(self._lock_file, f"candidate cache {self.version}")
-        self._lock.check()
         self._open(create=True)
         assert self._array is not None
         self._array[rows] = half

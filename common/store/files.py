@@ -107,9 +107,6 @@ class WriterLock:
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._file.flush()
 
-    def check(self) -> None:
-        """Nothing: it is held until it is released."""
-
     def release(self) -> None:
         """Lets the next writer in; harmless when called twice."""
         self._file.close()

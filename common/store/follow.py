@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from common.store.artifacts import Store
-from common.store.errors import StoreError, WaitInterrupted
+from common.store.errors import StoreError
 from common.store.meta import Artifact
 
 _LOGGER = logging.getLogger(__name__)
@@ -48,7 +48,6 @@ class Follower(Generic[T]):
         self._current: tuple[str, T] | None = None
         self._refused: tuple[str, str] | None = None
         self._problem = ""
-        self._changed = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"follow-{kind}", daemon=True)
 
@@ -59,8 +58,6 @@ class Follower(Generic[T]):
     def stop(self) -> None:
         """Ends the thread; the model stays."""
         self._stop.set()
-        with self._changed:
-            self._changed.notify_all()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -72,29 +69,6 @@ class Follower(Generic[T]):
     def problem(self) -> str:
         """Why the current artifact cannot be loaded, for those who ask for it; else empty."""
         return self._problem
-
-    def wait_ready(
-        self, timeout: float | None = None, *, version: str | None = None
-    ) -> tuple[str, T]:
-        """Blocks until there is a model, or until the model is `version`.
-
-        Raises:
-            TimeoutError: Not within `timeout` seconds.
-            WaitInterrupted: `stop` was called.
-        """
-
-        def ready() -> bool:
-            current = self._current
-            there = current is not None and version in (None, current[0])
-            return there or self._stop.is_set()
-
-        with self._changed:
-            if not self._changed.wait_for(ready, timeout):
-                wanted = version or "any version"
-                raise TimeoutError(f"no {self._kind} ({wanted}) of {self._variant} in {timeout} s")
-            if self._current is None or version not in (None, self._current[0]):
-                raise WaitInterrupted(f"stopped while waiting for {self._kind} of {self._variant}")
-            return self._current
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -125,10 +99,8 @@ class Follower(Generic[T]):
         if version is None or (self._current is not None and self._current[0] == version):
             return
         model = self._load(self._store.load(self._kind, version))
-        with self._changed:
-            self._current = (version, model)
-            self._refused, self._problem = None, ""
-            self._changed.notify_all()
+        self._current = (version, model)
+        self._refused, self._problem = None, ""
         _LOGGER.info("serving %s %s of %s", self._kind, version, self._variant)
         if self._on_swap is not None:
             self._on_swap(version, model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from common.store.artifacts import Store
 from common.store.errors import StoreError
 from common.store.latents import is_whole
 from common.store.meta import Meta, digest, meta_bytes
-from common.store.place import META
+from common.store.place import META, is_remote
 
 CHUNK_BYTES = 1 << 20
 CHUNKS_PER_SHARD = 8
@@ -54,9 +55,11 @@ class LatentWriter:
         self._place = store.place
         lock = store.key("latents", f".{self.version}.lock")
         self._lock = self._place.lock(lock, f"latents {self.version}")
-        # Under the lock the name can be fixed: what lies there is left of a writer that died.
-        self._temporary = store.key("latents", f".{self.version}.partial")
-        self._place.remove(self._temporary)
+        # Each writer has a folder of its own: no lock spans the machines that share a bucket.
+        self._staging = store.key("latents", f".{self.version}")
+        self._temporary = f"{self._staging}/{uuid.uuid4().hex}"
+        if not is_remote(store.url):
+            self._place.remove(self._staging)  # under the lock: it is of a writer that died
         self._group = zarr.create_group(self._place.zarr(self._temporary), zarr_format=3)
         self._columns = {
             name: _Column(self._group, name, rows, np.dtype(dtype), tuple(shape))
@@ -124,8 +127,8 @@ class LatentWriter:
         self._place.write(f"{self._temporary}/{META}", meta_bytes(self._meta))
         final = self._store.key("latents", self.version)
         damaged = self._place.is_whole(final) and not is_whole(self._place, final)
-        self._lock.check()
         self._place.publish(self._temporary, final, replace=damaged)
+        self._place.remove(self._staging)  # what writers that died have left
         self._lock.release()
         self._store.point("latents", self.version, variant)
         return self.version

@@ -23,16 +23,6 @@ META = "meta.json"
 """Every whole folder has one; it is the last that is written."""
 
 
-class Lock(Protocol):
-    """The right to write something, held by one process."""
-
-    def check(self) -> None:
-        """Raises StoreError when it has been lost to another process."""
-
-    def release(self) -> None:
-        """Lets the next writer in; harmless when called twice."""
-
-
 class Place(Protocol):
     """Files by key, `artifacts/vae/<version>/meta.json`, and folders of them that appear whole.
 
@@ -82,8 +72,9 @@ class Place(Protocol):
     def sync(self, folder: str) -> None:
         """Waits until all that was written below a folder stays."""
 
-    def lock(self, key: str, what: str) -> Lock:
-        """Makes this process the writer of `what`.
+    def lock(self, key: str, what: str) -> WriterLock:
+        """Makes this process the writer of `what`: the only one, or on S3 the only one of this
+        machine.
 
         Raises:
             StoreError: Another process is; the message names it.

@@ -59,17 +59,8 @@ class Stopwatch:
         _write(self._path, Timing(seconds, self._before.lost))
 
 
-def timing(store: Store, kind: str, version: str) -> Timing | None:
-    """What the making of a published version took; None where nobody timed it.
-
-    Raises:
-        StoreError: The version is not in the store.
-    """
-    return _read(_path(store, kind, store.meta(kind, version).spec))
-
-
 def lineage_timings(store: Store, kind: str, version: str) -> dict[tuple[str, str], Timing]:
-    """The timings of a version and of everything in the store that it was made from.
+    """What the making of a version took, and of everything in the store that it was made from.
 
     Returns:
         By kind and version; what nobody timed is left out.
@@ -77,19 +68,11 @@ def lineage_timings(store: Store, kind: str, version: str) -> dict[tuple[str, st
     Raises:
         StoreError: A version is not in the store.
     """
-    found: dict[tuple[str, str], Timing] = {}
-    pending, seen = [(kind, version)], {(kind, version)}
-    while pending:
-        item = pending.pop()
-        known = timing(store, *item)
-        if known is not None:
-            found[item] = known
-        for parent in store.meta(*item).parents.items():
-            # A dataset is a parent too, by its fingerprint: it is not made here.
-            if parent[0] != "dataset" and parent not in seen:
-                seen.add(parent)
-                pending.append(parent)
-    return found
+    found = {
+        item: _read(_path(store, item[0], meta.spec))
+        for item, meta in store.lineage(kind, version).items()
+    }
+    return {item: timing for item, timing in found.items() if timing is not None}
 
 
 def _path(store: Store, kind: str, spec: Mapping[str, JsonValue]) -> Path:

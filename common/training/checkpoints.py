@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import io
 import logging
 import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import JsonValue
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
 
 from common.store.files import replace_atomically
 from common.store.meta import digest
-from common.training.tree import flatten, restore
 
 _LOGGER = logging.getLogger(__name__)
-_FILE = re.compile(r"(\d+)\.safetensors")
+_FILE = re.compile(r"(\d+)\.pt")
+_CHECKSUM_BYTES = 4
+_NUMPY: list[Any] = [
+    *(np.ndarray, np.dtype, bytes, np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]),
+    *(type(np.dtype(code)) for code in "?bhilqBHILQefdFD"),
+]
+"""What an array of numbers is made of; `torch.load` knows tensors and Python's own types."""
 
 
 class CheckpointError(RuntimeError):
@@ -49,19 +54,28 @@ class Checkpoints:
 
         Args:
             step: Optimiser steps done.
-            state: As for `common.training.tree.flatten`.
+            state: Tensors, NumPy arrays and scalars, numbers, str and None, in dictionaries, lists,
+                tuples and sets.
 
         Raises:
             CheckpointError: The disk does not take it.
-            TypeError: The state holds something that cannot be stored; the message says where.
+            TypeError: The state holds something else; the message says what.
         """
-        tree, tensors = flatten(state)
-        # Python's JSON keeps big integers, infinities and every bit of a float.
-        metadata = {"state": json.dumps(tree), "crc32": str(_checksum(tensors))}
-        path = self.folder / f"{step}.safetensors"
+        file = io.BytesIO()
+        torch.save(dict(state), file)
+        try:
+            _loaded(file)  # now, and not when hours of training depend on it
+        except UnpicklingError as error:
+            reason = str(error).partition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+            raise TypeError(
+                f"checkpoint of step {step}: {reason or error}; expected tensors, arrays, numbers, "
+                "str and None"
+            ) from error
+        file.write(_checksum(file.getbuffer()))
+        path = self.folder / f"{step}.pt"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            replace_atomically(path, save_tensors(tensors, metadata))
+            replace_atomically(path, file.getvalue())
             for _, old in self._files()[self._keep :]:
                 old.unlink(missing_ok=True)
         except OSError as error:
@@ -75,7 +89,7 @@ class Checkpoints:
         for step, path in self._files():
             try:
                 return step, _read(path)
-            except (SafetensorError, OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, UnpicklingError) as error:
                 aside = path.with_suffix(".damaged")
                 _LOGGER.warning(
                     "checkpoint %s is damaged or cut short (%s); moved to %s, using the one before",
@@ -99,21 +113,22 @@ class Checkpoints:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if int(metadata["crc32"]) != _checksum(tensors):
+    content = path.read_bytes()
+    content, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
+    # PyTorch's reader leaves the checksums of its own file format unread.
+    if _checksum(content) != checksum:
         raise ValueError("checksum does not match")
-    state = restore(json.loads(metadata["state"]), tensors)
-    if not isinstance(state, dict):
-        raise ValueError("holds no state")
+    return _loaded(io.BytesIO(content))
+
+
+def _loaded(file: io.BytesIO) -> dict[str, Any]:
+    """What `torch.save` wrote; nothing but data is made of it, and no code is run."""
+    file.seek(0)
+    with torch.serialization.safe_globals(_NUMPY):
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    file.seek(0, io.SEEK_END)
     return state
 
 
-def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
-    """CRC-32 of all bytes in the order of names; cheap beside writing them."""
-    value = 0
-    for name in sorted(tensors):
-        flat = tensors[name].reshape(-1)
-        value = zlib.crc32(flat.view(torch.uint8).numpy().data, value)
-    return value
+def _checksum(content: bytes | memoryview) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES)

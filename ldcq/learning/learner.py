@@ -32,5 +32,5 @@ class Learner(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned, up to tuples, which come back as lists."""
+        """Restores what `state_dict` returned."""
         ...

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from benchmarks import solvers
-from benchmarks.random_walk import train_walk_prior, walk_coverage
 from benchmarks.solver_plot import on_front
 from benchmarks.support import Junctions, Support, exit_shares
+from benchmarks.walk_prior import train_walk_prior, walk_coverage
 from common.data import Layout
 from common.store import LatentTable, Meta
 from ldcq.config import Config, SamplingConfig, dump, load

@@ -80,3 +80,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CertificatesError, match="file/tls: Not a directory"):
         issue(tmp_path / "file" / "tls")
+
+
+def test_a_name_that_no_certificate_can_have_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CertificatesError, match=r"names localhost, a\.\.b: Empty Label"):
+        issue(tmp_path, ["localhost", "a..b"])

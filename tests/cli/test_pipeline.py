@@ -14,9 +14,9 @@ import pytest
 
 from cli import supervisor
 from cli.interrupts import Interrupted, handled
-from cli.logs import ProcessLog
 from cli.main import main
 from cli.plan import Plan, ProcessSpec
+from cli.process_log import ProcessLog
 from cli.record import end_leftovers
 from cli.supervisor import Supervisor
 

@@ -21,7 +21,7 @@ from cli.certificates import environment, issue
 from cli.main import app
 from cli.scraping import quantile, resolve
 from cli.status import overview
-from common.rpc import stage, targets
+from common.rpc import metrics_targets, stage
 from common.rpc.channel import TargetError
 from common.rpc.security import Security
 from common.rpc.server import Server
@@ -112,7 +112,7 @@ def _record(store: Store, *processes: dict[str, Any]) -> None:
 @pytest.fixture(autouse=True)
 def _this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LDCQ_METRICS", raising=False)
-    monkeypatch.setattr("cli.figures.INTERVAL", 0.05)
+    monkeypatch.setattr("cli.readings.INTERVAL", 0.05)
     monkeypatch.setattr(record, "is_running", lambda item: item["pid"] == os.getpid())
 
 
@@ -200,7 +200,7 @@ def test_the_rate_of_a_prior_server_is_that_of_the_moment(
 ) -> None:
     registry = _prior_metrics()
     rows: Any = registry._names_to_collectors["ldcq_prior_rows_total"]
-    monkeypatch.setattr("cli.figures.time.sleep", lambda _: rows.inc(1000))
+    monkeypatch.setattr("cli.readings.time.sleep", lambda _: rows.inc(1000))
     (server,) = overview(store, [expose(registry)])["priors"]
     assert server["rows"] == 124_456
     assert server["rows_per_second"] > 0
@@ -245,9 +245,9 @@ def test_a_local_run_is_found_by_itself_and_shown_at_a_glance(
         {"name": "prior-trainer@bcq_h", "address": serve(variant), "reports": True},
         {"name": "prior-trainer", "address": "127.0.0.1:1", "reports": True, "pid": 0},
     )
-    targets.announce(metrics / "prior-0.json", expose(_prior_metrics()))
-    targets.announce(metrics / "actor.json", expose(_actor_metrics()))
-    targets.announce(metrics / "prior-trainer.json", "127.0.0.1:1")  # it was killed
+    metrics_targets.announce(metrics / "prior-0.json", expose(_prior_metrics()))
+    metrics_targets.announce(metrics / "actor.json", expose(_actor_metrics()))
+    metrics_targets.announce(metrics / "prior-trainer.json", "127.0.0.1:1")  # it was killed
 
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LDCQ_METRICS", expose(_critic_metrics()))
@@ -273,7 +273,7 @@ def test_a_local_run_is_found_by_itself_and_shown_at_a_glance(
     found = json.loads(shown.stdout)
     assert found["stages"][0]["metrics"] == {"loss": 0.25, "q_mean": 39.3, "td_error": 1.5}
     assert found["priors"][0]["p95_seconds"]["actor"] == pytest.approx(0.2875)
-    assert found["processes"][0]["metrics"] == targets.addresses(metrics)["prior-0"]
+    assert found["processes"][0]["metrics"] == metrics_targets.addresses(metrics)["prior-0"]
     assert found["unreachable"] == {}
 
 

@@ -18,10 +18,10 @@ import pytest
 from cli import record
 from cli.interrupts import Interrupted
 from cli.plan import Plan, ProcessSpec, ReplicaGroup
-from cli.replicas import WantedReplicas
+from cli.record import WantedReplicas
 from cli.scale import scale_prior
 from cli.supervisor import RunError, Supervisor, Update
-from common.rpc import targets
+from common.rpc import metrics_targets
 from ldcq.v1 import stage_pb2
 
 STAGE = """
@@ -29,6 +29,7 @@ import sys, time
 from pathlib import Path
 from common.rpc import stage
 from common.rpc.server import Server
+from common.rpc.signals import StopSignals
 from common.rpc.stage import Progress, StageServicer
 from ldcq.v1 import stage_pb2_grpc
 address, behaviour, marks = sys.argv[1:]
@@ -47,7 +48,9 @@ if behaviour == "fail":
     sys.exit(1)
 if behaviour == "publish" or (behaviour == "publish-second" and starts > 1):
     progress.published("abc", reused=starts > 1)
-server.wait()
+with StopSignals() as signals:
+    signals.event.wait()
+server.drain()
 """
 
 
@@ -115,10 +118,10 @@ def test_what_killed_processes_said_of_their_metrics_is_forgotten(
 ) -> None:
     metrics = record.metrics_folder(tmp_path)
     for name in ("toy", "prior-7"):
-        targets.announce(metrics / f"{name}.json", "127.0.0.1:1")
+        metrics_targets.announce(metrics / f"{name}.json", "127.0.0.1:1")
     with Supervisor(Plan((_spec(tmp_path, port, "publish"),)), tmp_path, _ignore):
-        assert set(targets.addresses(metrics)) == {"toy"}
-    assert not targets.addresses(metrics)
+        assert set(metrics_targets.addresses(metrics)) == {"toy"}
+    assert not metrics_targets.addresses(metrics)
     assert metrics.is_dir()
 
 

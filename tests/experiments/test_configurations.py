@@ -23,7 +23,7 @@ TRAINED = ("vae", "latents", "prior", "critic")
 def test_every_experiment_knows_its_data_and_seeds_at_every_scale(name: str, scale: Scale) -> None:
     experiment = find(name)
     assert experiment.name == name
-    assert experiment.dataset(scale)
+    assert configuration(experiment.settings or name, scale).data.dataset
     assert experiment.seeds[scale] >= (1 if scale == "smoke" else 3)
 
 

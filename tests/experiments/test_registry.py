@@ -4,7 +4,7 @@ import pytest
 
 from common.store import Meta, Store
 from experiments import registry
-from experiments.context import Context, Experiment
+from experiments.experiment import Context, Experiment
 from experiments.result import Findings, Result, Row
 from ldcq.config import Config, ConfigError
 
@@ -72,9 +72,7 @@ def test_a_call_that_found_everything_there_reports_the_time_of_the_first(
             raise KeyboardInterrupt
         return Findings([Row("ldcq", seeds=len(context.seeds))])
 
-    fake = Experiment(
-        "horizon", "Title", "Shows.", "Fig. 4", {"smoke": 1}, lambda _: "ldcq/x-v0", run
-    )
+    fake = Experiment("horizon", "Title", "Shows.", "Fig. 4", {"smoke": 1}, run)
     monkeypatch.setattr(registry, "find", lambda _: fake)
     first = perform(tmp_path)
     again = perform(tmp_path)

@@ -53,45 +53,6 @@ def method_explanations(
     ]
 
 
-def column_explanations(
-    rows: Sequence[Mapping[str, Any]], details: Mapping[str, Any]
-) -> list[tuple[str, str]]:
-    """What each column of the score table means, for the columns it has."""
-    steps, reference = details["max_episode_steps"], details["reference_scores"]
-    scale = (
-        f"rescaled so that a return of {reference[0]:g} scores 0 and {reference[1]:g} scores 100"
-        if reference
-        else "not rescaled, because no reference returns are known for this task"
-    )
-    items = [
-        (
-            "return",
-            f"The sum of all rewards of a whole episode (up to {steps} steps), {scale}; the mean "
-            f"over episodes, and below it the {details['confidence']:.0%} bootstrap interval of "
-            "that mean.",
-        )
-    ]
-    if any(row["first_hit"] for row in rows):
-        items += [
-            (
-                "first hit",
-                "What an episode would score if the agent stayed in the goal from its first reward "
-                f"to step {steps}. It is the convention of the authors' release for mazes, and it "
-                "flatters a policy that passes through the goal: compare it with first-hit scores "
-                "only.",
-            ),
-            ("success", "The share of episodes that saw any reward."),
-        ]
-    items += [
-        ("candidates", "How many latents were drawn for each decision."),
-        (
-            "steps per latent",
-            "How many steps of a latent were executed before the next was chosen.",
-        ),
-    ]
-    return items
-
-
 def stage_title(stage: str) -> str:
     """What a stage trains; the name of its log may carry a variant, as in `prior-bcq_h`."""
     name, _, variant = stage.partition("-")

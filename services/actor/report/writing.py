@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from common.data import Layout, load_task
@@ -19,12 +20,13 @@ from common.store import Artifact, Store, StoreError, stream_latents
 from common.store.files import replace_atomically
 from ldcq.config import Config, dump
 from services.actor.priors import MissingPriorError, Priors
-from services.actor.report import page, wording
+from services.actor.report import wording
 from services.actor.report.latent_figure import latent_figure
-from services.actor.report.latents import EvaluatedPrior, draw_latents, evaluated_priors
 from services.actor.report.loss_figure import loss_figure, read_logs
 from services.actor.report.maze_figure import maze_figure
+from services.actor.report.prior_samples import EvaluatedPrior, draw_latents, evaluated_priors
 from services.actor.report.score_figure import score_figure
+from services.actor.report.theme import THEMES, Draw, data_uri, to_png
 from services.actor.video import video_path
 
 HTML, JSON = "report.html", "report.json"
@@ -63,17 +65,30 @@ def write_report(base: Config, store: Store, evaluation_version: str, priors: Pr
     evaluation = store.load("evaluation", evaluation_version)
     layout = load_task(base, store.root).layout
     evaluated = evaluated_priors(base, store, evaluation.meta.parents)
-    sections = [
-        _scores(store, evaluation),
-        *_rollouts(store, evaluation, layout, evaluated),
-        *_latents(base, store, priors, evaluated),
-        *_losses(store),
-        _origin(base, evaluation),
-    ]
-    lead = (
-        f"Dataset {base.data.dataset}, horizon H = {base.horizon}, evaluation {evaluation_version}."
+    details: Mapping[str, Any] = evaluation.meta.details
+    rows = details["rows"]
+    labels = wording.method_labels(rows)
+    parents = sorted(evaluation.meta.parents.items())
+    html = _TEMPLATE.render(
+        base=base,
+        evaluation=evaluation,
+        details=details,
+        rows=rows,
+        labels=labels,
+        explanations=wording.method_explanations(rows, _implementations(store, evaluation)),
+        figures={
+            "scores": score_figure(rows, labels),
+            "maze": _maze(store, evaluation, layout, evaluated),
+            "video": _video(store, evaluation),
+            "latents": _latents(base, store, priors, evaluated),
+            "losses": _losses(store),
+        },
+        versions=[
+            ("Evaluation", evaluation_version),
+            *((wording.artifact_title(key), version) for key, version in parents),
+        ],
+        config=dump(base),
     )
-    html = page.render(f"ldcq: {base.name}", lead, sections)
     path = store.root / HTML
     replace_atomically(path, html.encode())
     content = json.dumps(_content(base, evaluation), indent=2, allow_nan=False)
@@ -96,32 +111,20 @@ def _content(base: Config, evaluation: Artifact) -> dict[str, Any]:
     }
 
 
-def _scores(store: Store, evaluation: Artifact) -> page.Section:
-    details: Mapping[str, Any] = evaluation.meta.details
-    rows = details["rows"]
-    labels = wording.method_labels(rows)
-    implementations = {}
+def _implementations(store: Store, evaluation: Artifact) -> dict[str, str]:
+    """A variant to the name of its prior; one without a prior of its own uses the main one."""
+    found = {}
     for key, version in evaluation.meta.parents.items():
         kind, _, variant = key.partition(".")
         if kind == "prior":
-            implementations[variant or "main"] = store.meta("prior", version).implementation
-    for row in rows:  # a variant without a prior of its own uses the main one
-        implementations.setdefault(row["variant"], implementations.get("main", ""))
-    body = (
-        page.score_table(rows, labels)
-        + page.picture(score_figure(rows, labels), "Scores with confidence intervals")
-        + "<h3>The methods</h3>"
-        + page.definitions(wording.method_explanations(rows, implementations))
-        + "<h3>The columns</h3>"
-        + page.definitions(wording.column_explanations(rows, details))
-    )
-    return page.Section("Scores", body)
+            found[variant or "main"] = store.meta("prior", version).implementation
+    rows: Any = evaluation.meta.details["rows"]
+    return {row["variant"]: found.get("main", "") for row in rows} | found
 
 
-def _rollouts(
+def _maze(
     store: Store, evaluation: Artifact, layout: Layout | None, evaluated: list[EvaluatedPrior]
-) -> list[page.Section]:
-    sections = []
+) -> Draw | None:
     rows: Any = evaluation.meta.details["rows"]
     labels = wording.method_labels(rows)
     drawn = {
@@ -129,21 +132,18 @@ def _rollouts(
         for row in rows
         if f"{row['method']}/positions" in evaluation.tensors
     }
-    if layout is not None and drawn:
-        data = _data_positions(store, layout, evaluated)
-        text = (
-            "Open circles are starts, filled ones are ends; the star is the goal, and the disc "
-            "around it gives reward. The first episodes of each method are drawn."
-        )
-        figure = page.picture(maze_figure(layout, drawn, data), "Trajectories over the maze")
-        sections.append(page.Section("Where the methods go", page.paragraph(text, "note") + figure))
+    if layout is None or not drawn:
+        return None
+    return maze_figure(layout, drawn, _data_positions(store, layout, evaluated))
+
+
+def _video(store: Store, evaluation: Artifact) -> dict[str, Any] | None:
     gif = video_path(store.root, evaluation.version)
-    if gif.is_file():
-        first = next(row["method"] for row in rows if row["policy"] != "behaviour")
-        text = page.paragraph(f"The first episode of {labels[first]}.", "note")
-        picture = page.animation(gif.read_bytes(), "One rollout, animated")
-        sections.append(page.Section("One rollout", text + picture))
-    return sections
+    if not gif.is_file():
+        return None
+    rows: Any = evaluation.meta.details["rows"]
+    first = next(row["method"] for row in rows if row["policy"] != "behaviour")
+    return {"method": wording.method_labels(rows)[first], "gif": gif.read_bytes()}
 
 
 def _data_positions(
@@ -167,44 +167,38 @@ def _data_positions(
 
 def _latents(
     base: Config, store: Store, priors: Priors, evaluated: list[EvaluatedPrior]
-) -> list[page.Section]:
+) -> Draw | str | None:
+    """The figure, or why it could not be drawn; None where nothing was drawn from a prior."""
     if not evaluated:
-        return []
-    title = "Latents of the data, and what each prior draws"
+        return None
     try:
-        samples = draw_latents(base, store, priors, evaluated)
+        return latent_figure(draw_latents(base, store, priors, evaluated))
     except (RpcError, MissingPriorError, StoreError, KeyError) as error:
         _LOGGER.warning("the report shows no latents: %s", error)
-        return [page.Section(title, page.paragraph(f"Not drawn: {error}", "note"))]
-    text = (
-        "Latents projected on the two directions along which those of the data vary most. Above: "
-        "one latent at each of many states. Below: many latents at one state, beside those of the "
-        "data's windows that start nearest to it. Grey points behind a prior's are the data's: a "
-        "prior should cover them and leave the empty places between them empty."
-    )
-    figure = page.picture(latent_figure(samples), "Latents of data and priors, projected")
-    return [page.Section(title, page.paragraph(text, "note") + figure)]
+        return str(error)
 
 
-def _losses(store: Store) -> list[page.Section]:
+def _losses(store: Store) -> list[tuple[str, str, Draw]]:
+    """Name, title and figure of every stage that left a log."""
     logs = read_logs(store.root / "logs")
-    if not logs:
-        return []
     order = ["vae", "prior", "critic", "world_model", "bc"]
     stages = sorted(logs, key=lambda s: (*[s.split("-")[0] != name for name in order], s))
-    body = "".join(
-        f"<h3>{wording.stage_title(stage)}</h3>"
-        + page.picture(loss_figure(logs[stage]), f"Training of the {stage}")
-        for stage in stages
-    )
-    return [page.Section("Training", body)]
+    return [(stage, wording.stage_title(stage), loss_figure(logs[stage])) for stage in stages]
 
 
-def _origin(base: Config, evaluation: Artifact) -> page.Section:
-    pairs = [("Evaluation", evaluation.version)]
-    pairs += [(wording.artifact_title(k), v) for k, v in sorted(evaluation.meta.parents.items())]
-    text = page.paragraph(
-        "Every version is a digest of the content: the same versions are the same models.", "note"
-    )
-    config = page.folded("The whole configuration", dump(base))
-    return page.Section("What this was made from", text + page.pairs_table(pairs) + config)
+def _uri(content: Draw | bytes, theme: str = "") -> str:
+    """A figure in a theme, or a GIF, as a URI that the page holds inside."""
+    if isinstance(content, bytes):
+        return data_uri(content, "image/gif")
+    return data_uri(to_png(content, next(known for known in THEMES if known.name == theme)))
+
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+_ENVIRONMENT.filters["uri"] = _uri
+_TEMPLATE = _ENVIRONMENT.get_template("report.html.j2")

@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
+from common.rpc import options
 from common.rpc.channel import TargetError, connect, resolve
 from common.rpc.prior import FULL_NAME, sample_request
 from common.rpc.server import Server
@@ -70,11 +71,14 @@ def test_without_health_checks_a_server_that_is_not_serving_can_be_called() -> N
 
 
 @pytest.mark.parametrize("states", [20_000, 400_000])
-def test_messages_beyond_the_limit_of_either_end_are_refused(start: Start, states: int) -> None:
+def test_messages_beyond_the_limit_of_either_end_are_refused(
+    start: Start, monkeypatch: pytest.MonkeyPatch, states: int
+) -> None:
     """20,000 states make a reply, 400,000 already a request that is too large for the channel."""
-    limit = 1 << 20
     prior = NumpyPrior()
-    with connect(start(prior), max_message_bytes=limit) as channel:
+    address = start(prior)
+    monkeypatch.setattr(options, "MAX_MESSAGE_BYTES", 1 << 20)
+    with connect(address) as channel:
         stub = prior_pb2_grpc.PriorServiceStub(channel)
         request = sample_request(np.zeros((states, 3)), 20, seed=0)
         with pytest.raises(grpc.RpcError) as caught:
@@ -84,9 +88,14 @@ def test_messages_beyond_the_limit_of_either_end_are_refused(start: Start, state
     assert prior.calls == (1 if states == 20_000 else 0)
 
 
-def test_a_server_refuses_a_message_beyond_its_own_limit(start: Start) -> None:
+def test_a_server_refuses_a_message_beyond_its_own_limit(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prior = NumpyPrior()
-    with connect(start(prior, max_message_bytes=1 << 20)) as channel:
+    with monkeypatch.context() as patch:
+        patch.setattr(options, "MAX_MESSAGE_BYTES", 1 << 20)
+        address = start(prior)
+    with connect(address) as channel:
         stub = prior_pb2_grpc.PriorServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
             stub.Sample(sample_request(np.zeros((100_000, 3)), 1, seed=0), timeout=10)

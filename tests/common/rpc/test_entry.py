@@ -158,7 +158,7 @@ def test_one_variant_has_one_prior_target() -> None:
 def test_logs_are_one_json_object_a_line_when_asked() -> None:
     script = (
         "import logging\n"
-        "from common.rpc.logs import configure_logging\n"
+        "from common.rpc.log_format import configure_logging\n"
         "configure_logging('json')\n"
         "logging.getLogger('services.vae').warning('lost %d of\\n%s', 3, 'five')\n"
         "try: 1 / 0\n"

@@ -22,7 +22,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from common.rpc import stage, targets
+from common.rpc import metrics_targets, stage
 from common.rpc.channel import connect
 from common.rpc.clients import PriorClient
 from common.rpc.prior import FULL_NAME
@@ -131,9 +131,9 @@ def test_a_server_says_where_its_metrics_are_until_it_has_drained(tmp_path: Path
     }
     with urlopen(f"http://{group['targets'][0]}/metrics", timeout=10) as answer:
         assert b"ldcq_rpc_seconds" in answer.read()
-    assert targets.addresses(file.parent) == {"prior-0@bcq_h": server.metrics_address}
+    assert metrics_targets.addresses(file.parent) == {"prior-0@bcq_h": server.metrics_address}
     server.drain(0)
-    assert targets.addresses(file.parent) == {}
+    assert metrics_targets.addresses(file.parent) == {}
 
     (tmp_path / "file").touch()
     bad = Server(metrics_port=0, metrics_targets=tmp_path / "file" / "x.json")
@@ -179,16 +179,14 @@ def test_a_draining_server_says_so_and_ends_streams_of_progress() -> None:
             stage_pb2.StageServiceWatchRequest(), timeout=60
         )
         next(stream)
-        stop = threading.Event()
-        waiter = threading.Thread(target=server.wait, args=(stop,))
-        waiter.start()
-        stop.set()
+        drains = threading.Thread(target=server.drain)
+        drains.start()
         deadline = time.monotonic() + 10
         while _health(address) != "NOT_SERVING":
             assert time.monotonic() < deadline
         list(stream)  # ends by itself: no status but OK
-        waiter.join(timeout=30)
-        assert not waiter.is_alive()
+        drains.join(timeout=30)
+        assert not drains.is_alive()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -1,24 +1,19 @@
-"""What S3 has no kernel and no rename for: leases, whole folders, and who may not."""
+"""What S3 has no kernel and no rename for: two writers, whole folders, and who may not."""
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import obstore
 import pytest
-from obstore.exceptions import NotSupportedError, PreconditionError
+from obstore.exceptions import PreconditionError
 
-from common.store import CandidateCache, LatentWriter, Meta, Store, StoreError, lease, local_root
-from common.store.bucket import BucketPlace
-from common.store.lease import Lease
+from common.store import CandidateCache, LatentWriter, Meta, Store, StoreError, local_root
+from common.store.latents import is_whole
 from tests.common.store.conftest import NewUrl
 
 META = Meta(kind="candidates")
@@ -29,113 +24,56 @@ def store(new_s3: NewUrl) -> Store:
     return Store(new_s3())
 
 
-@pytest.fixture
-def place(store: Store) -> BucketPlace:
-    assert isinstance(store.place, BucketPlace)
-    return store.place
+def test_on_one_machine_the_second_writer_is_refused(store: Store) -> None:
+    lock = store.place.lock("latents/.x.lock", "latents x")
+    with pytest.raises(StoreError, match=r"latents x is being written by process \d+ on .*x.lock"):
+        store.place.lock("latents/.x.lock", "latents x")
+    lock.release()
+    store.place.lock("latents/.x.lock", "latents x").release()
+    assert store.place.keys("latents") == set()
 
 
-@pytest.fixture
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds a lease is renewed in, and is given up after."""
-    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.1)
-    monkeypatch.setattr(lease, "DEAD_SECONDS", 1.0)
+def new_writer(store: Store) -> LatentWriter:
+    return LatentWriter(store, Meta(kind="latents"), 5, {"reward": (np.float32, ())})
 
 
-@contextmanager
-def held(place: BucketPlace, key: str = "latents/.x.lock") -> Iterator[Lease]:
-    lock = place.lock(key, "latents x")
-    try:
-        yield lock
-    finally:
-        lock.release()
-
-
-def silence(lock: Lease) -> None:
-    """What is left of a lease when its holder is killed."""
-    lock._released.set()
-    lock._thread.join()
-
-
-@pytest.mark.usefixtures("_short")
-def test_one_process_at_a_time_and_the_next_after_it(place: BucketPlace) -> None:
-    with held(place) as lock:
-        with pytest.raises(
-            StoreError, match=r"latents x is being written by process \d+ on .*x.lock"
-        ):
-            place.lock("latents/.x.lock", "latents x")
-        with held(place, "latents/.other.lock"):
-            pass
-        lock.check()
-    with held(place):
-        pass
-    assert place.keys("latents") == set()
-
-
-@pytest.mark.usefixtures("_short")
-def test_a_dead_holder_is_followed_and_a_late_one_told(
-    place: BucketPlace, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("during", ["writing", "listing", "copying"])
+def test_two_machines_that_write_the_same_latents_waste_work_only(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, during: str
 ) -> None:
-    dead = place.lock("latents/.x.lock", "latents x")
-    silence(dead)
-    with held(place) as lock, caplog.at_level(logging.WARNING):
-        lock.check()
-        assert not dead._prolong()  # it was asleep, not dead
-        dead._lost = True
-        with pytest.raises(StoreError, match="another process took the writing over"):
-            dead.check()
-        assert lock._prolong()
+    """One publishes, and clears what was staged, at the worst moments of the other."""
+    place, reward = store.place, np.arange(5, dtype=np.float32)
+    with new_writer(store) as first:
+        monkeypatch.setenv("LDCQ_SCRATCH", str(tmp_path / "another machine"))
+        second = new_writer(store)
+        first.write(0, reward=reward)
+        second.write(0, reward=reward)
+        keys, copy = place.keys, obstore.copy
 
+        def publish_once() -> None:
+            monkeypatch.setattr(place, "keys", keys)
+            monkeypatch.setattr(obstore, "copy", copy)
+            first.publish()
 
-@pytest.mark.usefixtures("_short")
-def test_of_two_who_follow_a_dead_holder_one_does(place: BucketPlace) -> None:
-    silence(place.lock("latents/.x.lock", "latents x"))
-    outcomes: list[Lease | None] = []
+        def listing(folder: str) -> set[str]:
+            publish_once()
+            return keys(folder)
 
-    def follow() -> None:
-        try:
-            outcomes.append(place.lock("latents/.x.lock", "latents x"))
-        except StoreError:
-            outcomes.append(None)
+        def copying(*arguments: Any) -> None:
+            publish_once()
+            copy(*arguments)
 
-    threads = [threading.Thread(target=follow) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    held_by = [lock for lock in outcomes if lock is not None]
-    assert (len(outcomes), len(held_by)) == (2, 1)
-    held_by[0].release()
-
-
-@pytest.mark.usefixtures("_short")
-def test_an_answer_that_is_lost_loses_no_lease(
-    place: BucketPlace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The client library sends a PUT again when its answer is lost: the second then fails."""
-    put = obstore.put
-
-    def lost(*arguments: Any, **options: Any) -> Any:
-        put(*arguments, **options)
-        return put(*arguments, **options)
-
-    monkeypatch.setattr(obstore, "put", lost)
-    with held(place) as lock:
-        assert lock._prolong()
-        monkeypatch.undo()
-        assert lock._prolong()
-
-
-def test_without_conditional_writes_one_is_warned(
-    place: BucketPlace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refused(*_: object, **__: object) -> None:
-        raise NotSupportedError
-
-    monkeypatch.setattr(obstore, "put", refused)
-    with held(place) as lock:
-        lock.check()
-    assert "nothing keeps a second writer away" in caplog.text
+        match during:
+            case "writing":
+                publish_once()
+            case "listing":
+                monkeypatch.setattr(place, "keys", listing)
+            case "copying":
+                monkeypatch.setattr(obstore, "copy", copying)
+        assert second.publish() == first.version
+        second.close()
+    assert is_whole(place, store.key("latents", first.version))
+    assert {name.split("/")[0] for name in place.keys("latents")} == {"CURRENT", first.version}
 
 
 WRITER = """
@@ -151,7 +89,6 @@ for chunk in cache.missing():
 """
 
 
-@pytest.mark.usefixtures("_short")
 def test_a_killed_writer_is_followed_where_it_was(store: Store) -> None:
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, store.url],
@@ -211,7 +148,7 @@ def test_latents_are_seen_whole_or_not_at_all(
         copy(objects, source, target)
 
     def write(value: float) -> str:
-        with LatentWriter(store, Meta(kind="latents"), 5, {"reward": (np.float32, ())}) as writer:
+        with new_writer(store) as writer:
             writer.write(0, reward=np.full(5, value))
             return writer.publish()
 

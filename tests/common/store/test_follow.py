@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from common.store import Artifact, Follower, Meta, Store, WaitInterrupted
+from common.store import Artifact, Follower, Meta, Store
+from tests.following import wait_loaded
 
 
 def publish(store: Store, number: int, variant: str = "main") -> str:
@@ -30,15 +31,13 @@ def follower(store: Store) -> Iterator[Follower[int]]:
 
 def test_it_takes_the_first_and_every_later_one(store: Store, follower: Follower[int]) -> None:
     assert follower.current() is None
-    with pytest.raises(TimeoutError, match="no prior"):
-        follower.wait_ready(0.05)
     publish(store, 9, "bcq_h")
     first = publish(store, 1)
-    assert follower.wait_ready(10) == (first, 1)
+    assert wait_loaded(follower, 10) == (first, 1)
     second = publish(store, 2)
-    assert follower.wait_ready(10, version=second) == (second, 2) == follower.current()
+    assert wait_loaded(follower, 10, second) == (second, 2) == follower.current()
     store.point("prior", first)
-    assert follower.wait_ready(10, version=first) == (first, 1)
+    assert wait_loaded(follower, 10, first) == (first, 1)
 
 
 def test_the_old_one_serves_until_the_new_one_is_loaded(store: Store) -> None:
@@ -56,12 +55,12 @@ def test_the_old_one_serves_until_the_new_one_is_loaded(store: Store) -> None:
     )
     first = publish(store, 1)
     follower.start()
-    follower.wait_ready(10)
+    wait_loaded(follower, 10)
     second = publish(store, 2)
     assert loading.wait(10)
     assert follower.current() == (first, 1)
     go_on.set()
-    assert follower.wait_ready(10, version=second) == (second, 2)
+    assert wait_loaded(follower, 10, second) == (second, 2)
     follower.stop()
     assert swapped == [(first, 1), (second, 2)]
 
@@ -70,7 +69,7 @@ def test_a_damaged_one_is_reported_once_and_the_old_one_stays(
     store: Store, follower: Follower[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     first = publish(store, 1)
-    follower.wait_ready(10)
+    wait_loaded(follower, 10)
     with caplog.at_level(logging.ERROR):
         bad = "00000000deadbeef"
         files = {"weights.safetensors": b"half", "meta.json": b'{"kind":"prior"}'}
@@ -80,7 +79,7 @@ def test_a_damaged_one_is_reported_once_and_the_old_one_stays(
     assert len(caplog.records) == 1
     assert "damaged" in caplog.text
     assert first != third
-    assert follower.wait_ready(10, version=third) == (third, 3)
+    assert wait_loaded(follower, 10, third) == (third, 3)
 
 
 def publish_after(store: Store, caplog: pytest.LogCaptureFixture) -> str:
@@ -91,11 +90,3 @@ def publish_after(store: Store, caplog: pytest.LogCaptureFixture) -> str:
         pause.wait(0.01)
     pause.wait(0.1)
     return publish(store, 3)
-
-
-def test_stopping_wakes_who_waits(store: Store) -> None:
-    follower: Follower[int] = Follower(store, "prior", "main", weight, poll=0.01)
-    follower.start()
-    threading.Timer(0.05, follower.stop).start()
-    with pytest.raises(WaitInterrupted):
-        follower.wait_ready(10)

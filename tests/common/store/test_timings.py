@@ -7,7 +7,7 @@ import pytest
 from pydantic import JsonValue
 
 from common.store import Meta, Store
-from common.store.timings import Stopwatch, Timing, lineage_timings, timing
+from common.store.timings import Stopwatch, Timing, lineage_timings
 
 SPEC: dict[str, JsonValue] = {"config": {"epochs": 3}}
 
@@ -29,7 +29,7 @@ def test_interrupted_work_adds_up(tmp_path: Path) -> None:
     with Stopwatch(store, "vae", SPEC):
         time.sleep(0.05)
     version = store.publish(Meta(kind="vae", spec=SPEC), {"w": np.zeros(1, np.float32)}, "")
-    found = timing(store, "vae", version)
+    found = lineage_timings(store, "vae", version).get(("vae", version))
     assert found is not None
     assert found.seconds >= 0.1
     assert (found.lost, found.open) == (0, False)
@@ -41,7 +41,7 @@ def test_a_process_that_was_killed_is_said_to_be_missing(tmp_path: Path) -> None
     with Stopwatch(store, "vae", SPEC):
         pass
     version = store.publish(Meta(kind="vae", spec=SPEC), {"w": np.zeros(1, np.float32)}, "")
-    found = timing(store, "vae", version)
+    found = lineage_timings(store, "vae", version).get(("vae", version))
     assert found is not None
     assert found.lost == 1
 
@@ -73,10 +73,10 @@ def test_a_lineage_counts_each_ancestor_once(tmp_path: Path) -> None:
 def test_what_nobody_timed_is_unknown(tmp_path: Path) -> None:
     store = Store(tmp_path)
     version = publish(store, "vae", {})
-    assert timing(store, "vae", version) is None
+    assert lineage_timings(store, "vae", version).get(("vae", version)) is None
     (tmp_path / "timings" / "vae").mkdir(parents=True)
     with Stopwatch(store, "vae", store.meta("vae", version).spec):
         pass
     (path,) = (tmp_path / "timings" / "vae").iterdir()
     path.write_text("{")
-    assert timing(store, "vae", version) == Timing(lost=1)
+    assert lineage_timings(store, "vae", version).get(("vae", version)) == Timing(lost=1)

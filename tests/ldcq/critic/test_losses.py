@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ldcq.critic.losses import weighted_td_loss
-
 
 def test_loss_is_the_weighted_mean_of_both_squared_errors() -> None:
     values, targets, weights = torch.randn(2, 6), torch.randn(6), torch.rand(6)

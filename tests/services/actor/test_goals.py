@@ -21,7 +21,7 @@ from services.actor.making import make_policy
 from services.actor.models import models_of_prior
 from services.actor.plans import derive_seed
 from services.actor.priors import Priors
-from services.actor.report import latents
+from services.actor.report import prior_samples
 from tests.services.actor.conftest import Pipeline, Replica
 from tests.services.actor.test_server import Actor
 
@@ -135,14 +135,14 @@ def test_an_evaluation_tells_the_policy_the_tasks_goal(
 def test_the_report_asks_for_latents_that_lead_where_the_datas_do(
     goals: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latents, "MANY", 20)
-    monkeypatch.setattr(latents, "NEAR", 10)
+    monkeypatch.setattr(prior_samples, "MANY", 20)
+    monkeypatch.setattr(prior_samples, "NEAR", 10)
     store = goals.store
     versions = {v: store.current("prior", v) or "" for v in ("main", "ldgc")}
     parents = {"prior": versions["main"], "prior.ldgc": versions["ldgc"]}
-    evaluated = latents.evaluated_priors(goals.config, store, parents)
+    evaluated = prior_samples.evaluated_priors(goals.config, store, parents)
     with Priors(goals.config, goals.targets) as priors:
-        drawn = latents.draw_latents(goals.config, store, priors, evaluated)
+        drawn = prior_samples.draw_latents(goals.config, store, priors, evaluated)
     assert {name: rows.shape for name, rows in drawn.priors.items()} == {
         "diffusion": (20, 4),
         "diffusion (ldgc)": (20, 4),

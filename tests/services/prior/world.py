@@ -16,6 +16,7 @@ from ldcq.config import Config
 from ldcq.prior import Prior, Statistics
 from ldcq.registry import find_prior
 from services.prior.server import PriorProcess
+from tests.following import wait_loaded
 from tests.latent_tables import publish_table
 
 STATE, LATENT = 3, 2
@@ -150,8 +151,8 @@ class Replica:
         self.address = self.server.start()
         self.process.start()
 
-    def ready(self, version: str | None = None) -> Replica:
-        self.process.follower.wait_ready(20, version=version)
+    def ready(self, version: str = "") -> Replica:
+        wait_loaded(self.process.follower, 20, version)
         return self
 
     def stop(self) -> None:

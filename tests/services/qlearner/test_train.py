@@ -29,6 +29,7 @@ from ldcq.learning.learner import Stopped
 from ldcq.v1 import critic_pb2, critic_pb2_grpc, stage_pb2, stage_pb2_grpc
 from services.qlearner.server import add_critic
 from services.qlearner.train import run
+from tests.following import wait_loaded
 from tests.latent_tables import publish_table
 from tests.stopping import stop_once_said
 
@@ -175,7 +176,7 @@ def test_a_killed_process_ends_with_the_critic_of_an_undisturbed_one(
     file.write_text(dump(config))
     slow = start_prior(prior, delay=0.1).address
     process = start("train", file, store.root, slow)
-    while not list((store.root / "checkpoints" / "critic").glob("*/*.safetensors")):
+    while not list((store.root / "checkpoints" / "critic").glob("*/*.pt")):
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
@@ -231,7 +232,7 @@ def test_score_over_a_socket(
 
         prior = publish_parents(store, config, table)
         version = run(context(config, store, start_prior(prior).address))
-        follower.wait_ready(30, version=version)
+        wait_loaded(follower, 30, version)
         reply = stub.Describe(describe)
         assert (reply.model_version, reply.prior_version) == (version, prior)
         assert (reply.vae_version, reply.state_dim, reply.latent_dim) == (

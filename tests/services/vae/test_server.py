@@ -23,6 +23,7 @@ from ldcq.v1 import vae_pb2, vae_pb2_grpc
 from ldcq.vae.model import Architecture, Vae
 from services.vae import server as module
 from services.vae.server import FULL_NAME, add_vae
+from tests.following import wait_loaded
 from tests.ldcq.vae.synthetic import HORIZON
 
 
@@ -46,7 +47,7 @@ class Served:
         tensors = {name: value.numpy() for name, value in self.vae.state_dict().items()}
         self.version = self.store.publish(meta, tensors, "")
         self.follower.start()
-        self.follower.wait_ready(20)
+        wait_loaded(self.follower, 20)
 
     def healthy(self) -> bool:
         stub = health_pb2_grpc.HealthStub(self.channel)

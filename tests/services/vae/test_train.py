@@ -137,15 +137,15 @@ def test_the_process_saves_a_checkpoint_on_sigterm(tmp_path: Path, config: Confi
     process = subprocess.Popen([*command, "--store", str(store)])
     try:
         deadline = time.monotonic() + 90
-        while not list(store.glob("checkpoints/vae/*/*.safetensors")):
+        while not list(store.glob("checkpoints/vae/*/*.pt")):
             assert process.poll() is None, "it ended before its first checkpoint"
             assert time.monotonic() < deadline, "no checkpoint"
             time.sleep(0.05)
-        before = max(int(path.stem) for path in store.glob("checkpoints/vae/*/*.safetensors"))
+        before = max(int(path.stem) for path in store.glob("checkpoints/vae/*/*.pt"))
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 143
     finally:
         process.kill()
-    saved = [int(path.stem) for path in store.glob("checkpoints/vae/*/*.safetensors")]
+    saved = [int(path.stem) for path in store.glob("checkpoints/vae/*/*.pt")]
     assert max(saved) >= before
     assert Store(store).current("vae") is None

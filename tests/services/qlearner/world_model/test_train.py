@@ -189,7 +189,7 @@ def test_a_stopped_stage_resumes_to_the_same_version(
     with pytest.raises(Stopped, match=r"world_model: stopped after \d+"):
         run(context(store, config, stop=StopsAtStep()))
     assert store.current("world_model") is None
-    assert list(store.root.glob("checkpoints/world_model/*/*.safetensors"))
+    assert list(store.root.glob("checkpoints/world_model/*/*.pt"))
     torch.manual_seed(99)
     assert run(context(store, config)) == expected
 
@@ -207,7 +207,7 @@ def test_a_killed_process_goes_on_to_the_same_version(
     command += ["--config", str(path), "--store", str(store.root)]
     with subprocess.Popen(command) as process:
         deadline = time.monotonic() + 90
-        while not list(store.root.glob("checkpoints/world_model/*/*.safetensors")):
+        while not list(store.root.glob("checkpoints/world_model/*/*.pt")):
             assert process.poll() is None, "it ended before its first checkpoint"
             assert time.monotonic() < deadline, "no checkpoint"
             time.sleep(0.005)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.record import record
+from benchmarks.result import record
 
 MACHINE = {"processor": "A CPU", "cores": 2, "torch": "2", "python": "3.11"}
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.page import duration, page
+from experiments.page import duration, page, write
 from experiments.result import Findings, PaperValue, Picture, Result, Row
-from experiments.writing import write
 from services.actor.report.theme import Theme, new_figure
 from services.actor.scores import Estimate
 

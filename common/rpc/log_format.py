@@ -30,14 +30,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
-def configure_logging(log_format: LogFormat = "text", level: int = logging.INFO) -> None:
+def configure_logging(log_format: LogFormat = "text") -> None:
     """Sends all log records of the process to standard error, replacing what was set up before.
 
     With `json`, Python's warnings and a traceback that ends the process are records too.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     if log_format == "json":
         logging.captureWarnings(True)
         sys.excepthook = _log_uncaught

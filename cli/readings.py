@@ -17,7 +17,7 @@ _SECONDS = "ldcq_prior_sample_seconds_bucket"
 
 
 @dataclass(frozen=True)
-class Figures:
+class Readings:
     """The numbers of one process, as JSON has them.
 
     Attributes:
@@ -31,7 +31,7 @@ class Figures:
     actor: dict[str, Any] | None
 
 
-def collect(addresses: Iterable[str]) -> tuple[dict[str, Figures], dict[str, str]]:
+def collect(addresses: Iterable[str]) -> tuple[dict[str, Readings], dict[str, str]]:
     """Asks all endpoints; the prior servers twice, for their rate.
 
     Returns:
@@ -43,7 +43,7 @@ def collect(addresses: Iterable[str]) -> tuple[dict[str, Figures], dict[str, str
         time.sleep(INTERVAL)
     second, _ = scrape(priors)
     found = {
-        address: Figures(
+        address: Readings(
             stages(said),
             prior(said, second.get(address)) if address in priors else None,
             actor(said),

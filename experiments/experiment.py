@@ -67,9 +67,9 @@ class Experiment:
         shows: What it is to show, in a sentence or two.
         paper: Where the paper shows it: "Tables 1, 8".
         seeds: Training seeds of each scale, where none are asked for.
-        dataset: What it learns from at a scale: a dataset id.
         run: Runs it. It raises what pipelines raise, and ConfigError where the dataset asked for
             has not what it needs.
+        settings: Whose files in `settings` say what is run; empty: its own.
         takes_dataset: Whether another dataset may be named.
     """
 
@@ -78,6 +78,6 @@ class Experiment:
     shows: str
     paper: str
     seeds: Mapping[Scale, int]
-    dataset: Callable[[Scale], str]
     run: Callable[[Context], Findings]
+    settings: str = ""
     takes_dataset: bool = True
