@@ -7,7 +7,7 @@ EXPERIMENTS := maze2d door-human horizon steps random-walk latents world-model
 SCALE := small
 BENCHMARKS := sampler serving replicas learner training
 
-.PHONY: help setup demo results bench test test-full test-gpu test-observability test-compose lint format proto proto-lint
+.PHONY: help setup demo results bench test test-full test-gpu test-observability test-compose docs lint format proto proto-lint
 
 help: ## say what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ test-observability: setup ## dashboards and alerts, against a real Prometheus (D
 
 test-compose: setup ## the containers, scaled, swapped and broken; needs a Docker engine with Compose
 	$(BIN)/pytest -m engine tests/deploy
+
+docs: setup ## the documentation site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lint: setup ## style, types, the arrows between packages, the generated code
 	$(BIN)/ruff check .
