@@ -53,7 +53,7 @@ test-compose: setup ## the containers, scaled, swapped and broken; needs a Docke
 	$(BIN)/pytest -m engine tests/deploy
 
 docs: setup ## the documentation site, in build/site
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 lint: setup ## style, types, the arrows between packages, the generated code
 	$(BIN)/ruff check .
