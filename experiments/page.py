@@ -136,7 +136,7 @@ def _explanations(result: Result) -> list[str]:
     if any(row.train_seconds is not None for row in rows):
         notes.append(
             "*training* is the wall time of a method's own stages for one training seed; a "
-            "shared stage counts for each of its methods. Stages of several methods run in parallel."
+            "shared stage counts for each method. Stages of several methods run in parallel."
         )
     return notes
 
