@@ -1,4 +1,4 @@
-# The two commands that matter: `make demo` and `make test`. Both set up what they need.
+# The two main commands are `make demo` and `make test`. Both install what they need.
 PYTHON ?= python3.11
 BIN := .venv/bin
 BUF := npx --yes @bufbuild/buf@1.75.0
@@ -7,9 +7,9 @@ EXPERIMENTS := maze2d door-human horizon steps random-walk latents world-model
 SCALE := small
 BENCHMARKS := sampler serving replicas learner training
 
-.PHONY: help setup demo results bench test test-full test-gpu test-observability test-compose lint format proto proto-lint
+.PHONY: help setup demo results bench test test-full test-gpu test-observability test-compose docs lint format proto proto-lint
 
-help: ## say what there is to make
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## install everything into .venv
@@ -19,40 +19,43 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-demo: setup ## the whole pipeline on generated PointMaze data, in minutes on two CPU cores
+demo: setup ## run the whole pipeline on generated PointMaze data, in minutes on two CPU cores
 	$(BIN)/ldcq run configs/demo.yaml --store runs/demo
 
-results: setup ## run all experiments and rewrite docs/results; goes on where it was interrupted
+results: setup ## run all experiments and rewrite docs/results; an interrupted run resumes
 	set -e; for name in $(EXPERIMENTS); do \
 	  if [ $$name = door-human ] && [ -z "$$LDCQ_THIRD_PARTY_DATA" ]; then \
-	    echo "door-human left out: set LDCQ_THIRD_PARTY_DATA to the folder of its demonstrations"; continue; fi; \
+	    echo "door-human is skipped: set LDCQ_THIRD_PARTY_DATA to the folder of its demonstrations"; continue; fi; \
 	  echo "== $$name"; \
 	  $(BIN)/ldcq experiment $$name --scale $(SCALE) --store runs/results --out docs/results/$$name; \
 	done
 	$(BIN)/python -m experiments.index docs/results
 
-bench: demo ## measure everything, one after the other, and rewrite benchmarks/RESULTS.md
+bench: demo ## run all benchmarks in turn and rewrite benchmarks/RESULTS.md
 	mkdir -p runs/bench
 	set -e; for name in $(BENCHMARKS); do $(BIN)/ldcq bench $$name --json > runs/bench/$$name.json; done
 	$(BIN)/ldcq bench solvers configs/demo.yaml --store runs/demo --json > runs/bench/solvers.json
 	$(BIN)/python -m benchmarks.result runs/bench
 
-test: setup ## the fast tests, under 10 minutes on two cores
+test: setup ## run the fast tests, under 10 minutes on two cores
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not gpu and not engine"
 
-test-full: setup ## all tests that this machine can run
+test-full: setup ## run all tests that this machine can run
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not engine"
 
-test-gpu: setup ## the tests that need a CUDA device
+test-gpu: setup ## run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu
 
-test-observability: setup ## dashboards and alerts, against a real Prometheus (Debian: apt install prometheus)
+test-observability: setup ## test dashboards and alerts with a real Prometheus (Debian: apt install prometheus)
 	$(BIN)/pytest tests/deploy/test_metrics.py tests/deploy/test_observability.py
 
-test-compose: setup ## the containers, scaled, swapped and broken; needs a Docker engine with Compose
+test-compose: setup ## test the containers with scaling, swapping and failures; needs a Docker engine with Compose
 	$(BIN)/pytest -m engine tests/deploy
 
-lint: setup ## style, types, the arrows between packages, the generated code
+docs: setup ## build the documentation site into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+lint: setup ## check style, types, the arrows between packages and the generated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -1,4 +1,4 @@
-"""`ldcq bench`: measures, side by side in one run, and prints ratios."""
+"""`ldcq bench`: measures things side by side in one run and prints their ratios."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 
 
 class Device(StrEnum):
-    """Where a benchmark computes."""
+    """The device of a benchmark."""
 
     cpu = "cpu"
     cuda = "cuda"
 
 
-app = typer.Typer(help="Measure speed, as ratios taken side by side.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure speed as ratios of things that run side by side.", no_args_is_help=True
+)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def run(name: str, as_json: bool, **arguments: Any) -> None:
-    """Runs `benchmarks.<name>.run(**arguments)` and prints what came of it."""
+    """Runs `benchmarks.<name>.run(**arguments)` and prints the result."""
     # Imported here: a benchmark brings torch and the services.
     result: BenchmarkResult = importlib.import_module(f"benchmarks.{name}").run(**arguments)
     if as_json:
@@ -39,11 +41,11 @@ def replicas(
     as_json: JsonOption = False,
     store: Annotated[
         str | None,
-        typer.Option(help="Whose prior to serve; left out: the paper's, with random weights."),
+        typer.Option(help="Store of the prior; default: the paper's prior with random weights."),
     ] = None,
     candidates: Annotated[int, typer.Option(min=1, help="Latents per state.")] = 100,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 10,
-    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 6,
+    rounds: Annotated[int, typer.Option(min=1, help="Repetitions of every measurement.")] = 6,
 ) -> None:
     """Latents and critic updates per second with one and with two prior servers."""
     run("replicas", as_json, store=store, candidates=candidates, steps=steps, rounds=rounds)
@@ -54,17 +56,17 @@ def learner(
     as_json: JsonOption = False,
     candidates: Annotated[int, typer.Option(min=1, help="Latents per next state.")] = 100,
     windows: Annotated[int, typer.Option(min=1, help="Windows in the replay.")] = 1_000_000,
-    rounds: Annotated[int, typer.Option(min=1, help="Updates measured.")] = 60,
+    rounds: Annotated[int, typer.Option(min=1, help="Measured updates.")] = 60,
 ) -> None:
-    """Critic updates per second with cached candidates, against Algorithm 1 as it reads."""
+    """Critic updates per second with cached candidates, against a plain Algorithm 1."""
     run("learner", as_json, candidates=candidates, windows=windows, rounds=rounds)
 
 
 @app.command(epilog="Example: ldcq bench training --preset paper --rounds 5 --json")
 def training(
     as_json: JsonOption = False,
-    preset: Annotated[str, typer.Option(help="Whose sizes: a preset or a file.")] = "demo",
-    rounds: Annotated[int, typer.Option(min=1, help="Updates measured of each trainer.")] = 60,
+    preset: Annotated[str, typer.Option(help="Sizes of a preset or a file.")] = "demo",
+    rounds: Annotated[int, typer.Option(min=1, help="Measured updates of each trainer.")] = 60,
 ) -> None:
     """Samples per second of VAE and prior training, against plain loops."""
     run("training", as_json, preset=preset, rounds=rounds)
@@ -75,12 +77,12 @@ def serving(
     as_json: JsonOption = False,
     store: Annotated[
         str | None,
-        typer.Option(help="Whose prior to serve; left out: the paper's, with random weights."),
+        typer.Option(help="Store of the prior; default: the paper's prior with random weights."),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 10,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of server and sampler.")] = 5,
     calls: Annotated[int, typer.Option(min=1, help="Actors' calls of each kind.")] = 150,
-    threads: Annotated[int, typer.Option(min=1, help="Of server and sampler.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of server and sampler.")] = 1,
 ) -> None:
     """Throughput and latency through a prior server, against the sampler in process."""
     arguments = {"steps": steps, "rounds": rounds, "calls": calls, "threads": threads}
@@ -90,9 +92,9 @@ def serving(
 @app.command(epilog="Example: ldcq bench sampler --json")
 def sampler(
     as_json: JsonOption = False,
-    threads: Annotated[int, typer.Option(min=1, help="Of every sampler and of sgemm.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
-    device: Annotated[Device, typer.Option(help="Where.")] = Device.cpu,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every sampler and of sgemm.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Repetitions of every measurement.")] = 3,
+    device: Annotated[Device, typer.Option(help="Device of the samplers.")] = Device.cpu,
 ) -> None:
     """Latents per second of the paper's prior, against the plain denoiser and against sgemm."""
     run("sampler", as_json, threads=threads, rounds=rounds, device=device.value)
@@ -100,13 +102,13 @@ def sampler(
 
 @app.command(epilog="Example: ldcq bench solvers configs/demo.yaml --store runs/demo --json")
 def solvers(
-    config: Annotated[str, typer.Argument(help="The run's configuration.", metavar="CONFIG")],
-    store: Annotated[str, typer.Option(help="Whose trained models to measure.")] = "runs/default",
+    config: Annotated[str, typer.Argument(help="Configuration of the run.", metavar="CONFIG")],
+    store: Annotated[str, typer.Option(help="Store of the trained models.")] = "runs/default",
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each evaluation.")] = 25,
     as_json: JsonOption = False,
     out: Annotated[
         str | None,
-        typer.Option(help="Folder for solvers.csv and solvers.png; left out: the store's."),
+        typer.Option(help="Folder for solvers.csv and solvers.png; default: in the store."),
     ] = None,
     solver: Annotated[
         list[str],
@@ -119,10 +121,10 @@ def solvers(
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key.")
     ] = [],  # noqa: B006 - typer reads it
 ) -> None:
-    """Latency against return over solver, steps and n, beside DDPM with all its steps.
+    """Latency and return over solver, steps and n, beside DDPM with all its steps.
 
-    Also whether a solver keeps the modes of the prior and the critic's maxima. Writes a table and
-    a plot.
+    Also tests that a solver keeps the modes of the prior and the critic's maxima. Writes a table
+    and a plot.
     """
     run(
         "solvers",

@@ -1,4 +1,4 @@
-"""`ldcq conformance`: whether a server keeps the contract of a service."""
+"""`ldcq conformance`: tests that a server keeps the contract of a service."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def group() -> None:
 
 @app.command(name="prior", epilog="Example: ldcq conformance prior localhost:50051")
 def prior(
-    target: Annotated[str, typer.Argument(help="Where it listens: host:port or unix:/path.")],
+    target: Annotated[str, typer.Argument(help="Address of the server: host:port or unix:/path.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check that a server is a prior: every promise of PriorService, one line each."""
+    """Check that a server is a prior: one line for each promise of PriorService."""
     results = []
     for result in check_prior(target):
         results.append(result)

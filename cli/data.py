@@ -1,4 +1,4 @@
-"""`ldcq data`: generate, import, list and look at datasets."""
+"""`ldcq data`: generate, import, list and show datasets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ldcq.data.episodes import Episodes
 from ldcq.data.windows import Windows, make_windows
 
 app = typer.Typer(
-    help="Generate, import and look at datasets.",
+    help="Generate, import and show datasets.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -50,8 +50,8 @@ StoreOption = Annotated[
     typer.Option(
         parser=local_root,
         metavar="STORE",
-        help="The shared store; datasets are in its folder `datasets`, of a store on S3 in that of "
-        "this machine.",
+        help="The shared store; its folder `datasets` holds them, for a store on S3 the scratch "
+        "folder of this machine.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -61,14 +61,14 @@ BINS = 8
 
 @app.command(epilog="Example: ldcq data pointmaze --maze medium --steps 100000 --store runs/demo")
 def pointmaze(
-    maze: Annotated[MazeChoice, typer.Option(help="Which maze.")] = MazeChoice.LARGE,
+    maze: Annotated[MazeChoice, typer.Option(help="The maze.")] = MazeChoice.LARGE,
     steps: Annotated[int, typer.Option(min=1, help="Environment steps.")] = 1_000_000,
     noise: Annotated[
         float, typer.Option(min=0.0, help="Standard deviation of the noise on actions.")
     ] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, help="Decides the whole dataset.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the whole dataset.")] = 0,
     dataset_id: Annotated[
-        str | None, typer.Option("--id", help="Minari id; default ldcq/pointmaze-MAZE-v0.")
+        str | None, typer.Option("--id", help="Minari id; default: ldcq/pointmaze-MAZE-v0.")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -88,7 +88,7 @@ def ensure(
     ],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Have a configuration's dataset ready: generate or download it, unless it is there."""
+    """Generate or download the dataset of a configuration, where the store lacks it."""
     settings = load(config).data
     with _bar(f"{settings.dataset}: steps") as on_progress:
         made = ensure_dataset(settings, store, on_progress)
@@ -117,15 +117,15 @@ def door_demos(
 )
 def inspect(
     dataset: Annotated[str, typer.Argument(help="A Minari id, or a D4RL HDF5 file.")],
-    horizon: Annotated[int, typer.Option(min=1, help="H, steps of a window.")] = 30,
+    horizon: Annotated[int, typer.Option(min=1, help="H, the steps of a window.")] = 30,
     observation_key: Annotated[
         list[str] | None,
-        typer.Option(help="Key of dictionary observations to use; repeatable; default all."),
+        typer.Option(help="Key of dictionary observations; repeatable; default: all."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a dataset holds: episodes, spaces, returns, windows. Fails where values are NaN."""
+    """Show a dataset: episodes, spaces, returns, windows. Fails where values are NaN."""
     keys = tuple(observation_key) if observation_key else None
     episodes = load_episodes(DataConfig(dataset=dataset, observation_keys=keys), store)
     windows = make_windows(episodes, horizon, 0.0, 0)

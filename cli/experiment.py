@@ -1,4 +1,4 @@
-"""`ldcq experiment`: one table or figure of the paper, from nothing to its page."""
+"""`ldcq experiment`: one table or figure of the paper, from data to its page."""
 
 from __future__ import annotations
 
@@ -63,33 +63,33 @@ def experiment(
     ],
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="Training seeds; left out: what the experiment needs."),
+        typer.Option(min=1, help="Number of training seeds; default: the experiment's own."),
     ] = None,
     scale: Annotated[
         str,
         typer.Option(
-            help="smoke: does it run; small: on two CPU cores; full: the paper's settings.",
+            help="smoke: a quick check; small: for two CPU cores; full: the paper's settings.",
             metavar="smoke|small|full",
         ),
     ] = "small",
     dataset: Annotated[
-        str | None, typer.Option(help="Minari id or D4RL file; left out: the experiment's own.")
+        str | None, typer.Option(help="Minari id or D4RL file; default: the experiment's own.")
     ] = None,
     out: Annotated[
-        str | None, typer.Option(help=f"Folder of the results; left out: {OUT}/NAME.")
+        str | None, typer.Option(help=f"Folder of the results; default: {OUT}/NAME.")
     ] = None,
     store: Annotated[
         str | None,
         typer.Option(
-            help="Store to train in; left out: a folder `store` in --out. Experiments that "
-            "name the same one share what they train."
+            help="Store of the trained models; default: the folder `store` in --out. Experiments "
+            "with the same store share them."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json.")] = False,
 ) -> None:
     """Run an experiment of the paper: train every seed, play, and write tables, plots and a page.
 
-    Interrupted, the same command goes on where it was; what is there already is not made again.
+    The same command resumes an interrupted run. A finished run is not repeated.
     """
     # Imported here: the experiments bring torch and the services.
     from experiments import registry

@@ -1,6 +1,4 @@
-"""The `ldcq` command: every subcommand parses its options, calls one function and prints what came
-of it.
-"""
+"""The `ldcq` command: a subcommand parses its options, calls one function, prints the result."""
 
 from __future__ import annotations
 
@@ -32,13 +30,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(bench.app, name="bench")
-app.add_typer(data.app, name="data", help="Generate, import and look at datasets.")
+app.add_typer(data.app, name="data", help="Generate, import and show datasets.")
 app.add_typer(conformance.app, name="conformance")
 console = Console(stderr=True)
 
 
 class TrainedService(StrEnum):
-    """What `ldcq train` trains."""
+    """The stages that `ldcq train` trains."""
 
     VAE = "vae"
     PRIOR = "prior"
@@ -48,13 +46,13 @@ class TrainedService(StrEnum):
 
 
 class ScaledService(StrEnum):
-    """What `ldcq scale` scales."""
+    """The services that `ldcq scale` scales."""
 
     PRIOR = "prior"
 
 
 class Service(StrEnum):
-    """What `ldcq serve` serves."""
+    """The services that `ldcq serve` serves."""
 
     VAE = "vae"
     PRIOR = "prior"
@@ -70,7 +68,7 @@ SetOption = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; repeatable."),
 ]
-VariantOption = Annotated[str, typer.Option(help="Which of the configuration's pipelines.")]
+VariantOption = Annotated[str, typer.Option(help="Pipeline of the configuration.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DEFAULT_STORE = "runs/default"
 
@@ -84,16 +82,15 @@ def run(
     ] = 1,
     set_: SetOption = [],  # noqa: B006 - typer reads the default, nobody changes it
     keep_serving: Annotated[
-        bool, typer.Option(help="Leave the services up at the end, until interrupted.")
+        bool, typer.Option(help="Keep serving at the end, until interrupted.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run everything: data, VAE, latents, prior, critic, evaluation and report.
 
-    What no configured method needs is left out; planning adds the world model, and cloning its
-    network. Starts the services as processes on this machine. What the store already holds for this
-    configuration is not made
-    again, so an interrupted run is continued by running it again.
+    Starts the services as processes on this machine, and only those that the configured methods
+    need. The policy ldcp adds the world model, the policy bc its network. The same command resumes
+    an interrupted run. Stages whose artifacts are in the store are skipped.
     """
     pipeline.run(
         load(config, set_), store, replicas, keep_serving, console, partial(show_scores, as_json)
@@ -111,11 +108,10 @@ def train(
     ] = 1,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Train one stage, or continue it, and publish its artifact.
+    """Train or resume one stage, and publish its artifact.
 
-    What it builds on must be in the store. For the critic, the prior servers it draws its
-    candidates from are started
-    beside it.
+    The store must hold the artifacts of its parents. For the critic, the command also starts prior
+    servers, which draw its candidates.
     """
     version = pipeline.train(service.value, load(config, set_), store, variant, replicas, console)
     print(f"{service.value} {version}")
@@ -126,26 +122,24 @@ def serve(
     service: Service,
     config: Annotated[
         str | None,
-        typer.Argument(
-            help="A YAML file or a preset; left out: the one the store was last run with."
-        ),
+        typer.Argument(help="A YAML file or a preset; default: that of the store's last run."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     listen: Annotated[str, typer.Option(help="host:port, or unix:/path.")] = "127.0.0.1:50051",
     metrics_port: Annotated[
-        int | None, typer.Option(help="Port of the Prometheus endpoint; left out: none.")
+        int | None, typer.Option(help="Port of the Prometheus endpoint; default: no endpoint.")
     ] = None,
     variant: VariantOption = "main",
     prior: Annotated[
         list[str],
-        typer.Option(metavar="[VARIANT=]TARGET", help="Where the prior is served (actor, critic)."),
+        typer.Option(metavar="[VARIANT=]TARGET", help="Address of the prior (actor, critic)."),
     ] = [],  # noqa: B006
     train_first: Annotated[
         bool, typer.Option("--train", help="Train (actor: evaluate) first, then serve.")
     ] = False,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Serve one part of a trained pipeline over gRPC, following what the store publishes."""
+    """Serve one part of a trained pipeline over gRPC, and follow newly published versions."""
     source = config if config is not None else pipeline.last_configuration(store)
     raise typer.Exit(
         pipeline.serve(
@@ -175,7 +169,7 @@ def evaluate(
     set_: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Roll out the methods of a trained store and print their scores."""
+    """Play episodes with the methods of a trained store and print their scores."""
     if episodes is not None:
         set_ = [*set_, f"evaluation.episodes={episodes}"]
     show_scores(as_json, pipeline.evaluate(load(config, set_), store, replicas, console))
@@ -190,15 +184,15 @@ app.command(name="experiment", epilog="Example: ldcq experiment maze2d --scale s
 def scale_service(
     service: ScaledService,
     count: Annotated[
-        int, typer.Argument(metavar="N", min=1, max=MOST_REPLICAS, help="How many there shall be.")
+        int, typer.Argument(metavar="N", min=1, max=MOST_REPLICAS, help="Number of prior servers.")
     ],
     store: StoreOption = DEFAULT_STORE,
     variant: VariantOption = "main",
 ) -> None:
-    """Change the number of prior servers of an active run, while it trains.
+    """Change the number of prior servers of an active run, also during training.
 
-    Servers that are added are called as soon as they answer; those that are removed first finish
-    the calls they have. Neither changes what is trained.
+    A new server gets calls as soon as it answers. A removed server first finishes its calls. The
+    trained models stay the same.
     """
     del service  # so far there is one kind that can be scaled
     print(scale.scale_prior(store, variant, count))
@@ -212,14 +206,14 @@ def show_status(
         typer.Option(
             metavar="HOST:PORT",
             envvar="LDCQ_METRICS",
-            help="Metrics of processes other than those of a local run; repeatable.",
+            help="Metrics of a process outside the local run; repeatable.",
         ),
     ] = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a store holds and what runs on it: stages, prior servers, episodes.
+    """Show a store and its processes: artifacts, stages, prior servers, episodes.
 
-    The processes of a local run are found by themselves. Those of others are named by their metrics
+    The command finds the processes of a local run by itself. Name other processes by their metrics
     endpoints; every address of a host is a process.
     """
     status.show(store, metrics, as_json, Console())
@@ -227,22 +221,22 @@ def show_status(
 
 @app.command(name="config", epilog="Example: ldcq config demo --set vae.epochs=3")
 def show_config(config: ConfigArgument, set_: SetOption = []) -> None:  # noqa: B006
-    """Print a configuration with every default spelled out."""
+    """Print a configuration with every default."""
     print(dump(load(config, set_)), end="")
 
 
 @app.command(epilog="Example: ldcq certificates runs/tls --name prior.example.org")
 def certificates(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where they are written.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the files.")],
     name: Annotated[
         list[str],
-        typer.Option(help="A further host name or address they are for; repeatable."),
+        typer.Option(help="A further host name or address of the certificate; repeatable."),
     ] = [],  # noqa: B006
 ) -> None:
     """Make certificates and a token for development: TLS between all services, both ways.
 
-    What is there already is kept; what is missing or about to expire is made anew. Prints the
-    environment variables that use it.
+    Files in the folder are kept. Missing files and certificates about to expire are made anew.
+    Prints the environment variables that turn them on.
     """
     try:
         from cli import certificates as making
@@ -251,13 +245,15 @@ def certificates(
             "this needs the package `trustme`: pip install 'ldcq[certificates]'"
         ) from None
     issued = making.issue(folder, [*making.NAMES, *name])
-    console.print(f"made: {', '.join(issued.made) or 'nothing, all was there'}", highlight=False)
+    console.print(
+        f"made: {', '.join(issued.made) or 'nothing; the folder is complete'}", highlight=False
+    )
     for variable, value in making.environment(folder).items():
         print(f"{variable}={value}")
 
 
 def show_scores(as_json: bool, result: pipeline.RunResult) -> None:
-    """Prints the scores, and where the report is."""
+    """Prints the scores and the path of the report."""
     if as_json:
         print(json.dumps({"rows": list(result.rows), **result.context()}, indent=2), flush=True)
         return
@@ -299,7 +295,7 @@ def main() -> None:
     try:
         app()
     except Interrupted as interrupted:
-        console.print(f"{interrupted}; nothing is lost: the same command goes on from there")
+        console.print(f"{interrupted}; nothing is lost: the same command resumes")
         sys.exit(interrupted.exit_code)
     except Exception as error:
         if not (isinstance(error, RunError) or explains_itself(error)):

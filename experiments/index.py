@@ -19,13 +19,13 @@ def index(folder: Path) -> str:
     """
     found = {name: folder / name / "results.json" for name in MODULES}
     results = {name: json.loads(path.read_text()) for name, path in found.items() if path.is_file()}
-    header = ["experiment", "paper", "scale", "seeds", "time", "what came of it"]
+    header = ["experiment", "paper", "scale", "seeds", "time", "result"]
     parts = [
         "# Results",
-        "Written by `make results`; nothing here is typed by hand. Each page has the command that "
-        "makes it again, the table with its intervals, pictures and the paper's numbers beside.",
+        "`make results` writes these pages. Each page has the command that makes it again, a table "
+        "with intervals, pictures and the paper's numbers.",
         table(header, [_line(name, result) for name, result in results.items()]),
-        "Scores are normalised as D4RL does, mean [95% interval]; *first hit* counts an episode "
+        "Scores are normalised as D4RL does, mean [95% interval]. *first hit* counts an episode "
         "as if the agent stayed at the goal from its first reward on.",
     ]
     return "\n\n".join(parts) + "\n"

@@ -65,7 +65,7 @@ def page(result: Result) -> str:
     if findings.settings:
         parts += ["Settings:", table(["setting", "value"], _pairs(findings.settings))]
     if findings.artifacts:
-        text = "Artifacts; the same versions are the same results, bit for bit:"
+        text = "Artifacts. Equal versions are equal results, bit for bit:"
         parts += [text, table(["what", "version"], _pairs(findings.artifacts))]
     return "\n\n".join(_joined_lists(parts)) + "\n"
 
@@ -167,8 +167,8 @@ def _explanations(result: Result) -> list[str]:
     if any(row.episode_return or row.first_hit for row in rows):
         notes.append(
             f"Mean [{findings.confidence:.0%} interval]. Intervals are bootstrapped over training "
-            "seeds and, inside them, episodes; episode i starts alike for every seed and method. "
-            "Episodes are per training seed. Every model is the last of its training."
+            "seeds and, inside them, episodes. Episode i has the same start for every seed and "
+            "method. Episodes are per training seed. Every model is the last of its training."
         )
     if any(row.first_hit for row in rows):
         notes.append(
@@ -180,13 +180,13 @@ def _explanations(result: Result) -> list[str]:
             f"{row.paper.source}, {row.paper.data}" for row in rows if row.paper is not None
         )
         notes.append(
-            f"The paper's numbers come from other data ({'; '.join(sources)}): they are "
-            "no measurement of this program."
+            f"The paper's numbers come from other data ({'; '.join(sources)}). This program did "
+            "not measure them."
         )
     if any(row.train_seconds is not None for row in rows):
         notes.append(
-            "*training* is the wall time of a method's own stages for one training seed; stages "
-            "that methods share count for each, and stages of several methods run side by side."
+            "*training* is the wall time of a method's own stages for one training seed; a "
+            "shared stage counts for each method. Stages of several methods run in parallel."
         )
     return notes
 
@@ -200,11 +200,11 @@ def _origin(result: Result) -> str:
 
 
 def _facts(result: Result) -> str:
-    shared = " What other experiments had trained alike was there." if result.shared_store else ""
+    shared = " It reused models of other experiments on the store." if result.shared_store else ""
     return (
         f"```\n{result.command}\n```\n\n"
         f"It took {duration(result.wall_seconds)} on {result.hardware}.{shared} "
-        "Called again on the same store, it trains nothing."
+        "A second run on the same store trains nothing."
     )
 
 

@@ -184,7 +184,7 @@ def _parser(name: str, serves: bool, trains: bool) -> argparse.ArgumentParser:
         _add_options(actions.add_parser("train", help="train, publish and exit"))
     if not serves:
         return parser
-    serve = actions.add_parser("serve", help="answer calls until asked to stop")
+    serve = actions.add_parser("serve", help="answer calls until stopped")
     if trains:
         text = "train and publish before serving"
         serve.add_argument("--train", dest="train_first", action="store_true", help=text)
@@ -204,7 +204,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="change one key of the configuration; repeatable",
     )
     add("--store", required=True, help="folder of the shared store")
-    add("--variant", default="main", help="which of the pipelines that share the store")
+    add("--variant", default="main", help="pipeline of the configuration")
     add("--listen", default="127.0.0.1:0", help="HOST:PORT (port 0: a free one) or unix:/path")
     add("--metrics-port", type=int, default=None, help="Prometheus endpoint (0: a free port)")
     add(
@@ -212,7 +212,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=None,
         metavar="FILE",
-        help="say in FILE where that endpoint is, as file_sd of Prometheus reads it",
+        help="write the address of that endpoint to FILE, in the file_sd format of Prometheus",
     )
     add(
         "--prior",
@@ -224,11 +224,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--end-with-input",
         action="store_true",
-        help="stop, as on SIGTERM, when standard input ends: with the launcher that holds it",
+        help="stop, as on SIGTERM, when standard input ends (with its launcher)",
     )
     add(
         "--log-format",
         choices=("text", "json"),
         default="json" if os.environ.get(LOG_FORMAT_VARIABLE) == "json" else "text",
-        help=f"how to log; the default is ${LOG_FORMAT_VARIABLE}, or text",
+        help=f"format of the log; default: ${LOG_FORMAT_VARIABLE}, or text",
     )

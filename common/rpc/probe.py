@@ -65,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m common.rpc.probe")
     parser.add_argument("address", help="HOST:PORT or unix:/path")
     parser.add_argument("--service", default="", help="full name of one service; default: all")
-    parser.add_argument("--live", action="store_true", help="any answer is good")
+    parser.add_argument("--live", action="store_true", help="accept any answer")
     parser.add_argument("--timeout", type=float, default=3.0, help="seconds")
-    parser.add_argument("--server-name", default="", help="name in the certificate, if another")
+    parser.add_argument("--server-name", default="", help="name in the certificate; default: host")
     given = parser.parse_args(argv)
     return probe(
         given.address,

@@ -26,9 +26,8 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads a configuration.
 
     Args:
-        source: A YAML file, or the name of a preset (`paper`, `demo`). A key `base` in a file
-        names the preset or the file
-            (relative to this one) that it starts from.
+        source: A YAML file, or the name of a preset (`paper`, `demo`). The key `base` of a file
+            names the preset, or the file relative to this one, from which it starts.
         overrides: `dotted.key=value` strings, applied last; values are YAML.
 
     Raises:
