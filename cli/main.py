@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from enum import StrEnum
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from cli.plan import MOST_REPLICAS
 from cli.scores import score_json, score_table
 from cli.supervisor import RunError
 from common.rpc.entry import EXIT_REFUSED, explains_itself
+from common.stages import STAGES, TRAINED
 from ldcq.config import dump, load
 
 app = typer.Typer(
@@ -35,29 +36,17 @@ app.add_typer(conformance.app, name="conformance")
 console = Console(stderr=True)
 
 
-class TrainedService(StrEnum):
-    """What `ldcq train` trains."""
+def _one_of(metavar: str, choices: Iterable[str]) -> Any:
+    """An argument that is one of these."""
+    known = list(choices)
 
-    VAE = "vae"
-    PRIOR = "prior"
-    CRITIC = "critic"
-    WORLD_MODEL = "world_model"
-    BC = "bc"
+    def check(given: str) -> str:
+        if given not in known:
+            raise typer.BadParameter(f"{given!r} is not one of {', '.join(map(repr, known))}.")
+        return given
 
-
-class ScaledService(StrEnum):
-    """What `ldcq scale` scales."""
-
-    PRIOR = "prior"
-
-
-class Service(StrEnum):
-    """What `ldcq serve` serves."""
-
-    VAE = "vae"
-    PRIOR = "prior"
-    CRITIC = "critic"
-    ACTOR = "actor"
+    said = f"{', '.join(known)}."
+    return typer.Argument(callback=check, metavar=metavar, help=said, autocompletion=lambda: known)
 
 
 ConfigArgument = Annotated[
@@ -70,6 +59,7 @@ SetOption = Annotated[
 ]
 VariantOption = Annotated[str, typer.Option(help="Which of the configuration's pipelines.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+SCALED = [stage.serves for stage in STAGES.values() if stage.replicated]
 DEFAULT_STORE = "runs/default"
 
 
@@ -100,7 +90,7 @@ def run(
 
 @app.command(epilog="Example: ldcq train vae configs/demo.yaml --store runs/demo")
 def train(
-    service: TrainedService,
+    stage: Annotated[str, _one_of("STAGE", TRAINED)],
     config: ConfigArgument,
     store: StoreOption = DEFAULT_STORE,
     variant: VariantOption = "main",
@@ -112,16 +102,15 @@ def train(
     """Train one stage, or continue it, and publish its artifact.
 
     What it builds on must be in the store. For the critic, the prior servers it draws its
-    candidates from are started
-    beside it.
+    candidates from are started beside it.
     """
-    version = pipeline.train(service.value, load(config, set_), store, variant, replicas, console)
-    print(f"{service.value} {version}")
+    version = pipeline.train(stage, load(config, set_), store, variant, replicas, console)
+    print(f"{stage} {version}")
 
 
 @app.command(epilog="Example: ldcq serve prior --store runs/demo --listen 0.0.0.0:50051")
 def serve(
-    service: Service,
+    service: Annotated[str, _one_of("SERVICE", pipeline.SERVED)],
     config: Annotated[
         str | None,
         typer.Argument(
@@ -147,7 +136,7 @@ def serve(
     source = config if config is not None else pipeline.last_configuration(store)
     raise typer.Exit(
         pipeline.serve(
-            service.value,
+            service,
             source,
             overrides=set_,
             store=store,
@@ -186,7 +175,7 @@ app.command(name="experiment", epilog="Example: ldcq experiment maze2d --scale s
 
 @app.command(name="scale", epilog="Example: ldcq scale prior 3 --store runs/demo")
 def scale_service(
-    service: ScaledService,
+    service: Annotated[str, _one_of("SERVICE", SCALED)],
     count: Annotated[
         int, typer.Argument(metavar="N", min=1, max=MOST_REPLICAS, help="How many there shall be.")
     ],

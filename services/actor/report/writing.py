@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from common.data import Layout, load_task
 from common.rpc.errors import RpcError
+from common.stages import STAGES
 from common.store import Artifact, Store, StoreError, stream_latents
 from common.store.files import replace_atomically
 from ldcq.config import Config, dump
@@ -190,8 +191,7 @@ def _losses(store: Store) -> list[page.Section]:
     logs = read_logs(store.root / "logs")
     if not logs:
         return []
-    order = ["vae", "prior", "critic", "world_model", "bc"]
-    stages = sorted(logs, key=lambda s: (*[s.split("-")[0] != name for name in order], s))
+    stages = sorted(logs, key=lambda s: (*[s.split("-")[0] != kind for kind in STAGES], s))
     body = "".join(
         f"<h3>{wording.stage_title(stage)}</h3>"
         + page.picture(loss_figure(logs[stage]), f"Training of the {stage}")
