@@ -125,7 +125,7 @@ def record(results: Mapping[str, Mapping[str, Any]]) -> str:
         "Written by `make bench`, which runs one benchmark after the other: "
         f"{machine['processor']}, {machine['cores']} cores, {machine.get('gpu', 'no GPU')}, torch "
         f"{machine['torch']}, Python {machine['python']}; one thread unless a table says "
-        "otherwise. Ratios are what counts: each is of things measured in turns within one run.",
+        "otherwise. Compare ratios: the two sides of each are measured in turns within one run.",
     ]
     for name, command in COMMANDS.items():
         if name in results:

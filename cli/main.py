@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ from cli.interrupts import Interrupted
 from cli.plan import MOST_REPLICAS
 from cli.supervisor import RunError
 from common.rpc.entry import EXIT_REFUSED, explains_itself
+from common.stages import STAGES, TRAINED
 from ldcq.config import dump, load
 
 app = typer.Typer(
@@ -35,29 +35,17 @@ app.add_typer(conformance.app, name="conformance")
 console = Console(stderr=True)
 
 
-class TrainedService(StrEnum):
-    """The stages that `ldcq train` trains."""
+def _one_of(metavar: str, choices: Iterable[str]) -> Any:
+    """An argument that is one of these."""
+    known = list(choices)
 
-    VAE = "vae"
-    PRIOR = "prior"
-    CRITIC = "critic"
-    WORLD_MODEL = "world_model"
-    BC = "bc"
+    def check(given: str) -> str:
+        if given not in known:
+            raise typer.BadParameter(f"{given!r} is not one of {', '.join(map(repr, known))}.")
+        return given
 
-
-class ScaledService(StrEnum):
-    """The services that `ldcq scale` scales."""
-
-    PRIOR = "prior"
-
-
-class Service(StrEnum):
-    """The services that `ldcq serve` serves."""
-
-    VAE = "vae"
-    PRIOR = "prior"
-    CRITIC = "critic"
-    ACTOR = "actor"
+    said = f"{', '.join(known)}."
+    return typer.Argument(callback=check, metavar=metavar, help=said, autocompletion=lambda: known)
 
 
 ConfigArgument = Annotated[
@@ -70,6 +58,7 @@ SetOption = Annotated[
 ]
 VariantOption = Annotated[str, typer.Option(help="Pipeline of the configuration.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+SCALED = [stage.serves for stage in STAGES.values() if stage.replicated]
 DEFAULT_STORE = "runs/default"
 
 
@@ -99,7 +88,7 @@ def run(
 
 @app.command(epilog="Example: ldcq train vae configs/demo.yaml --store runs/demo")
 def train(
-    service: TrainedService,
+    stage: Annotated[str, _one_of("STAGE", TRAINED)],
     config: ConfigArgument,
     store: StoreOption = DEFAULT_STORE,
     variant: VariantOption = "main",
@@ -113,13 +102,13 @@ def train(
     The store must hold the artifacts of its parents. For the critic, the command also starts prior
     servers, which draw its candidates.
     """
-    version = pipeline.train(service.value, load(config, set_), store, variant, replicas, console)
-    print(f"{service.value} {version}")
+    version = pipeline.train(stage, load(config, set_), store, variant, replicas, console)
+    print(f"{stage} {version}")
 
 
 @app.command(epilog="Example: ldcq serve prior --store runs/demo --listen 0.0.0.0:50051")
 def serve(
-    service: Service,
+    service: Annotated[str, _one_of("SERVICE", pipeline.SERVED)],
     config: Annotated[
         str | None,
         typer.Argument(help="A YAML file or a preset; default: that of the store's last run."),
@@ -143,7 +132,7 @@ def serve(
     source = config if config is not None else pipeline.last_configuration(store)
     raise typer.Exit(
         pipeline.serve(
-            service.value,
+            service,
             source,
             overrides=set_,
             store=store,
@@ -182,7 +171,7 @@ app.command(name="experiment", epilog="Example: ldcq experiment maze2d --scale s
 
 @app.command(name="scale", epilog="Example: ldcq scale prior 3 --store runs/demo")
 def scale_service(
-    service: ScaledService,
+    service: Annotated[str, _one_of("SERVICE", SCALED)],
     count: Annotated[
         int, typer.Argument(metavar="N", min=1, max=MOST_REPLICAS, help="Number of prior servers.")
     ],

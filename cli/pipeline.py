@@ -17,10 +17,11 @@ from rich.markup import escape
 
 from cli import record
 from cli.interrupts import handled
-from cli.plan import MODULES, NEEDS, Plan, Planner
+from cli.plan import Plan, Planner
 from cli.supervisor import RunError, Supervisor
 from cli.terminal import ProgressBars
 from common.rpc.entry import run_service
+from common.stages import POLICIES, STAGES, ancestors
 from common.store import (
     MissingArtifactError,
     Store,
@@ -29,10 +30,14 @@ from common.store import (
     owning_variant,
     stage_sections,
 )
-from common.store.lineage import ANCESTORS
 from ldcq.config import Config, dump, resolve_variant
 
 Row = Mapping[str, Any]
+
+SERVED = {stage.serves: stage for stage in STAGES.values() if stage.serves}
+"""Stages by what `ldcq serve` calls their servers."""
+
+_EVALUATION = STAGES["evaluation"]
 
 
 @dataclass(frozen=True)
@@ -90,30 +95,30 @@ def run(
     with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
         plan = planner.whole_run()
         with _supervised(plan, folder, console) as supervisor:
-            done = supervisor.wait(plan.goals())
+            done = supervisor.wait(plan.goals())[_EVALUATION.process]
             if keep_serving:
-                show(_result(store, done["actor"].artifact_version, _published(store) == before))
+                show(_result(store, done.artifact_version, _published(store) == before))
                 _announce(folder, console)
                 supervisor.hold()
     # Not before the services and their progress have gone: it is the last thing to be read.
-    show(_result(store, done["actor"].artifact_version, _published(store) == before))
+    show(_result(store, done.artifact_version, _published(store) == before))
 
 
 def train(
-    service: str, config: Config, store_url: str, variant: str, replicas: int, console: Console
+    stage: str, config: Config, store_url: str, variant: str, replicas: int, console: Console
 ) -> str:
     """Trains one stage of one pipeline and returns the version it published. Raises like `run`."""
-    needed = ANCESTORS[service]
+    needed = ancestors(stage)
     store = _existing(store_url) if needed else Store(store_url)
     for kind in needed:
         _require(store, config, variant, kind)
     with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
-        plan = planner.stages({service: [variant]})
+        plan = planner.stages({stage: [variant]})
         with _supervised(plan, folder, console) as supervisor:
             supervisor.wait(plan.goals())
-    version = store.current(service, owning_variant(config, variant, service))
+    version = store.current(stage, owning_variant(config, variant, stage))
     if version is None:
-        raise RunError(f"{service} ended without publishing; its log is in {folder}")
+        raise RunError(f"{stage} ended without publishing; its log is in {folder}")
     return version
 
 
@@ -121,13 +126,13 @@ def evaluate(config: Config, store_url: str, replicas: int, console: Console) ->
     """Rolls out the configured methods with the models of a trained store. Raises like `run`."""
     store = _existing(store_url)
     for method in config.evaluation.methods.values():
-        for kind in NEEDS[method.policy]:
+        for kind in POLICIES[method.policy]:
             _require(store, config, method.variant, kind)
     with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
-        plan = planner.stages({"actor": ["main"]})
+        plan = planner.stages({"evaluation": ["main"]})
         with _supervised(plan, folder, console) as supervisor:
-            done = supervisor.wait(["actor"])
-    return _result(store, done["actor"].artifact_version)
+            done = supervisor.wait(plan.goals())[_EVALUATION.process]
+    return _result(store, done.artifact_version)
 
 
 def serve(
@@ -143,7 +148,7 @@ def serve(
     train_first: bool,
 ) -> int:
     """Serves in this process until it is asked to end; returns the exit code."""
-    server = importlib.import_module(f"{MODULES[service]}.server")
+    server = importlib.import_module(f"{SERVED[service].module}.server")
     return run_service(
         server.serve,
         config=config,
@@ -182,8 +187,8 @@ def _existing(store_url: str) -> Store:
 
 
 def _published(store: Store) -> dict[str, list[str]]:
-    kinds = ("vae", "latents", "prior", "critic", "world_model", "bc")
-    return {kind: store.versions(kind) for kind in kinds}
+    """What was made, but for the evaluations."""
+    return {kind: store.versions(kind) for kind in STAGES if kind != _EVALUATION.kind}
 
 
 def _result(store: Store, version: str, nothing_trained: bool = False) -> RunResult:
@@ -200,12 +205,12 @@ def _require(store: Store, config: Config, variant: str, kind: str) -> str:
     Raises:
         MissingArtifactError: There is none from this configuration; the message says what makes it.
     """
-    parents = {name: _require(store, config, variant, name) for name in ANCESTORS[kind]}
+    parents = {name: _require(store, config, variant, name) for name in ancestors(kind)}
     owner = owning_variant(config, variant, kind)
     version = store.current(kind, owner)
     if version is not None:
-        # Latents are a table too large to be read for this; whoever opens it checks it.
-        meta = store.meta(kind, version) if kind == "latents" else store.load(kind, version).meta
+        large = STAGES[kind].large  # whoever opens it checks it
+        meta = store.meta(kind, version) if large else store.load(kind, version).meta
         descends = all(meta.parents.get(name, known) == known for name, known in parents.items())
         sections = stage_sections(resolve_variant(config, variant), kind)
         if descends and meta.spec.get("config") == sections:

@@ -7,30 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.stages import STAGES, TRAINED, Stage, needed_stages
 from common.store import owning_variant
 from ldcq.config import Config
-
-MODULES = {
-    "vae": "services.vae",
-    "prior": "services.prior",
-    "critic": "services.qlearner",
-    "world_model": "services.qlearner.world_model",
-    "bc": "services.vae.bc",
-    "actor": "services.actor",
-}
-"""The service behind every name that the command line knows."""
-
-NEEDS = {
-    "ranked": ("vae", "prior", "critic"),
-    "unranked": ("vae", "prior"),
-    "planned": ("vae", "prior", "world_model"),
-    "cloned": ("bc",),
-    "behaviour": (),
-}
-"""The stages that a method's policy needs, in order."""
-
-SERVED = ("vae", "critic", "actor")
-"""Stages whose process goes on to serve what it made; those of the others end."""
 
 MOST_REPLICAS = 16
 """Prior servers that a variant has addresses for."""
@@ -120,17 +99,19 @@ class Planner:
         """Every stage that the configured methods need, the evaluation, and the servers they
         call.
         """
-        return self.stages({**needed_stages(self.config), "actor": ["main"]})
+        return self.stages({**needed_variants(self.config), "evaluation": ["main"]})
 
     def stages(self, wanted: Mapping[str, Sequence[str]]) -> Plan:
         """The processes that train (or evaluate), with the prior servers they call.
 
         Args:
-            wanted: Stages, each with the variants to train it for; `actor` evaluates all methods.
+            wanted: Stages, each with the variants to train it for; `evaluation` plays all methods.
         """
-        calling = list(wanted.get("critic", ()))
-        if "actor" in wanted:
-            calling += needed_stages(self.config)["prior"]
+        # An evaluation calls the priors of all variants that its methods are of.
+        callers = {**wanted, "evaluation": needed_variants(self.config)["prior"]}
+        calling = [
+            variant for kind in wanted if STAGES[kind].calls_prior for variant in callers[kind]
+        ]
         owners = self._owners("prior", calling)
         groups = {owner: self._replicas(number, owner) for number, owner in enumerate(owners)}
         prior_options: list[str] = []
@@ -138,20 +119,14 @@ class Planner:
         for variant in dict.fromkeys([*calling, *owners]):
             group = groups[owning_variant(self.config, variant, "prior")]
             prior_options += ["--prior", f"{variant}={group.target}"]
-
-        processes: list[ProcessSpec] = []
-        for stage in MODULES:
-            verb = ("serve", "--train") if stage in SERVED else ("train",)
-            extra = prior_options if stage in ("critic", "actor") else ()
-            stage_owners = self._owners(stage, wanted.get(stage, ()))
-            processes += [
-                self._process(number, stage, owner, *verb, *extra)
-                for number, owner in enumerate(stage_owners)
-            ]
+        processes = [
+            self._process(number, stage, owner, *(prior_options if stage.calls_prior else ()))
+            for kind, stage in STAGES.items()
+            for number, owner in enumerate(self._owners(kind, wanted.get(kind, ())))
+        ]
         return Plan(tuple(processes), tuple(groups.values()))
 
     def _owners(self, kind: str, variants: Iterable[str]) -> list[str]:
-        kind = "evaluation" if kind == "actor" else kind
         owners = (owning_variant(self.config, variant, kind) for variant in variants)
         return list(dict.fromkeys(owners))
 
@@ -160,28 +135,28 @@ class Planner:
         for replica in range(MOST_REPLICAS):
             address = f"unix:{self.sockets}/{number}-{replica}"
             full_name = _full_name(f"prior-{replica}", variant)
-            command = self._command(full_name, "prior", variant, "serve", address)
+            command = self._command(full_name, STAGES["prior"], variant, "serve", address)
             places.append(ProcessSpec(full_name, command, address, reports=False))
         return ReplicaGroup(variant, tuple(places), self.replicas)
 
-    def _process(
-        self, number: int, service: str, variant: str, verb: str, *extra: str
-    ) -> ProcessSpec:
-        address = f"unix:{self.sockets}/{service}-{number}"
-        name = _full_name("prior-trainer" if service == "prior" else service, variant)
+    def _process(self, number: int, stage: Stage, variant: str, *extra: str) -> ProcessSpec:
+        address = f"unix:{self.sockets}/{stage.process}-{number}"
+        name = _full_name(stage.process, variant)
+        action = "train" if stage.ends else "serve"
+        options = () if stage.ends else ("--train",)
         return ProcessSpec(
             name=name,
-            command=self._command(name, service, variant, verb, address, *extra),
+            command=self._command(name, stage, variant, action, address, *options, *extra),
             address=address,
             reports=True,
-            ends=verb == "train",
+            ends=stage.ends,
         )
 
     def _command(
-        self, name: str, service: str, variant: str, verb: str, address: str, *extra: str
+        self, name: str, stage: Stage, variant: str, action: str, address: str, *extra: str
     ) -> tuple[str, ...]:
         return (
-            *(sys.executable, "-m", MODULES[service], verb, "--config", str(self.config_path)),
+            *(sys.executable, "-m", stage.module, action, "--config", str(self.config_path)),
             *("--store", self.store, "--variant", variant, "--listen", address, *extra),
             *("--metrics-port", "0", "--metrics-targets", str(self.metrics / f"{name}.json")),
             "--end-with-input",
@@ -192,7 +167,7 @@ def _full_name(name: str, variant: str) -> str:
     return name if variant == "main" else f"{name}@{variant}"
 
 
-def needed_stages(config: Config) -> dict[str, list[str]]:
+def needed_variants(config: Config) -> dict[str, list[str]]:
     """What the configured methods are made of.
 
     Returns:
@@ -200,12 +175,11 @@ def needed_stages(config: Config) -> dict[str, list[str]]:
         first.
     """
     methods = config.evaluation.methods.values()
-    needed: dict[str, list[str]] = {stage: [] for stage in MODULES if stage != "actor"}
+    needed: dict[str, list[str]] = {kind: [] for kind in TRAINED}
     for variant in ("main", *config.variants):
         policies = {method.policy for method in methods if method.variant == variant}
-        for stage, variants in needed.items():
-            if any(stage in NEEDS[policy] for policy in policies):
-                variants.append(variant)
+        for kind in dict.fromkeys(kind for policy in policies for kind in needed_stages(policy)):
+            needed[kind].append(variant)
     if not any(needed.values()):
         needed["vae"].append("main")  # whose stage makes the dataset
     return needed

@@ -20,10 +20,10 @@ from cli.scraping import Endpoint, resolve
 from common.rpc import metrics_targets
 from common.rpc.channel import connect
 from common.rpc.security import VARIABLES, mistrust
+from common.stages import STAGES
 from common.store import MissingArtifactError, Store, is_remote, local_root
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
-KINDS = ("vae", "latents", "prior", "critic", "world_model", "bc", "evaluation")
 TIMEOUT = 2.0
 
 Overview = dict[str, Any]
@@ -118,7 +118,7 @@ def _add_given(rows: Overview, endpoint: Endpoint, figures: Readings) -> None:
 def current_artifacts(store: Store) -> list[dict[str, Any]]:
     """What CURRENT points to, for every kind and variant."""
     found = []
-    for kind in KINDS:
+    for kind in STAGES:
         for variant, version in store.pointers(kind).items():
             meta = store.meta(kind, version)
             found.append(

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cli.readings import INTERVAL, PRIORITIES
 from cli.terminal import last_loss
+from common.stages import STAGES
 
 Row = Mapping[str, Any]
 
@@ -126,7 +127,8 @@ def _short(state: str) -> str:
 def _stage_name(row: Row) -> str:
     """The process, and its stage where the name does not say it."""
     process, stage = row["process"], row.get("stage", "")
-    said = process.replace("-", "_").startswith((stage, "actor"))
+    usual = STAGES[stage].process if stage in STAGES else stage
+    said = process.replace("-", "_").startswith((stage, usual))
     return process if said else f"{process} ({stage})"
 
 

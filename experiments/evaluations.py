@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.stages import POLICIES
 from common.store import Artifact, Store
 from common.store.timings import Timing, lineage_timings
 from experiments.aggregate import Floats, hierarchical_bootstrap
@@ -21,15 +22,6 @@ from services.actor.scores import (
     first_reward_steps,
     normalise,
 )
-
-MADE_FROM = {
-    "ranked": ("critic",),
-    "unranked": ("prior",),
-    "planned": ("prior", "world_model"),
-    "cloned": ("bc",),
-    "behaviour": (),
-}
-"""The artifacts that a policy executes; what they were made from is in their lineage."""
 
 
 def run_seeds(context: Context, config: Config, what: str = "") -> Evaluations:
@@ -158,7 +150,7 @@ class Evaluations:
     def _timings(self, artifact: Artifact, row: Mapping[str, Any]) -> dict[Any, Timing]:
         found: dict[Any, Timing] = {}
         parents, variant = artifact.meta.parents, row["variant"]
-        for kind in MADE_FROM[str(row["policy"])]:
+        for kind in POLICIES[str(row["policy"])]:
             version = parents.get(f"{kind}.{variant}", parents.get(kind))
             if version is not None:
                 found |= lineage_timings(self._store, kind, version)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+from common.stages import STAGES
 from common.store import Store
 from experiments.configurations import configuration
 from experiments.experiment import Context, Experiment, Pipeline
@@ -25,7 +26,6 @@ MODULES = {
 """The module of each experiment, which offers an `EXPERIMENT`; in the order of `make results`."""
 
 SCALES: tuple[Scale, ...] = ("smoke", "small", "full")
-TRAINED = ("vae", "latents", "prior", "candidates", "critic", "world_model", "bc", "evaluation")
 
 
 def find(name: str) -> Experiment:
@@ -115,4 +115,4 @@ def _command(name: str, scale: Scale, seeds: tuple[int, ...], dataset: str | Non
 
 
 def _made(store: Store) -> dict[str, list[str]]:
-    return {kind: store.versions(kind) for kind in TRAINED}
+    return {kind: store.versions(kind) for kind in STAGES}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from common.rpc.errors import NotReadyError
+from common.stages import STAGES
 from common.store import Follower
 
 T = TypeVar("T")
@@ -22,6 +23,6 @@ def current_model(follower: Follower[T], name: str) -> tuple[str, T]:
     """
     current = follower.current()
     if current is None:
-        missing = f"no {name} has been published yet; made by `ldcq train {name.lower()}`"
+        missing = f"no {name} has been published yet; made by {STAGES[name.lower()].command()}"
         raise NotReadyError(follower.problem or missing)
     return current

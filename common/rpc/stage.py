@@ -33,7 +33,7 @@ class Progress:
     """The progress of one stage; one writer, any number of readers, all thread-safe."""
 
     def __init__(self, stage: str) -> None:
-        """Starts as "not started"; `stage` is "vae", "prior" or "critic"."""
+        """Starts as "not started"; `stage` is a key of `STAGES`."""
         self._changed = threading.Condition()
         self._current = stage_pb2.StageServiceWatchResponse(stage=stage)
         self._revision = 0

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from common.stages import STAGES
 from common.store.errors import (
     CorruptArtifactError,
     MissingArtifactError,
@@ -69,8 +70,8 @@ class Store:
     def key(self, kind: str, version: str = "") -> str:
         """Where in `place` the versions of `kind`, or one of them, lie."""
         _check_name("kind", kind)
-        # What is large lies apart.
-        folder = kind if kind in ("latents", "candidates") else f"artifacts/{kind}"
+        apart = kind in STAGES and STAGES[kind].large
+        folder = kind if apart else f"artifacts/{kind}"
         return f"{folder}/{version}" if version else folder
 
     def where(self, kind: str, version: str = "") -> str:

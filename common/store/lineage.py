@@ -6,60 +6,11 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
+from common.stages import STAGES, ancestors
 from common.store.meta import digest
 from ldcq.config import Config, resolve_variant
 
-__all__ = ["ANCESTORS", "digest", "owning_variant", "stage_sections", "stage_spec"]
-
-# Each kind's own sections follow those of the kinds it is made from.
-ANCESTORS: dict[str, tuple[str, ...]] = {
-    "vae": (),
-    "latents": ("vae",),
-    "prior": ("vae", "latents"),
-    "candidates": ("vae", "latents", "prior"),
-    "critic": ("vae", "latents", "prior"),
-    "world_model": ("vae", "latents"),
-    "bc": (),
-    "evaluation": ("vae", "latents", "prior", "critic", "world_model", "bc"),
-}
-
-# The paths of the configuration that decide a kind's result beyond its parents. Absent on purpose:
-# names and variants, `training` (cadence of checkpoints, logs, validation), and `data.generate` and
-# `data.download`, which decide how the data come here: what they are is in the dataset's
-# fingerprint, a parent.
-_SECTIONS: dict[str, tuple[str, ...]] = {
-    "vae": (
-        "seed",
-        "device",
-        "threads",
-        "horizon",
-        "data.dataset",
-        "data.observation_keys",
-        "data.validation_fraction",
-        "vae",
-    ),
-    "latents": ("horizon", "discount"),
-    "prior": ("seed", "device", "threads", "prior"),
-    "candidates": (
-        "seed",
-        "critic.windows",
-        "critic.reward_windows",
-        "critic.cached_candidates",
-        "critic.sampling",
-    ),
-    "critic": ("seed", "device", "threads", "discount", "critic"),
-    "world_model": ("seed", "device", "threads", "world_model"),
-    "bc": (
-        "seed",
-        "device",
-        "threads",
-        "data.dataset",
-        "data.observation_keys",
-        "data.validation_fraction",
-        "bc",
-    ),
-    "evaluation": ("actor", "evaluation"),
-}
+__all__ = ["digest", "owning_variant", "stage_sections", "stage_spec"]
 
 
 def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
@@ -67,8 +18,7 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
 
     Args:
         config: The variant's own configuration.
-        kind: "vae", "latents", "prior", "candidates", "critic", "world_model", "bc" or
-            "evaluation".
+        kind: A key of `STAGES`.
 
     Returns:
         A JSON tree of the keys that matter, nested as in the configuration.
@@ -76,9 +26,9 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
     Raises:
         ValueError: There is no such kind.
     """
-    if kind not in _SECTIONS:
-        raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(_SECTIONS)}")
-    tree, paths = config.model_dump(mode="json"), _SECTIONS[kind]
+    if kind not in STAGES:
+        raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(STAGES)}")
+    tree, paths = config.model_dump(mode="json"), STAGES[kind].sections
     if kind == "prior":
         if config.prior.goal_conditioned:
             paths += ("data.goal_indices",)
@@ -148,7 +98,7 @@ def owning_variant(base: Config, variant: str, kind: str) -> str:
         ConfigError: There is no such variant.
     """
     own = resolve_variant(base, variant)
-    for ancestor in (*ANCESTORS.get(kind, ()), kind):
+    for ancestor in (*ancestors(kind), kind):
         if stage_sections(own, ancestor) != stage_sections(base, ancestor):
             return variant
     return base.variant

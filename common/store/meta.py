@@ -18,8 +18,7 @@ class Meta(BaseModel):
     """Everything but the tensors: with both, an artifact can be served without a configuration.
 
     Attributes:
-        kind: "vae", "prior", "critic", "world_model", "bc", "latents", "candidates" or
-            "evaluation".
+        kind: A key of `STAGES`.
         implementation: The prior's or the encoder's name.
         spec: What decided the result, from `stage_spec`.
         parents: Lineage: the dataset's fingerprint and the versions it was made from, by kind.

@@ -42,7 +42,7 @@ class Checkpoints:
 
         Args:
             store_root: The store's folder.
-            stage: "vae", "prior", "critic".
+            stage: A key of `STAGES`.
             spec: What decides the stage's result, from `stage_spec`.
             keep: How many of the last to keep.
         """

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from common.rpc.stage import Progress
+from common.stages import ancestors
 from common.store import Meta, Store, owning_variant, stage_sections
-from common.store.lineage import ANCESTORS
 from ldcq.config import Config, resolve_variant
 
 
@@ -49,7 +49,7 @@ class StageContext:
         Raises:
             Stopped: `stop` was set meanwhile.
         """
-        return {ancestor: self.wait_for(ancestor) for ancestor in ANCESTORS[kind]}
+        return {ancestor: self.wait_for(ancestor) for ancestor in ancestors(kind)}
 
     def wait_for(self, kind: str) -> str:
         """Waits for the artifact of `kind` made with this configuration, from parents that were.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 from common.rpc.errors import NotReadyError
+from common.stages import STAGES
 from common.store import Follower, LineageError, Store
 from ldcq.config import Config
 from services.actor.making import MethodPolicy, make_policy
@@ -85,11 +86,8 @@ class ServedMethods:
         """
         missing = [source for source in self._sources[method] if self._part(source) is None]
         for kind, variant in missing:
-            start = f"`ldcq train {kind}`" + ("" if variant == "main" else f" --variant {variant}")
-            problem = self._followers[kind, variant].problem
-            raise NotReadyError(
-                f"{method}: {problem or f'no {kind} of {variant} yet; made by {start}'}"
-            )
+            nothing = f"no {kind} of {variant} yet; made by {STAGES[kind].command(variant)}"
+            raise NotReadyError(f"{method}: {self._followers[kind, variant].problem or nothing}")
         try:
             return self._join(method)
         except LineageError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from common.stages import POLICIES
 from common.store import Artifact, LineageError, Store, owning_variant
 from common.store.served import served_version
 from ldcq.config import Config, resolve_variant
@@ -79,14 +80,6 @@ class Predictor:
 Part = Models | Predictor
 """What one of the artifacts that a method follows gives."""
 
-_FOLLOWED: dict[str, tuple[str, ...]] = {
-    "ranked": ("critic",),
-    "unranked": ("prior",),
-    "planned": ("prior", "world_model"),
-    "cloned": ("bc",),
-    "behaviour": (),
-}
-
 
 def followed_artifacts(base: Config, method: str) -> tuple[tuple[str, str], ...]:
     """The artifacts from whose lineage the models of a method follow; none for `behaviour`.
@@ -99,8 +92,9 @@ def followed_artifacts(base: Config, method: str) -> tuple[tuple[str, str], ...]
         The kind of each, and the variant that owns it.
     """
     settings = base.evaluation.methods[method]
-    kinds = _FOLLOWED[settings.policy]
-    return tuple((kind, owning_variant(base, settings.variant, kind)) for kind in kinds)
+    return tuple(
+        (kind, owning_variant(base, settings.variant, kind)) for kind in POLICIES[settings.policy]
+    )
 
 
 def method_models(base: Config, method: str, parts: Sequence[Part]) -> Models:

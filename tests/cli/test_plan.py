@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cli.plan import MOST_REPLICAS, Plan, Planner, ProcessSpec, needed_stages
+from cli.plan import MOST_REPLICAS, Plan, Planner, ProcessSpec, needed_variants
 from ldcq.config import Config, load, override
 
 
@@ -64,7 +64,7 @@ def test_variants_that_no_method_uses_are_not_run() -> None:
         "demo",
         ["variants.unused={horizon: 10}", "evaluation.methods.bcq_h.policy=behaviour"],
     )
-    assert needed_stages(config)["prior"] == ["main"]
+    assert needed_variants(config)["prior"] == ["main"]
     assert not any("@" in name for name in _names(_planner(config).whole_run()))
 
 

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import tomllib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ import pytest
 import yaml
 
 from cli.certificates import NAMES, environment
-from cli.plan import needed_stages
+from cli.plan import needed_variants
+from common.stages import STAGES, Stage
 from ldcq.config import load
 from ldcq.diffusion.fast.kernel import build
 
@@ -26,7 +26,8 @@ FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
 SECURE = "docker-compose.secure.yml"
 OBSERVABILITY = "deploy/observability/docker-compose.yml"
 FOREIGN = "examples/foreign-prior/docker-compose.yml"
-IMAGES = ("vae", "prior", "qlearner", "actor")
+WITH_PROCESS = [stage for stage in STAGES.values() if stage.module]
+IMAGES = sorted({stage.module.split(".")[1] for stage in WITH_PROCESS})
 ONE_SHOT = {"data", "prior-trainer", "prior-trainer-bcq-h", "world-model", "bc"}
 LONG_RUNNING = {"vae", "prior", "qlearner", "actor", "prior-bcq-h", "qlearner-bcq-h"}
 PROFILES = {
@@ -116,18 +117,41 @@ def test_the_profiles_fit_the_default_configuration() -> None:
     config = load(ROOT / settings()["LDCQ_CONFIG"])
     profiles = settings()["COMPOSE_PROFILES"].split(",")
     assert ("baselines" in profiles) == ("bcq_h" in config.variants)
-    needed = needed_stages(config)
+    needed = needed_variants(config)
     assert ("planning" in profiles) == bool(needed["world_model"])
     assert ("cloning" in profiles) == bool(needed["bc"])
 
 
-def test_the_stages_without_an_image_of_their_own_are_in_the_image_they_use() -> None:
-    for name in ("world-model", "bc"):
-        python, option, module = services()[name]["entrypoint"]
-        assert (python, option) == ("python", "-m")
-        assert find_spec(f"{module}.__main__")
-        _, image, _ = module.split(".")
-        assert services()[name]["image"] == f"ldcq-{image}"
+@pytest.mark.parametrize("stage", WITH_PROCESS, ids=lambda stage: stage.kind)
+def test_every_stage_has_a_service_that_makes_it(stage: Stage) -> None:
+    """The main pipeline's: it ends or goes on to serve as the table says, in the right image."""
+    image = f"ldcq-{stage.module.split('.')[1]}"
+    making = {
+        name: service
+        for name, service in services().items()
+        if _module(service) == stage.module
+        and "--variant" not in service["command"]
+        and service["command"].split()[:2] != ["serve", "--config"]
+    }
+    ((name, service),) = making.items()
+    assert service["image"] == image
+    assert (name in ONE_SHOT) == stage.ends
+    assert service["command"].startswith("train " if stage.ends else "serve --train ")
+    assert "--prior" in service["command"] or not stage.calls_prior
+    serving = {
+        name
+        for name, service in services().items()
+        if _module(service) == stage.module and service["command"].startswith("serve ")
+    }
+    assert serving <= LONG_RUNNING
+    assert bool(serving) == bool(stage.serves)
+
+
+def _module(service: Service) -> str:
+    """What a container runs: the entry point of its image, where it names no other."""
+    image: str = service["image"].removeprefix("ldcq-")
+    entry: list[str] = service.get("entrypoint", ["python", "-m", f"services.{image}"])
+    return entry[-1]
 
 
 def test_every_setting_is_explained_and_used() -> None:

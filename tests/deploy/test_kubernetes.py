@@ -14,6 +14,7 @@ import yaml
 
 from common.rpc.entry import _parser
 from common.rpc.security import VARIABLES
+from common.stages import STAGES, needed_stages
 from ldcq.config import load
 from services.actor import metrics as _actor_metrics  # noqa: F401
 from services.prior import metrics
@@ -24,6 +25,8 @@ OVERLAYS = ("one-node", "gpu-node", "pool", "pool-s3", "pool-tls")
 VERSION = "1.32"
 CUSTOM = {"ScaledObject", "ServiceMonitor", "PodMonitor", "Certificate", "Issuer"}
 """Kinds of operators: their schemas are not Kubernetes' own."""
+WORKLOADS = {"critic": "qlearner"}
+"""What makes a stage, where it is not called as the stage's process is."""
 PROBE = ["python", "-m", "common.rpc.probe", "127.0.0.1:50051"]
 
 Resource = dict[str, Any]
@@ -112,11 +115,20 @@ def test_the_command_lines_are_understood(overlay: str) -> None:
             assert understood.prior == ["dns:///prior:50051"]
 
 
-def test_only_methods_of_the_main_pipeline_are_evaluated() -> None:
+def test_only_methods_of_the_main_pipeline_are_evaluated_and_their_stages_are_there() -> None:
     arguments = container(workloads("pool")["actor"])["args"]
     changes = _parser("actor", True, True).parse_args(arguments).overrides
     config = load(str(FOLDER / "base" / "experiment.yaml"), changes)
-    assert {method.variant for method in config.evaluation.methods.values()} == {"main"}
+    methods = config.evaluation.methods.values()
+    assert {method.variant for method in methods} == {"main"}
+    needed = {kind for method in methods for kind in needed_stages(method.policy)}
+    for stage in (STAGES[kind] for kind in (*needed, "evaluation")):
+        making = container(workloads("pool")[WORKLOADS.get(stage.process, stage.process)])
+        understood = _parser(stage.kind, True, True).parse_args(making["args"])
+        assert making["image"].partition(":")[0] == f"ldcq-{stage.module.split('.')[1]}"
+        assert understood.action == ("train" if stage.ends else "serve")
+        assert stage.ends or understood.train
+        assert understood.prior or not stage.calls_prior
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.stages import STAGES
+
 _LABELS = {
     "ldcq": "LDCQ",
     "bcq_h": "BCQ-H",
@@ -14,21 +16,6 @@ _LABELS = {
     "ldcp": "LDCP",
     "prior": "one prior sample",
     "behaviour": "the data itself",
-}
-_STAGES = {
-    "vae": "VAE: latents of H-step windows, and the policy that decodes them",
-    "prior": "Prior: which latents a state supports",
-    "critic": "Critic: what a latent is worth",
-    "world_model": "World model: where a latent leads",
-    "bc": "Behaviour cloning: a network without latents",
-}
-_KINDS = {
-    "dataset": "Dataset (fingerprint)",
-    "vae": "VAE",
-    "prior": "Prior",
-    "critic": "Critic",
-    "world_model": "World model",
-    "bc": "Behaviour cloning",
 }
 
 
@@ -56,14 +43,14 @@ def method_explanations(
 def stage_title(stage: str) -> str:
     """What a stage trains; the name of its log may carry a variant, as in `prior-bcq_h`."""
     name, _, variant = stage.partition("-")
-    title = _STAGES.get(name, name)
+    title = f"{STAGES[name].title}: {STAGES[name].about}" if name in STAGES else name
     return f"{title} ({variant})" if variant else title
 
 
 def artifact_title(key: str) -> str:
     """What a key of an evaluation's lineage names."""
     kind, _, variant = key.partition(".")
-    title = _KINDS.get(kind, kind)
+    title = STAGES[kind].title if kind in STAGES else "Dataset (fingerprint)"
     return f"{title} of {variant}" if variant else title
 
 

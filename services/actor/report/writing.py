@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from common.data import Layout, load_task
 from common.rpc.errors import RpcError
+from common.stages import STAGES
 from common.store import Artifact, Store, StoreError, stream_latents
 from common.store.files import replace_atomically
 from ldcq.config import Config, dump
@@ -181,8 +182,7 @@ def _latents(
 def _losses(store: Store) -> list[tuple[str, str, Draw]]:
     """Name, title and figure of every stage that left a log."""
     logs = read_logs(store.root / "logs")
-    order = ["vae", "prior", "critic", "world_model", "bc"]
-    stages = sorted(logs, key=lambda s: (*[s.split("-")[0] != name for name in order], s))
+    stages = sorted(logs, key=lambda s: (*[s.split("-")[0] != kind for kind in STAGES], s))
     return [(stage, wording.stage_title(stage), loss_figure(logs[stage])) for stage in stages]
 
 

@@ -13,8 +13,9 @@ from common.training.making import Making, make_once
 from common.training.process import train_process
 from ldcq.critic.transitions import hold_transitions
 from ldcq.learning.distributed import ranks
-from ldcq.world_model import KIND as STAGE
 from ldcq.world_model_learner import WorldModelLearner
+
+STAGE = "world_model"
 
 
 def run(context: StageContext) -> str:

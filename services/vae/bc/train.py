@@ -10,8 +10,9 @@ from common.training.making import Making, make_once
 from common.training.process import train_process
 from ldcq.bc import BcLearner
 from ldcq.data.windows import Windows
-from ldcq.vae.latent_policy import KIND_CLONED as STAGE
 from services.vae.data import stage_windows
+
+STAGE = "bc"
 
 
 def run(context: StageContext) -> str:

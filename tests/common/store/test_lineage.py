@@ -6,10 +6,11 @@ import hashlib
 
 import pytest
 
+from common.stages import STAGES
 from common.store import digest, owning_variant, stage_sections, stage_spec
 from ldcq.config import Config, load, override
 
-KINDS = ["vae", "latents", "prior", "candidates", "critic", "world_model", "bc", "evaluation"]
+KINDS = [*STAGES]
 
 
 @pytest.fixture
