@@ -11,9 +11,10 @@ from benchmarks.local_prior import LocalPrior
 from benchmarks.random_walk import train_walk_prior
 from common.data import Task, load_task
 from common.rpc.clients import PriorClient
-from common.store import LatentTable, MissingArtifactError, Store, open_latents
+from common.store import MissingArtifactError, Store, open_latents
 from common.training import configure_torch
 from ldcq.config import Config, SamplingConfig
+from ldcq.data.latents import LatentTable
 from ldcq.policies.base import LatentPlanPolicy, PolicySettings, SampledPolicy
 from ldcq.prior import Sampler
 from services.actor.models import Models, models_of_critic

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.store import LatentTable, open_latents
+from common.store import open_latents
 from experiments.context import Context
 from ldcq.config import Config, SamplingConfig, override
+from ldcq.data.latents import LatentTable
 from ldcq.prior import sample
 from services.prior.model import ServedPrior, load_prior
 

@@ -17,7 +17,7 @@ from ldcq.critic.fourier import FourierFeatures
 from ldcq.critic.losses import weighted_td_loss
 from ldcq.critic.replay import PrioritisedReplay, beta_at
 from ldcq.critic.targets import bellman_target
-from ldcq.critic.transitions import StoredTransitions, Transitions, normalisers
+from ldcq.critic.transitions import Transitions, normalisers
 from ldcq.learning.batches import generator
 
 
@@ -36,7 +36,7 @@ class ValidationBatch:
     candidates: Tensor
 
 
-def make_critic(transitions: Transitions | StoredTransitions, config: Config) -> Critic:
+def make_critic(transitions: Transitions, config: Config) -> Critic:
     """A fresh critic, normalised by the training windows; its weights depend on the seed only.
 
     Args:
@@ -73,7 +73,7 @@ class CriticLearner:
     def __init__(
         self,
         config: Config,
-        transitions: Transitions | StoredTransitions,
+        transitions: Transitions,
         replay: PrioritisedReplay,
         source: CandidateSource,
         validation: ValidationBatch | None = None,

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.rpc.clients import PriorClient, Samples
-from common.store import RowFile, Stopped
+from common.store import Stopped
 from ldcq.config import Config
 from ldcq.critic.replay import Draw, PrioritisedReplay
-from ldcq.critic.transitions import StoredTransitions, Transitions
+from ldcq.critic.transitions import Transitions
 from ldcq.learning.batches import generator
 
 STOP_POLL_SECONDS = 0.5
@@ -93,7 +93,7 @@ class OnlineCandidates:
         config: Config,
         client: PriorClient,
         prior_version: str,
-        transitions: Transitions | StoredTransitions,
+        transitions: Transitions,
         replay: PrioritisedReplay,
         stop: threading.Event,
     ) -> None:
@@ -180,7 +180,7 @@ class CachedCandidates:
     """Candidates drawn once per window; every update uses a random subset of them."""
 
     def __init__(
-        self, config: Config, cached: NDArray[np.float16] | RowFile, replay: PrioritisedReplay
+        self, config: Config, cached: NDArray[np.float16], replay: PrioritisedReplay
     ) -> None:
         """Takes over a complete cache.
 
@@ -190,7 +190,7 @@ class CachedCandidates:
             replay: Where batches are drawn from.
         """
         self._config = config
-        self._cached = cached if isinstance(cached, RowFile) else torch.from_numpy(cached)
+        self._cached = torch.from_numpy(cached)
         self._replay = replay
 
     def take(self, step: int) -> tuple[Draw, Tensor]:
@@ -203,8 +203,6 @@ class CachedCandidates:
         kept, wanted = self._cached.shape[1], self._config.critic.candidates
         source = generator(self._config.seed, "critic", "subset", step)
         subset = torch.randperm(kept, generator=source)[:wanted] if wanted < kept else slice(None)
-        if isinstance(self._cached, RowFile):
-            return draw, torch.from_numpy(self._cached[draw.indices])[:, subset].float()
         rows = torch.from_numpy(draw.indices)
         if wanted == kept:
             return draw, self._cached[rows].float()

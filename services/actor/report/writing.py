@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from common.data import Layout, load_task
 from common.rpc.errors import RpcError
-from common.store import Artifact, Store, StoreError, stream_latents
+from common.store import Artifact, Store, StoreError, open_latents
 from common.store.files import replace_atomically
 from ldcq.config import Config, dump
 from services.actor.priors import MissingPriorError, Priors
@@ -65,7 +65,7 @@ def write_report(base: Config, store: Store, evaluation_version: str, priors: Pr
     evaluated = evaluated_priors(base, store, evaluation.meta.parents)
     sections = [
         _scores(store, evaluation),
-        *_rollouts(store, evaluation, layout, evaluated),
+        *_rollouts(base, store, evaluation, layout, evaluated),
         *_latents(base, store, priors, evaluated),
         *_losses(store),
         _origin(base, evaluation),
@@ -119,7 +119,11 @@ def _scores(store: Store, evaluation: Artifact) -> page.Section:
 
 
 def _rollouts(
-    store: Store, evaluation: Artifact, layout: Layout | None, evaluated: list[EvaluatedPrior]
+    base: Config,
+    store: Store,
+    evaluation: Artifact,
+    layout: Layout | None,
+    evaluated: list[EvaluatedPrior],
 ) -> list[page.Section]:
     sections = []
     rows: Any = evaluation.meta.details["rows"]
@@ -130,7 +134,7 @@ def _rollouts(
         if f"{row['method']}/positions" in evaluation.tensors
     }
     if layout is not None and drawn:
-        data = _data_positions(store, layout, evaluated)
+        data = _data_positions(base, store, layout, evaluated)
         text = (
             "Open circles are starts, filled ones are ends; the star is the goal, and the disc "
             "around it gives reward. The first episodes of each method are drawn."
@@ -147,7 +151,7 @@ def _rollouts(
 
 
 def _data_positions(
-    store: Store, layout: Layout, evaluated: list[EvaluatedPrior]
+    base: Config, store: Store, layout: Layout, evaluated: list[EvaluatedPrior]
 ) -> NDArray[np.float32] | None:
     """Positions of window starts in the data, a random part of them; None without the table of
     latents.
@@ -156,12 +160,12 @@ def _data_positions(
         return None
     try:
         version = store.meta("prior", evaluated[0].version).parents["latents"]
-        table = stream_latents(store, version)
+        table = open_latents(store, version, memory=base.training.memory)
     except (StoreError, KeyError) as error:
         _LOGGER.warning("the report does not show where the data have been: %s", error)
         return None
     rows = np.random.default_rng(0).permutation(len(table))[:_DATA_POINTS]
-    positions: NDArray[np.float32] = table.take("state", rows)[:, list(layout.position_indices)]
+    positions: NDArray[np.float32] = table.state[rows][:, list(layout.position_indices)]
     return positions
 
 
