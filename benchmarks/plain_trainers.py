@@ -14,8 +14,8 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from common.store import LatentTable
 from ldcq.config import Config
+from ldcq.data.latents import LatentTable
 from ldcq.data.windows import Windows
 from ldcq.diffusion.denoiser import Denoiser
 from ldcq.diffusion.schedule import alpha_bars, min_snr_weights

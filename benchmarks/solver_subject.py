@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from benchmarks.walk_prior import train_walk_prior
 from common.data import Task, load_task
-from common.store import LatentTable, MissingArtifactError, Store, open_latents
+from common.store import MissingArtifactError, Store, open_latents
 from common.training import configure_torch
 from ldcq.config import Config, SamplingConfig
+from ldcq.data.latents import LatentTable
 from ldcq.latent_prior import Draw
 from ldcq.policies.base import Execution, LatentPlanPolicy
 from ldcq.policies.ldcq import LdcqPolicy

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.data import Layout
-from common.store import LatentTable
+from ldcq.data.latents import LatentTable
 
 Array = NDArray[Any]
 

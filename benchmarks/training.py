@@ -10,9 +10,9 @@ import torch
 from benchmarks.plain_trainers import PlainPrior, PlainVae
 from benchmarks.result import BenchmarkResult
 from benchmarks.stopwatch import Stopwatch, interleave
-from common.store import LatentTable, Meta
 from ldcq.config import load, override
 from ldcq.data.episodes import Episode, Episodes, Spaces, join_episodes
+from ldcq.data.latents import LatentTable
 from ldcq.data.windows import Windows, make_windows
 from ldcq.prior_learner import PriorLearner
 from ldcq.vae.learner import VaeLearner
@@ -118,8 +118,6 @@ def _table(windows: Windows, latent_dim: int) -> LatentTable:
     mean = rng.normal(size=(len(rows), latent_dim)).astype(np.float32)
     state = windows.first_states(rows)
     return LatentTable(
-        version="random",
-        meta=Meta(kind="latents"),
         state=state,
         latent_mean=mean,
         latent_std=np.full_like(mean, 0.3),

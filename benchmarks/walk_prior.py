@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from common.data.random_walk import GAP, draw_actions
-from common.store import LatentTable, Meta
 from ldcq.config import Config, SamplingConfig, override
+from ldcq.data.latents import LatentTable
 from ldcq.latent_prior import Draw
 from ldcq.prior import Sampler
 from ldcq.prior_learner import PriorLearner
@@ -69,8 +69,6 @@ def _walk(windows: int, seed: int) -> LatentTable:
     action = draw_actions(random, windows)
     nothing: NDArray[np.float32] = np.zeros(windows, dtype=np.float32)
     return LatentTable(
-        version="random-walk",
-        meta=Meta(kind="latents"),
         state=state,
         latent_mean=action,
         latent_std=np.zeros_like(action),

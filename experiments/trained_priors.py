@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.store import LatentTable, open_latents
+from common.store import open_latents
 from experiments.experiment import Context
 from ldcq.config import Config, override
+from ldcq.data.latents import LatentTable
 from ldcq.latent_prior import Draw
 from services.prior.model import ServedPrior, load_prior
 

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,17 +22,18 @@ class Hindsight:
 
     Args:
         config: The variant's.
-        episodes: The column `episode` of all windows, in consecutive pieces.
+        episode: Episode of every window, (M,).
 
     Attributes:
         indices: Entries of the state that make up a goal, (G,).
     """
 
-    def __init__(self, config: Config, episodes: Iterable[Rows]) -> None:
+    def __init__(self, config: Config, episode: Rows) -> None:
         self.indices = list(config.data.goal_indices)
         self._most = config.prior.hindsight_steps
         self._seed = config.seed
-        self._ends = _last_rows(episodes)
+        # The last window of every episode.
+        self._ends = np.append(np.flatnonzero(episode[1:] != episode[:-1]), len(episode) - 1)
 
     def check(self, state_dim: int) -> None:
         """Raises ConfigError where a goal has entries that a state has not."""
@@ -65,17 +64,3 @@ class Hindsight:
         drawn = torch.rand(len(rows), generator=source, dtype=torch.float64).numpy()
         chosen: Rows = rows + np.floor(drawn * (ahead + 1)).astype(np.int64)
         return chosen
-
-
-def _last_rows(episodes: Iterable[Rows]) -> Rows:
-    """The last window of every episode, in order."""
-    found: list[Rows] = []
-    row, before = 0, None
-    for piece in episodes:
-        if len(piece) == 0:
-            continue
-        if before is not None and piece[0] != before:
-            found.append(np.array([row - 1]))
-        found.append(row + np.flatnonzero(piece[1:] != piece[:-1]))
-        row, before = row + len(piece), piece[-1]
-    return np.concatenate([*found, [row - 1]]).astype(np.int64)

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.store import LatentStream, LatentTable
 from ldcq.config import Config
+from ldcq.data.latents import LatentTable
+from ldcq.data.statistics import column_mean
 from ldcq.goals import Hindsight
 from ldcq.learning.averaging import ExponentialMovingAverage
-from ldcq.learning.batches import BatchSampler, evenly_spread, generator
+from ldcq.learning.batches import BatchSampler, evenly_spread, generator, on_device, take
 from ldcq.learning.descent import Descent
 from ldcq.learning.distributed import ranks
 from ldcq.prior import Batch, Prior, Statistics
 from ldcq.registry import find_prior
-from services.prior.streaming import StreamedPairs, episodes_of
 
 VALIDATION_ROWS = 4096
 """Held-out pairs that a validation looks at, spread evenly over all."""
@@ -35,14 +35,14 @@ def training_statistics(table: LatentTable) -> Statistics:
         table: The latents of all windows.
     """
     rows = ~table.validation
-    state, mean, std = table.state[rows], table.latent_mean[rows], table.latent_std[rows]
-    latent_variance = mean.var(axis=0, dtype=np.float64) + np.mean(
-        np.square(std, dtype=np.float64), axis=0
-    )
+    state, latent = column_mean(table.state, rows), column_mean(table.latent_mean, rows)
+    state_variance = column_mean(table.state, rows, lambda block: np.square(block - state))
+    latent_variance = column_mean(table.latent_mean, rows, lambda block: np.square(block - latent))
+    latent_variance += column_mean(table.latent_std, rows, np.square)
     return Statistics(
-        state_mean=state.mean(axis=0, dtype=np.float64).astype(np.float32),
-        state_std=state.std(axis=0, dtype=np.float64).astype(np.float32),
-        latent_mean=mean.mean(axis=0, dtype=np.float64).astype(np.float32),
+        state_mean=state.astype(np.float32),
+        state_std=np.sqrt(state_variance).astype(np.float32),
+        latent_mean=latent.astype(np.float32),
         latent_std=np.sqrt(latent_variance).astype(np.float32),
     )
 
@@ -55,45 +55,37 @@ class PriorLearner:
 
     Args:
         config: The variant's configuration.
-        table: The latents of all windows, in memory or on disk.
+        table: The latents of all windows.
         device: Where to train.
 
     Raises:
         UnknownPriorError: `prior.implementation` is not registered.
-        ValueError: All windows are held out for validation.
+        DataError: All windows are held out for validation.
         ConfigError: `data.goal_indices` are no entries of a state.
     """
 
-    def __init__(
-        self, config: Config, table: LatentTable | LatentStream, device: torch.device
-    ) -> None:
-        if table.validation.all():
-            raise ValueError(
-                f"latents {table.version}: got no training window, expected at least 1"
-                " (all are held out; lower data.validation_fraction)"
-            )
-        self._seed, self._ranks = config.seed, ranks()
-        settings = config.prior
-        held_out = evenly_spread(np.flatnonzero(table.validation), VALIDATION_ROWS)
-        self._pairs: _PairsInMemory | StreamedPairs
-        if isinstance(table, LatentStream):
-            goals = Hindsight(config, episodes_of(table)) if settings.goal_conditioned else None
-            self._pairs = StreamedPairs(table, settings.batch_size, config.seed, device, goals)
-        else:
-            goals = Hindsight(config, [table.episode]) if settings.goal_conditioned else None
-            self._pairs = _PairsInMemory(table, settings.batch_size, config.seed, device, goals)
-        statistics = self._pairs.statistics()
-        if goals is not None:
-            goals.check(len(statistics.state_mean))
-            statistics = replace(statistics, goal_indices=tuple(goals.indices))
-        self._validation = self._pairs.held_out(held_out)
+    def __init__(self, config: Config, table: LatentTable, device: torch.device) -> None:
+        self._seed, self._ranks, self._device = config.seed, ranks(), device
+        settings, self._training = config.prior, table.training
+        self._sampler = BatchSampler(
+            len(self._training), settings.batch_size, config.seed, "prior", "batch"
+        )
+        columns = (table.state, table.latent_mean, table.latent_std)
+        self._columns = [on_device(column, device) for column in columns]
+        self._ends, self._goals = table.next_state, None
+        statistics = training_statistics(table)
+        if settings.goal_conditioned:
+            self._goals = Hindsight(config, table.episode)
+            self._goals.check(len(statistics.state_mean))
+            statistics = replace(statistics, goal_indices=tuple(self._goals.indices))
+        self._validation = self._batch(evenly_spread(table.held_out, VALIDATION_ROWS), "validation")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator(config.seed, "prior", "weights").initial_seed())
             implementation = find_prior(config.prior.implementation)
             self._prior = implementation.create(config.prior, statistics)
         self._prior.to(device)
         self._average = ExponentialMovingAverage(self._prior, config.prior.ema_decay)
-        self.total = settings.epochs * self._pairs.steps_per_epoch
+        self.total = settings.epochs * self._sampler.steps_per_epoch
         self._descent = Descent(
             self._prior,
             learning_rate=settings.learning_rate,
@@ -130,7 +122,7 @@ class PriorLearner:
         Returns:
             `loss` and `learning_rate`.
         """
-        whole = self._pairs.batch(step)
+        whole = self._batch(self._training[self._sampler.indices(step).numpy()], step)
         count = len(whole.states)
         share = self._ranks.share(count)
         batch = replace(_select(whole, share), share=share, whole=count)
@@ -164,49 +156,15 @@ class PriorLearner:
         self._average.load_state_dict(state["average"])
         self._descent.load_state_dict(state)
 
+    def _batch(self, rows: NDArray[np.int64], name: str | int) -> Batch:
+        """Some windows, in order; their goals are drawn for `name`."""
+        columns = [take(column, rows, self._device) for column in self._columns]
+        if self._goals is not None:
+            ends = self._ends[self._goals.goal_rows(rows, name)]
+            columns.append(torch.from_numpy(ends[:, self._goals.indices]).to(self._device))
+        return Batch(*columns)
 
-def _select(batch: Batch, rows: Tensor | slice) -> Batch:
+
+def _select(batch: Batch, rows: slice) -> Batch:
     goals = None if batch.goals is None else batch.goals[rows]
     return Batch(batch.states[rows], batch.latent_mean[rows], batch.latent_std[rows], goals)
-
-
-class _PairsInMemory:
-    """Shuffled batches of the training windows of a table in memory."""
-
-    def __init__(
-        self,
-        table: LatentTable,
-        batch_size: int,
-        seed: int,
-        device: torch.device,
-        goals: Hindsight | None,
-    ) -> None:
-        self._table, self._device, self._goals = table, device, goals
-        self._training = np.flatnonzero(~table.validation)
-        self._pairs = self._rows(self._training)
-        self._sampler = BatchSampler(len(self._training), batch_size, seed, "prior", "batch")
-        self.steps_per_epoch = self._sampler.steps_per_epoch
-
-    def batch(self, step: int) -> Batch:
-        """The pairs of step `step`, counted from 0, (B, ...); their goals are drawn for it."""
-        indices = self._sampler.indices(step)
-        pairs = _select(self._pairs, indices.to(self._device))
-        return replace(pairs, goals=self._goals_of(self._training[indices.numpy()], step))
-
-    def statistics(self) -> Statistics:
-        """Over the training windows."""
-        return training_statistics(self._table)
-
-    def held_out(self, rows: NDArray[np.int64]) -> Batch:
-        """Some windows, in order."""
-        return replace(self._rows(rows), goals=self._goals_of(rows, "validation"))
-
-    def _rows(self, rows: NDArray[np.int64]) -> Batch:
-        columns = (self._table.state, self._table.latent_mean, self._table.latent_std)
-        return Batch(*(torch.from_numpy(column[rows]).to(self._device) for column in columns))
-
-    def _goals_of(self, rows: NDArray[np.int64], name: str | int) -> Tensor | None:
-        if self._goals is None:
-            return None
-        ends = self._table.next_state[self._goals.goal_rows(rows, name)]
-        return torch.from_numpy(ends[:, self._goals.indices]).to(self._device)

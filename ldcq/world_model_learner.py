@@ -9,14 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.store import LatentStream, LatentTable
 from ldcq.config import Config
-from ldcq.critic.transitions import (
-    StoredTransitions,
-    Transitions,
-    moments,
-    training_rows,
-)
+from ldcq.critic.transitions import Transitions, moments
+from ldcq.data.latents import LatentTable
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.nn.normaliser import Normaliser
 from ldcq.world_model import KIND, WorldModel
@@ -35,12 +30,7 @@ class WorldModelLearner(SupervisedLearner):
         model: What is trained.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        table: LatentTable | LatentStream,
-        windows: Transitions | StoredTransitions,
-    ) -> None:
+    def __init__(self, config: Config, table: LatentTable, windows: Transitions) -> None:
         """Initialises the network from torch's global random state.
 
         Args:
@@ -49,9 +39,9 @@ class WorldModelLearner(SupervisedLearner):
             windows: All of the table's, which also say where to train.
 
         Raises:
-            StoreError: All windows are held out for validation.
+            DataError: All windows are held out for validation.
         """
-        training = training_rows(table, None, config.seed)
+        training = table.training
         normalisers = _normalisers(windows, training)
         self.model = WorldModel(config.world_model, *normalisers).to(windows.device)
         super().__init__(
@@ -60,7 +50,7 @@ class WorldModelLearner(SupervisedLearner):
             config.world_model,
             seed=config.seed,
             training=training,
-            held_out=np.flatnonzero(table.validation),
+            held_out=table.held_out,
         )
         self._goal: Sequence[int] = list(config.data.goal_indices)
         self._windows = windows
@@ -94,9 +84,7 @@ class WorldModelLearner(SupervisedLearner):
         return found
 
 
-def _normalisers(
-    windows: Transitions | StoredTransitions, training: NDArray[np.int64]
-) -> list[Normaliser]:
+def _normalisers(windows: Transitions, training: NDArray[np.int64]) -> list[Normaliser]:
     """Of states, of latents z ~ q and of changes, over the training windows."""
 
     def values(block: Transitions) -> Tensor:

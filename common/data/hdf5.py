@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from common.data.flattening import flat_actions
-from ldcq.data.episodes import DataError, Episode, Episodes, Spaces, blocks, join_episodes
+from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, blocks, join_episodes
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".hdf5", ".h5")
@@ -64,28 +64,21 @@ class Hdf5File:
             low, high = np.fmin(rows.min(axis=0), low), np.fmax(rows.max(axis=0), high)
         return Spaces.box(state_dim, low, high)
 
-    @property
-    def size(self) -> int:
-        """Bytes of its flattened states and actions."""
-        spaces = self.spaces
-        return 4 * len(self._arrays["rewards"]) * (spaces.state_dim + spaces.action_dim)
-
-    def read(self, folder: Path | None = None) -> Episodes:
+    def read(self, allocate: Allocate = np.empty) -> Episodes:
         """All episodes.
 
         Args:
-            folder: Where states and actions are to be kept; None: in memory.
+            allocate: Makes their arrays.
 
         Raises:
             DataError: An array is missing or of another length, or a value is not finite.
-            StoreError: The disk does not take them.
         """
         try:
-            return self._read(folder)
+            return self._read(allocate)
         except OSError as error:
             raise DataError(f"{self.name}: cannot be read ({error})") from error
 
-    def _read(self, folder: Path | None) -> Episodes:
+    def _read(self, allocate: Allocate) -> Episodes:
         arrays = self._arrays
         rows = len(arrays["rewards"])
         terminals = np.asarray(arrays["terminals"]).astype(np.bool_).reshape(rows)
@@ -97,8 +90,9 @@ class Hdf5File:
             for start, end in pairwise(bounds)
         )
         kept = (part for part in episodes if len(part.rewards))
-        joined = join_episodes(kept, self.spaces, self.name, folder=folder)
-        if dropped := len(bounds) - 1 - joined.count:
+        most = len(bounds) - 1, rows
+        joined = join_episodes(kept, self.spaces, self.name, most=most, allocate=allocate)
+        if dropped := most[0] - joined.count:
             logger.warning("%s: %d episodes of a single step dropped", self.name, dropped)
         return joined
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from common.data.hdf5 import SUFFIXES, Hdf5File
 from common.data.minari import GENERATOR, MinariDataset, dataset_path, download, unknown_dataset
 from common.data.minari_writing import Recording, check_dataset_id, write_minari
-from common.store import StoreError, fits_in_memory
+from common.store import Room, StoreError
 from common.store.files import WriterLock
 from ldcq.config import DataConfig, PointMazeConfig, RandomWalkConfig
 from ldcq.data.episodes import DataError, Episodes
@@ -61,19 +61,15 @@ def load_episodes(config: DataConfig, store_root: Path, memory: int | None = Non
 
     Args:
         config: Which dataset, and which keys of its observations.
-        store_root: Generated datasets are in its folder `datasets`. States and actions that do not
-            fit into memory are kept on its disk.
-        memory: MiB that they may take there (`training.memory`).
+        store_root: Generated datasets are in its folder `datasets`. What does not fit into memory
+            is kept on its disk.
+        memory: MiB that they may take in memory (`training.memory`).
 
     Raises:
         DataError: It is not on this machine, cannot be read, or holds values that are not finite.
         StoreError: The disk does not take them.
     """
-    dataset = open_dataset(config, store_root)
-    fits = fits_in_memory(dataset.size, memory)
-    if not fits:
-        logger.info("%s: %d MiB, read as needed from disk", dataset.name, dataset.size >> 20)
-    episodes = dataset.read(None if fits else store_root)
+    episodes = open_dataset(config, store_root).read(Room(store_root, memory))
     logger.info(
         "%s: %d episodes, %d steps, %s",
         episodes.name,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.data.flattening import Flattening, flat_actions, flat_spaces, flattening
-from ldcq.data.episodes import DataError, Episode, Episodes, Spaces, join_episodes
+from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, join_episodes
 
 if TYPE_CHECKING:
     import gymnasium
@@ -148,25 +148,24 @@ class MinariDataset:
             ) from error
         return environment
 
-    @property
-    def size(self) -> int:
-        """Bytes of its flattened states and actions."""
-        return 4 * int(self._dataset.total_steps) * (self.spaces.state_dim + self.spaces.action_dim)
-
-    def read(self, folder: Path | None = None) -> Episodes:
+    def read(self, allocate: Allocate = np.empty) -> Episodes:
         """All episodes.
 
         Args:
-            folder: Where states and actions are to be kept; None: in memory.
+            allocate: Makes their arrays.
 
         Raises:
             DataError: The files cannot be read, an array does not fit its episode, or a value is
                 not finite.
-            StoreError: The disk does not take them.
         """
         try:
             return join_episodes(
-                self._parts(), self.spaces, self.name, self.reference_scores, folder=folder
+                self._parts(),
+                self.spaces,
+                self.name,
+                self.reference_scores,
+                most=(int(self._dataset.total_episodes), int(self._dataset.total_steps)),
+                allocate=allocate,
             )
         except (OSError, KeyError) as error:
             raise DataError(f"{self.folder}: cannot be read ({error})") from error

@@ -1,6 +1,6 @@
 """The shared store: immutable artifacts, latents, candidate caches.
 
-May import `ldcq.config`; no torch, no rpc.
+May import `ldcq.config` and `ldcq.data`; no torch, no rpc.
 """
 
 from common.store.artifacts import Store
@@ -14,42 +14,30 @@ from common.store.errors import (
 )
 from common.store.follow import Follower
 from common.store.latent_writer import LatentWriter
-from common.store.latents import (
-    LatentStream,
-    LatentTable,
-    latents_size,
-    open_latents,
-    stream_latents,
-)
+from common.store.latents import open_latents
 from common.store.lineage import digest, owning_variant, stage_sections, stage_spec
 from common.store.meta import Artifact, Meta
 from common.store.place import is_remote, local_root
-from common.store.rows import RowFile, fits_in_memory, spans
+from common.store.rows import Room
 
 __all__ = [
     "Artifact",
     "CandidateCache",
     "CorruptArtifactError",
     "Follower",
-    "LatentStream",
-    "LatentTable",
     "LatentWriter",
     "LineageError",
     "Meta",
     "MissingArtifactError",
-    "RowFile",
+    "Room",
     "Store",
     "StoreError",
     "WaitInterrupted",
     "digest",
-    "fits_in_memory",
     "is_remote",
-    "latents_size",
     "local_root",
     "open_latents",
     "owning_variant",
-    "spans",
     "stage_sections",
     "stage_spec",
-    "stream_latents",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from common.store.errors import CorruptArtifactError, MissingArtifactError, Stor
 from common.store.files import WriterLock
 from common.store.meta import Meta, digest, meta_bytes
 from common.store.place import META
-from common.store.rows import RowFile
+from ldcq.data.episodes import Allocate
 
 
 class CandidateCache:
@@ -127,46 +125,22 @@ class CandidateCache:
         """Whether a writer has declared it whole."""
         return self._place.read(f"{self._folder}/{META}") is not None
 
-    @property
-    def size(self) -> int:
-        """Bytes of all candidates."""
-        return 2 * self.rows * self.candidates * self.latent_dim
-
-    def load(self) -> np.ndarray:
+    def load(self, allocate: Allocate = np.empty) -> np.ndarray:
         """All candidates, float16 (M, n, Z).
+
+        Args:
+            allocate: Makes the array.
 
         Raises:
             MissingArtifactError: The cache is not complete yet.
             CorruptArtifactError: A chunk is damaged or cut short; `missing` lists it, for `write`.
         """
-        latents = np.empty((self.rows, self.candidates, self.latent_dim), np.float16)
-        for chunk, values in enumerate(self._values()):
-            latents[self.rows_of(chunk)] = values
-        return latents
-
-    def load_on_disk(self, folder: Path) -> RowFile:
-        """The same as a file that rows are read from. Raises as `load`, or StoreError.
-
-        Args:
-            folder: Where there is room for it.
-        """
-        latents = RowFile(folder, np.float16, (self.candidates, self.latent_dim))
-        for values in self._values():
-            latents.append(values)
-        return latents
-
-    def close(self) -> None:
-        """Gives up the writer's lock."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
-    def _values(self) -> Iterator[np.ndarray]:
         if not self.is_complete or not self._open(create=False):
             raise MissingArtifactError(
                 f"candidate cache {self.version} in {self._place.where(self._folder)} is not "
                 "complete yet"
             )
+        latents = allocate((self.rows, self.candidates, self.latent_dim), np.float16)
         there = self._there()
         for chunk in range(self.chunks):
             values = self._read(chunk, there)
@@ -176,7 +150,14 @@ class CandidateCache:
                     "short; start the critic stage again, or delete the folder "
                     f"{self._place.where(self._folder)}"
                 )
-            yield values
+            latents[self.rows_of(chunk)] = values
+        return latents
+
+    def close(self) -> None:
+        """Gives up the writer's lock."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _there(self) -> set[str]:
         """The files of the chunks there are: Zarr takes an absent one for zeros."""

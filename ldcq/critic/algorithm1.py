@@ -16,7 +16,7 @@ from ldcq.critic.critic import Critic
 from ldcq.critic.fourier import FourierFeatures
 from ldcq.critic.replay import PrioritisedReplay, beta_at
 from ldcq.critic.targets import max_min_target
-from ldcq.critic.transitions import StoredTransitions, Transitions, normalisers
+from ldcq.critic.transitions import Transitions, normalisers
 from ldcq.learning.batches import generator
 
 
@@ -34,7 +34,7 @@ class LDCQ:
     def __init__(
         self,
         config: Config,
-        transitions: Transitions | StoredTransitions,
+        transitions: Transitions,
         replay: PrioritisedReplay,
         source: CandidateSource,
         validation: ValidationBatch | None = None,
@@ -157,7 +157,7 @@ class ValidationBatch:
     candidates: Tensor
 
 
-def make_critic(transitions: Transitions | StoredTransitions, config: Config) -> Critic:
+def make_critic(transitions: Transitions, config: Config) -> Critic:
     """A fresh critic, normalised by the training windows; its weights depend on the seed only.
 
     Args:

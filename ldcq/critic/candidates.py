@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.store import RowFile
 from ldcq.config import Config
 from ldcq.critic.replay import Minibatch, PrioritisedReplay
-from ldcq.critic.transitions import StoredTransitions, Transitions
+from ldcq.critic.transitions import Transitions
 from ldcq.latent_prior import Draw, LatentPrior, Samples
 from ldcq.learning.batches import generator
 from ldcq.learning.learner import Stopped
@@ -93,7 +92,7 @@ class OnlineCandidates:
         self,
         config: Config,
         prior: LatentPrior,
-        transitions: Transitions | StoredTransitions,
+        transitions: Transitions,
         replay: PrioritisedReplay,
         stop: threading.Event,
     ) -> None:
@@ -178,7 +177,7 @@ class CachedCandidates:
     """Candidates drawn once per window; every update uses a random subset of them."""
 
     def __init__(
-        self, config: Config, cached: NDArray[np.float16] | RowFile, replay: PrioritisedReplay
+        self, config: Config, cached: NDArray[np.float16], replay: PrioritisedReplay
     ) -> None:
         """Takes over a complete cache.
 
@@ -188,7 +187,7 @@ class CachedCandidates:
             replay: Where batches are drawn from.
         """
         self._config = config
-        self._cached = cached if isinstance(cached, RowFile) else torch.from_numpy(cached)
+        self._cached = torch.from_numpy(cached)
         self._replay = replay
 
     def take(self, step: int) -> tuple[Minibatch, Tensor]:
@@ -201,8 +200,6 @@ class CachedCandidates:
         kept, wanted = self._cached.shape[1], self._config.critic.candidates
         source = generator(self._config.seed, "critic", "subset", step)
         subset = torch.randperm(kept, generator=source)[:wanted] if wanted < kept else slice(None)
-        if isinstance(self._cached, RowFile):
-            return minibatch, torch.from_numpy(self._cached[minibatch.indices])[:, subset].float()
         rows = torch.from_numpy(minibatch.indices)
         if wanted == kept:
             return minibatch, self._cached[rows].float()

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from common.store import RowFile
-
 Float = npt.NDArray[np.float32]
 Integer = npt.NDArray[np.int64]
 Boolean = npt.NDArray[np.bool_]
+Allocate = Callable[[tuple[int, ...], npt.DTypeLike], npt.NDArray[Any]]
+"""Makes an array of a shape and a type to be filled, as `numpy.empty` does. Data that do not fit
+into memory are put into a `numpy.memmap`."""
 BLOCK_BYTES = 1 << 21
 """Of a column that are looked at together where all of it is."""
 
@@ -72,9 +72,6 @@ class Episodes:
 
     Episode i has `lengths[i]` actions from row `offsets[i]` on and one observation more, from row
     `offsets[i] + i` on.
-
-    Observations and actions that are on disk are a `RowFile`, which rows are read from by indexing
-    (a slice, or indices) and by `spans`; nothing else may be asked of them then.
 
     Attributes:
         observations: Shape (M + E, S), in the environment's units.
@@ -138,7 +135,8 @@ def join_episodes(
     name: str,
     reference_scores: tuple[float, float] | None = None,
     *,
-    folder: Path | None = None,
+    most: tuple[int, int] | None = None,
+    allocate: Allocate = np.empty,
 ) -> Episodes:
     """Concatenates and checks episodes, one after the other.
 
@@ -147,35 +145,42 @@ def join_episodes(
         spaces: What their states and actions look like.
         name: For messages.
         reference_scores: Returns that score 0 and 100.
-        folder: Where observations and actions are to be kept; None: in memory.
+        most: Episodes and steps that `parts` hold at most, so that they can be taken one by one;
+            None: they are counted first.
+        allocate: Makes the arrays.
 
     Raises:
-        DataError: There are none, an array has the wrong length or shape, a value is not finite,
-            or a discrete action is not one of the space's.
-        StoreError: The disk does not take them.
+        DataError: There are none or more than `most`, an array has the wrong length or shape, a
+            value is not finite, or a discrete action is not one of the space's.
     """
+    if most is None:
+        parts = list(parts)
+        most = len(parts), sum(len(part.rewards) for part in parts)
+    episodes, steps = most
     action = np.int64 if spaces.discrete_actions else np.float32
     columns = {
-        "observations": _Column(np.float32, (spaces.state_dim,), folder),
-        "actions": _Column(action, (spaces.action_dim,), folder),
-        "rewards": _Column(np.float32),
-        "terminations": _Column(np.bool_),
-        "truncations": _Column(np.bool_),
+        "observations": _Column(allocate((steps + episodes, spaces.state_dim), np.float32)),
+        "actions": _Column(allocate((steps, spaces.action_dim), action)),
+        "rewards": _Column(allocate((steps,), np.float32)),
+        "terminations": _Column(allocate((steps,), np.bool_)),
+        "truncations": _Column(allocate((steps,), np.bool_)),
     }
-    steps: list[int] = []
+    lengths: list[int] = []
     for index, part in enumerate(parts):
         _check_shapes(part, spaces, f"{name}, episode {index}")
         if spaces.discrete_actions:
             _check_discrete(part.actions, spaces, index, name)
+        lengths.append(len(part.rewards))
+        if len(lengths) > episodes or columns["rewards"].rows + lengths[-1] > steps:
+            raise DataError(f"{name}: expected {episodes} episodes of {steps} steps, found more")
         for field, column in columns.items():
             column.append(getattr(part, field), index)
-        steps.append(len(part.rewards))
-    if not steps:
+    if not lengths:
         raise DataError(f"{name}: holds no episodes with at least one step")
     for field, column in columns.items():
         column.check_finite(field, name)
-    arrays: dict[str, Any] = {field: column.joined() for field, column in columns.items()}
-    arrays["lengths"] = np.array(steps, np.int64)
+    arrays: dict[str, Any] = {field: column.filled for field, column in columns.items()}
+    arrays["lengths"] = np.array(lengths, np.int64)
     return Episodes(
         **arrays,
         spaces=spaces,
@@ -186,21 +191,21 @@ def join_episodes(
 
 
 class _Column:
-    """One array of all episodes while they arrive, in memory or on disk."""
+    """One array of all episodes while they arrive."""
 
-    def __init__(
-        self, dtype: npt.DTypeLike, shape: tuple[int, ...] = (), folder: Path | None = None
-    ) -> None:
-        self._dtype = np.dtype(dtype)
-        self._parts: list[npt.NDArray[Any]] | RowFile = (
-            [] if folder is None else RowFile(folder, dtype, shape)
-        )
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array, self.rows = array, 0
         self._bad, self._first_bad = 0, ""
 
+    @property
+    def filled(self) -> npt.NDArray[Any]:
+        return self._array[: self.rows]
+
     def append(self, values: npt.NDArray[np.generic], episode: int) -> None:
-        rows = np.asarray(values, self._dtype)
-        self._parts.append(rows)
-        if self._dtype.kind != "f" or (finite := np.isfinite(rows)).all():
+        rows = np.asarray(values, self._array.dtype)
+        self._array[self.rows : self.rows + len(rows)] = rows
+        self.rows += len(rows)
+        if rows.dtype.kind != "f" or (finite := np.isfinite(rows)).all():
             return
         bad = np.flatnonzero(~finite.reshape(len(rows), -1).all(axis=1))
         if not self._bad:
@@ -214,11 +219,8 @@ class _Column:
                 f"({self._bad} such steps in all)"
             )
 
-    def joined(self) -> npt.NDArray[Any] | RowFile:
-        return self._parts if isinstance(self._parts, RowFile) else np.concatenate(self._parts)
 
-
-def blocks(values: npt.NDArray[Any] | RowFile) -> Iterator[npt.NDArray[Any]]:
+def blocks(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
     """A column from front to back, about `BLOCK_BYTES` at a time."""
     row_bytes = values.dtype.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
     rows = max(BLOCK_BYTES // row_bytes, 1)
@@ -254,7 +256,7 @@ def _check_discrete(
         )
 
 
-def _fingerprint(arrays: Sequence[npt.NDArray[Any] | RowFile], spaces: Spaces) -> str:
+def _fingerprint(arrays: Sequence[npt.NDArray[Any]], spaces: Spaces) -> str:
     """Digest of all that is learned from, 16 hexadecimal digits; the name is not part of it."""
     bounds = [spaces.action_low.tolist(), spaces.action_high.tolist(), spaces.discrete_actions]
     digest = hashlib.sha256(json.dumps(bounds).encode())

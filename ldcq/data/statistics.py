@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ldcq.data.episodes import Float, blocks
+from ldcq.data.episodes import Boolean, Float, blocks
 from ldcq.data.windows import Windows
 
+Double = npt.NDArray[np.float64]
 CONSTANT = 1e-6
 """A dimension whose deviation is below this share of its magnitude counts as constant."""
 
@@ -38,15 +38,31 @@ def state_statistics(windows: Windows) -> Statistics:
     used[windows.episode[windows.training]] = True
     rows = np.repeat(used, episodes.lengths + 1)
 
-    def mean_of(function: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]) -> Any:
-        total, start = np.zeros(episodes.spaces.state_dim), 0
-        for block in blocks(episodes.observations):
-            kept = block[rows[start : start + len(block)]]
-            total += function(kept.astype(np.float64)).sum(axis=0)
-            start += len(block)
-        return total / rows.sum()
-
-    mean = mean_of(lambda states: states)
-    deviation = np.sqrt(mean_of(lambda states: np.square(states - mean)))
+    mean = column_mean(episodes.observations, rows)
+    deviation = np.sqrt(
+        column_mean(episodes.observations, rows, lambda states: np.square(states - mean))
+    )
     varies = deviation > CONSTANT * np.maximum(np.abs(mean), 1.0)
     return Statistics(mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32))
+
+
+def column_mean(
+    values: Float, rows: Boolean, function: Callable[[Double], Double] = lambda block: block
+) -> Double:
+    """Mean over some rows of a column that may be larger than memory, in double precision.
+
+    Args:
+        values: Shape (M, D).
+        rows: Which, shape (M,).
+        function: Of a block (B, D) of them; its mean is taken.
+
+    Returns:
+        Shape (D,).
+    """
+    total, start = np.zeros(values.shape[1]), 0
+    for block in blocks(values):
+        kept = block[rows[start : start + len(block)]]
+        total += function(kept.astype(np.float64)).sum(axis=0)
+        start += len(block)
+    mean: Double = total / np.count_nonzero(rows)
+    return mean

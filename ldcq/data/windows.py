@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from common.store import spans
 from ldcq.data.episodes import Boolean, DataError, Episodes, Float, Integer
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Windows:
     def states(self, indices: Indices) -> Float:
         """s_t, ..., s_{t+H-1} in the environment's units, shape (B, H, S)."""
         first = self._observation_rows(indices)
-        return spans(self.episodes.observations, first, self.horizon)
+        return _spans(self.episodes.observations, first, self.horizon)
 
     def first_states(self, indices: Indices) -> Float:
         """s_t, shape (B, S)."""
@@ -63,11 +63,11 @@ class Windows:
 
     def actions(self, indices: Indices) -> Float | Integer:
         """a_t, ..., a_{t+H-1}, shape (B, H, A) float32, or (B, H, 1) int64 for discrete actions."""
-        return spans(self.episodes.actions, self.starts[indices], self.horizon)
+        return _spans(self.episodes.actions, self.starts[indices], self.horizon)
 
     def rewards(self, indices: Indices) -> Float:
         """r_t, ..., r_{t+H-1}, shape (B, H)."""
-        return spans(self.episodes.rewards, self.starts[indices], self.horizon)
+        return _spans(self.episodes.rewards, self.starts[indices], self.horizon)
 
     def terminated(self, indices: Indices) -> Boolean:
         """Whether the window ended in a true terminal state, shape (B,); a time limit is none."""
@@ -78,6 +78,12 @@ class Windows:
         # Every episode before this one holds one observation more than it holds actions.
         rows: Integer = self.starts[indices] + self.episode[indices]
         return rows
+
+
+def _spans(values: npt.NDArray[Any], first: Integer, count: int) -> npt.NDArray[Any]:
+    """Neighbouring rows from each of `first` on, (B, count, ...)."""
+    rows: npt.NDArray[Any] = values[first[:, None] + np.arange(count)]
+    return rows
 
 
 def make_windows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,18 @@ def generator(seed: int, *names: str | int) -> torch.Generator:
 def epoch_indices(count: int, seed: int, epoch: int, *names: str | int) -> Tensor:
     """The order in which an epoch visits `count` items, (count,) int64."""
     return torch.randperm(count, generator=generator(seed, "epoch", epoch, *names))
+
+
+def on_device(values: NDArray[Any], device: torch.device) -> Tensor:
+    """An array as a tensor on a device; a mapped one stays where it is, larger than memory."""
+    tensor = torch.from_numpy(values)
+    return tensor if isinstance(values, np.memmap) else tensor.to(device)
+
+
+def take(column: Tensor, rows: NDArray[np.int64] | slice, device: torch.device) -> Tensor:
+    """Some rows of what `on_device` made, on the device."""
+    chosen = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(column.device)
+    return column[chosen].to(device)
 
 
 def evenly_spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 
-from common.store import (
-    LatentStream,
-    LatentTable,
-    fits_in_memory,
-    latents_size,
-    open_latents,
-    stream_latents,
-)
+from common.store import open_latents
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, make_once
@@ -24,7 +16,6 @@ from ldcq.registry import find_prior
 from services.prior.adoption import adopt, foreign_target
 
 STAGE = "prior"
-_LOGGER = logging.getLogger(__name__)
 
 
 def run(context: StageContext) -> str:
@@ -67,28 +58,19 @@ main = partial(train_process, STAGE, run)
 
 def _train(making: Making) -> str:
     config = making.context.config
-    table = _latents(making)
+    version, vae = making.parents["latents"], making.parents["vae"]
+    store = making.context.store
+    table = open_latents(store, version, vae_version=vae, memory=config.training.memory)
     learner = PriorLearner(config, table, configure_torch(config))
     making.train(learner, learner.total)
     return making.publish(
         learner.published.state_dict(),
         implementation=config.prior.implementation,
         dimensions={
-            **table.meta.dimensions,
+            **store.meta("latents", version).dimensions,
             "state": learner.state_dim,
             "latent": learner.latent_dim,
             "goal": learner.goal_dim,
         },
         details=learner.published.details(),
     )
-
-
-def _latents(making: Making) -> LatentTable | LatentStream:
-    """The table, in memory where that has room for it."""
-    store, parents = making.context.store, making.parents
-    version, vae = parents["latents"], parents["vae"]
-    size = latents_size(store, version)
-    if fits_in_memory(size, making.context.config.training.memory):
-        return open_latents(store, version, vae_version=vae)
-    _LOGGER.info("latents %s: %d MiB, streamed from the store", version, size >> 20)
-    return stream_latents(store, version, vae_version=vae)

@@ -7,10 +7,10 @@ from collections import deque
 from concurrent.futures import Future
 
 from common.rpc.stage import Progress
-from common.store import CandidateCache, LatentStream, LatentTable, Meta, Store, stage_spec
+from common.store import CandidateCache, Meta, Store, stage_spec
 from ldcq.config import Config
 from ldcq.critic.candidates import call_seed, wait_for_samples
-from ldcq.critic.transitions import StoredTransitions, Transitions
+from ldcq.critic.transitions import Transitions
 from ldcq.latent_prior import Draw, LatentPrior, Samples
 
 LATENTS_PER_CALL = 8192
@@ -20,9 +20,9 @@ LATENTS_PER_CALL = 8192
 def open_cache(
     store: Store,
     config: Config,
-    table: LatentStream | LatentTable,
+    latents_version: str,
     prior_version: str,
-    windows: int,
+    transitions: Transitions,
 ) -> CandidateCache:
     """The cache of this prior's candidates at the next states of these windows.
 
@@ -31,26 +31,26 @@ def open_cache(
     Args:
         store: Where it lives.
         config: Seed, windows, cached candidates and sampling.
-        table: The latents whose next states are used.
+        latents_version: The latents whose next states are used.
         prior_version: The prior.
-        windows: M, windows in the replay.
+        transitions: The windows in the replay, M.
 
     Returns:
         A cache of (M, cached_candidates, Z), perhaps partly or wholly drawn.
     """
     critic = config.critic
-    latent_dim = table.width("latent_mean")
-    parents = {"latents": table.version, "prior": prior_version}
+    latent_dim = transitions.latent_mean.shape[1]
+    parents = {"latents": latents_version, "prior": prior_version}
     meta = Meta(
         kind="candidates",
         spec=stage_spec(config, "candidates", parents),
         parents=parents,
-        dimensions={"state": table.width("state"), "latent": latent_dim},
+        dimensions={"state": transitions.state.shape[1], "latent": latent_dim},
     )
     return CandidateCache(
         store,
         meta,
-        windows,
+        len(transitions),
         critic.cached_candidates,
         latent_dim,
         max(1, LATENTS_PER_CALL // critic.cached_candidates),
@@ -60,7 +60,7 @@ def open_cache(
 def fill_cache(
     cache: CandidateCache,
     prior: LatentPrior,
-    transitions: Transitions | StoredTransitions,
+    transitions: Transitions,
     config: Config,
     progress: Progress,
     stop: threading.Event,

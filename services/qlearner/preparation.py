@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from common.rpc.clients import PriorClient
-from common.store import LatentStream, fits_in_memory, owning_variant
+from common.store import Room, owning_variant
 from common.training.context import StageContext
 from ldcq.config import ConfigError
 from ldcq.critic.algorithm1 import ValidationBatch
@@ -18,12 +18,11 @@ from ldcq.critic.candidates import (
 )
 from ldcq.critic.replay import PrioritisedReplay
 from ldcq.critic.transitions import (
-    StoredTransitions,
     Transitions,
-    hold_transitions,
     training_rows,
     validation_rows,
 )
+from ldcq.data.latents import LatentTable
 from ldcq.latent_prior import Draw, LatentPrior
 from ldcq.learning.batches import generator
 from services.qlearner.cache import fill_cache, open_cache
@@ -80,8 +79,8 @@ def connect_prior(context: StageContext, prior_version: str) -> PriorClient:
 
 
 def replayed_transitions(
-    context: StageContext, table: LatentStream, device: torch.device
-) -> Transitions | StoredTransitions:
+    context: StageContext, table: LatentTable, device: torch.device
+) -> Transitions:
     """The windows in the replay: in memory, or on disk where they do not fit.
 
     Args:
@@ -90,18 +89,20 @@ def replayed_transitions(
         device: Where batches go.
 
     Raises:
-        StoreError: There are no training windows, or the disk does not take them.
+        DataError: There are no training windows.
+        StoreError: The disk does not take them.
     """
     config = context.config
     share = config.critic.reward_windows
     rows = training_rows(table, config.critic.windows, config.seed, share)
-    return hold_transitions(table, rows, context.store.root, config.training.memory, device)
+    room = Room(context.store.root, config.training.memory)
+    return Transitions.of(table, rows, device, room)
 
 
 def validation_batch(
     context: StageContext,
     prior: LatentPrior,
-    table: LatentStream,
+    table: LatentTable,
     device: torch.device,
 ) -> ValidationBatch | None:
     """Held-out windows, at most a batch, with latents drawn once; None where none are held out.
@@ -137,8 +138,8 @@ def candidate_source(
     context: StageContext,
     prior: LatentPrior,
     prior_version: str,
-    table: LatentStream,
-    transitions: Transitions | StoredTransitions,
+    latents_version: str,
+    transitions: Transitions,
     replay: PrioritisedReplay,
 ) -> CandidateSource:
     """The source that `critic.candidate_source` names; a cache is filled first.
@@ -147,7 +148,7 @@ def candidate_source(
         context: The stage's.
         prior: Draws the candidates.
         prior_version: The artifact that they are of, which names the cache.
-        table: What `transitions` were chosen from.
+        latents_version: The latents that `transitions` were chosen from.
         transitions: The windows in the replay.
         replay: Where batches are drawn from.
 
@@ -157,7 +158,7 @@ def candidate_source(
     config = context.config
     if config.critic.candidate_source == "online":
         return OnlineCandidates(config, prior, transitions, replay, context.stop)
-    cache = open_cache(context.store, config, table, prior_version, len(transitions))
+    cache = open_cache(context.store, config, latents_version, prior_version, transitions)
     try:
         fill_cache(
             cache,
@@ -167,8 +168,7 @@ def candidate_source(
             context.progress,
             context.stop,
         )
-        fits = fits_in_memory(cache.size, config.training.memory)
-        cached = cache.load() if fits else cache.load_on_disk(context.store.root)
+        cached = cache.load(Room(context.store.root, config.training.memory))
         return CachedCandidates(config, cached, replay)
     finally:
         cache.close()

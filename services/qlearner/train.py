@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from common.store import LatentStream, stream_latents
+from common.store import open_latents
 from common.store.served import served_version
 from common.training import configure_torch
 from common.training.context import StageContext
@@ -14,6 +14,7 @@ from ldcq.config import ConfigError
 from ldcq.critic.algorithm1 import LDCQ
 from ldcq.critic.critic import Critic
 from ldcq.critic.replay import PrioritisedReplay
+from ldcq.data.latents import LatentTable
 from services.qlearner.preparation import (
     candidate_source,
     connect_prior,
@@ -60,13 +61,18 @@ main = partial(train_process, STAGE, run)
 
 def _train(making: Making) -> str:
     context, parents = making.context, making.parents
-    table = stream_latents(context.store, parents["latents"], vae_version=parents["vae"])
+    table = open_latents(
+        context.store,
+        parents["latents"],
+        vae_version=parents["vae"],
+        memory=context.config.training.memory,
+    )
     critic = _trained(making, table)
     return making.publish(
         critic.state_dict(),
         implementation="clipped_double_q",
         dimensions={
-            **table.meta.dimensions,
+            **context.store.meta("latents", parents["latents"]).dimensions,
             "state": critic.state_dim,
             "latent": critic.latent_dim,
         },
@@ -74,7 +80,7 @@ def _train(making: Making) -> str:
     )
 
 
-def _trained(making: Making, table: LatentStream) -> Critic:
+def _trained(making: Making, table: LatentTable) -> Critic:
     context, prior = making.context, making.parents["prior"]
     prior_version = served_version(prior, context.store.meta("prior", prior))
     config = context.config
@@ -84,7 +90,9 @@ def _trained(making: Making, table: LatentStream) -> Critic:
     with connect_prior(context, prior_version) as client:
         pinned = client.pinned(prior_version)
         validation = validation_batch(context, pinned, table, device)
-        source = candidate_source(context, pinned, prior_version, table, transitions, replay)
+        source = candidate_source(
+            context, pinned, prior_version, making.parents["latents"], transitions, replay
+        )
         learner = LDCQ(config, transitions, replay, source, validation)
         making.train(learner, learner.iterations)
     return learner.critic

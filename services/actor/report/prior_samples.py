@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.store import LatentStream, Store, stream_latents
+from common.store import Store, open_latents
 from ldcq.config import Config, resolve_variant
+from ldcq.data.latents import LatentTable
 from ldcq.latent_prior import Draw
 from services.actor.priors import Priors
 from services.actor.report.latent_figure import LatentSamples
@@ -78,13 +79,13 @@ def draw_latents(
         StoreError: The latents that the priors learned from are not there.
     """
     latents_version = store.meta("prior", evaluated[0].version).parents["latents"]
-    table = stream_latents(store, latents_version)
+    table = open_latents(store, latents_version, memory=base.training.memory)
     random = np.random.default_rng(_SEED)
     rows = random.permutation(len(table))[: max(_SEARCHED, MANY)]
-    states = table.take("state", rows)
+    states = table.state[rows]
     anchor, near = _neighbourhood(states, random)
     many, near = rows[:MANY], rows[near]
-    ends, ends_near = table.take("next_state", many), table.take("next_state", near)
+    ends, ends_near = table.next_state[many], table.next_state[near]
     return LatentSamples(
         data=_posterior(table, many, random),
         priors={p.name: _sample(base, priors, p, states[:MANY], ends) for p in evaluated},
@@ -93,9 +94,9 @@ def draw_latents(
     )
 
 
-def _posterior(table: LatentStream, rows: NDArray[np.int64], random: np.random.Generator) -> Array:
+def _posterior(table: LatentTable, rows: NDArray[np.int64], random: np.random.Generator) -> Array:
     """One draw of q(z | tau) per window, which is what a prior learns to match."""
-    mean, std = table.take("latent_mean", rows), table.take("latent_std", rows)
+    mean, std = table.latent_mean[rows], table.latent_std[rows]
     draws: Array = mean + std * random.standard_normal(mean.shape, dtype=np.float32)
     return draws
 

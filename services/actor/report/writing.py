@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from common.data import Layout, load_task
 from common.rpc.errors import RpcError
 from common.stages import STAGES
-from common.store import Artifact, Store, StoreError, stream_latents
+from common.store import Artifact, Store, StoreError, open_latents
 from common.store.files import replace_atomically
 from ldcq.config import Config, dump
 from services.actor.priors import MissingPriorError, Priors
@@ -79,7 +79,7 @@ def write_report(base: Config, store: Store, evaluation_version: str, priors: Pr
         explanations=wording.method_explanations(rows, _implementations(store, evaluation)),
         figures={
             "scores": score_figure(rows, labels),
-            "maze": _maze(store, evaluation, layout, evaluated),
+            "maze": _maze(base, store, evaluation, layout, evaluated),
             "video": _video(store, evaluation),
             "latents": _latents(base, store, priors, evaluated),
             "losses": _losses(store),
@@ -124,7 +124,11 @@ def _implementations(store: Store, evaluation: Artifact) -> dict[str, str]:
 
 
 def _maze(
-    store: Store, evaluation: Artifact, layout: Layout | None, evaluated: list[EvaluatedPrior]
+    base: Config,
+    store: Store,
+    evaluation: Artifact,
+    layout: Layout | None,
+    evaluated: list[EvaluatedPrior],
 ) -> Draw | None:
     rows: Any = evaluation.meta.details["rows"]
     labels = wording.method_labels(rows)
@@ -135,7 +139,7 @@ def _maze(
     }
     if layout is None or not drawn:
         return None
-    return maze_figure(layout, drawn, _data_positions(store, layout, evaluated))
+    return maze_figure(layout, drawn, _data_positions(base, store, layout, evaluated))
 
 
 def _video(store: Store, evaluation: Artifact) -> dict[str, Any] | None:
@@ -148,7 +152,7 @@ def _video(store: Store, evaluation: Artifact) -> dict[str, Any] | None:
 
 
 def _data_positions(
-    store: Store, layout: Layout, evaluated: list[EvaluatedPrior]
+    base: Config, store: Store, layout: Layout, evaluated: list[EvaluatedPrior]
 ) -> NDArray[np.float32] | None:
     """Positions of window starts in the data, a random part of them; None without the table of
     latents.
@@ -157,12 +161,12 @@ def _data_positions(
         return None
     try:
         version = store.meta("prior", evaluated[0].version).parents["latents"]
-        table = stream_latents(store, version)
+        table = open_latents(store, version, memory=base.training.memory)
     except (StoreError, KeyError) as error:
         _LOGGER.warning("the report does not show where the data have been: %s", error)
         return None
     rows = np.random.default_rng(0).permutation(len(table))[:_DATA_POINTS]
-    positions: NDArray[np.float32] = table.take("state", rows)[:, list(layout.position_indices)]
+    positions: NDArray[np.float32] = table.state[rows][:, list(layout.position_indices)]
     return positions
 
 

@@ -6,12 +6,12 @@ from functools import partial
 
 import numpy as np
 
-from common.store import stream_latents
+from common.store import Room, open_latents
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
-from ldcq.critic.transitions import hold_transitions
+from ldcq.critic.transitions import Transitions
 from ldcq.learning.distributed import ranks
 from ldcq.world_model_learner import WorldModelLearner
 
@@ -46,19 +46,19 @@ main = partial(train_process, STAGE, run)
 def _train(making: Making) -> str:
     context, parents = making.context, making.parents
     config = context.config
-    table = stream_latents(context.store, parents["latents"], vae_version=parents["vae"])
-    device, folder = configure_torch(config), context.store.root
-    rows, memory = np.arange(len(table)), config.training.memory
-    windows = hold_transitions(table, rows, folder, memory, device)
+    version, memory = parents["latents"], config.training.memory
+    table = open_latents(context.store, version, vae_version=parents["vae"], memory=memory)
+    room, device = Room(context.store.root, memory), configure_torch(config)
+    windows = Transitions.of(table, np.arange(len(table)), device, room)
     learner = WorldModelLearner(config, table, windows)
     making.train(learner, learner.total)
     return making.publish(
         learner.model.state_dict(),
         implementation="gaussian",
         dimensions={
-            **table.meta.dimensions,
-            "state": table.width("state"),
-            "latent": table.width("latent_mean"),
+            **context.store.meta("latents", version).dimensions,
+            "state": table.state.shape[1],
+            "latent": table.latent_mean.shape[1],
         },
         details=learner.model.details(),
     )

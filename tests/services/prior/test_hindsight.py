@@ -14,7 +14,6 @@ from ldcq.goals import Hindsight
 from ldcq.prior import Batch
 from ldcq.prior_learner import PriorLearner
 from services.prior import streaming
-from services.prior.streaming import StreamedPairs, episodes_of
 from tests.latent_tables import publish_table
 from tests.services.prior.world import goal_config, two_modes
 

@@ -21,7 +21,6 @@ from common.store import (
 )
 from ldcq.prior_learner import PriorLearner, training_statistics
 from services.prior import streaming
-from services.prior.streaming import StreamedPairs
 from tests.latent_tables import publish_table
 from tests.services.prior.world import small_config, two_modes
 

@@ -1,0 +1,61 @@
+"""Every window as one transition in latent space: what all but the VAE learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ldcq.data.episodes import Boolean, DataError, Float, Integer
+
+
+@dataclass(frozen=True)
+class LatentTable:
+    """All windows with their latents, M rows; columns that do not fit into memory are mapped.
+
+    Windows of an episode are neighbours, in order.
+
+    Attributes:
+        state: s_t, raw, (M, S).
+        latent_mean: Mean of q(z | tau), (M, Z).
+        latent_std: Standard deviation of q(z | tau), (M, Z).
+        reward: r_{t:t+H}, the discounted sum over the window, (M,).
+        discount: gamma^H, or 0 after a true termination inside the window, (M,).
+        next_state: s_{t+H}, raw, (M, S).
+        episode: Index of the episode, (M,).
+        step: Of the window's start within the episode, (M,).
+        validation: Whether the episode is kept from training, (M,).
+    """
+
+    state: Float
+    latent_mean: Float
+    latent_std: Float
+    reward: Float
+    discount: Float
+    next_state: Float
+    episode: Integer
+    step: Integer
+    validation: Boolean
+
+    def __len__(self) -> int:
+        return len(self.validation)
+
+    @property
+    def training(self) -> Integer:
+        """Rows of the training windows, ascending.
+
+        Raises:
+            DataError: There are none.
+        """
+        rows = np.flatnonzero(~self.validation)
+        if not len(rows):
+            raise DataError(
+                f"latents: got {len(self)} windows, none of them for training; expected at least "
+                "1: lower data.validation_fraction or add episodes"
+            )
+        return rows
+
+    @property
+    def held_out(self) -> Integer:
+        """Rows of the validation windows, ascending; may be empty."""
+        return np.flatnonzero(self.validation)
