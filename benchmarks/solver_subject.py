@@ -49,7 +49,7 @@ class Subject:
         actor = self.config.actor
         settings = PolicySettings(
             candidates=candidates,
-            execute_steps=actor.execute_steps or self.models.decoder.horizon,
+            execute_steps=actor.execute_steps or self.models.decoder.dimensions.horizon,
             sampling=self.options(setting),
             sample_actions=actor.sample_actions,
             max_rows=MAX_ROWS,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from common.data import make_evaluation_env
 from common.data.pointmaze import FastPointMaze
 from ldcq.config import Config, ConfigError
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.policy import LowLevelPolicy
 
 Array = NDArray[Any]
 
@@ -52,7 +52,7 @@ class PointSimulation:
 
 
 def execute(
-    simulation: PointSimulation, decoder: LatentPolicy, states: Array, latents: Array
+    simulation: PointSimulation, decoder: LowLevelPolicy, states: Array, latents: Array
 ) -> Array:
     """Where latents end: each is decoded, by the mode, and executed for all H steps.
 
@@ -66,7 +66,7 @@ def execute(
         Raw states s_{t+H}, (N, 4).
     """
     now, chosen = np.asarray(states, np.float64), torch.from_numpy(latents)
-    for _ in range(decoder.horizon):
+    for _ in range(decoder.dimensions.horizon):
         actions = decoder.act(torch.from_numpy(now.astype(np.float32)), chosen).numpy()
         now = np.stack([simulation.step(*pair) for pair in zip(now, actions, strict=True)])
     return now

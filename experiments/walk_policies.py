@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from benchmarks.local_prior import LocalPrior
 from common.data import Task, load_task
 from common.data.random_walk_env import LIMIT
+from common.models import model_of
 from common.rpc.clients import Samples
 from common.store import Store
 from ldcq.config import EvaluationConfig, SamplingConfig, load
 from ldcq.critic.critic import Critic
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.model import Vae
 from services.actor.rollout import rollout
 from services.actor.scores import episode_returns
 from services.prior.model import ServedPrior, load_prior
@@ -91,7 +92,7 @@ class Agent:
         random: Source of all that is drawn.
     """
 
-    decoder: LatentPolicy
+    decoder: Vae
     critic: Critic
     prior: LocalPrior
     sampling: SamplingConfig
@@ -123,7 +124,7 @@ class WalkModels:
         task: The walk.
     """
 
-    decoder: LatentPolicy
+    decoder: Vae
     critics: Mapping[str, Critic]
     priors: Mapping[str, ServedPrior]
     sampling: SamplingConfig
@@ -189,8 +190,8 @@ def walk_models(store: Store, evaluation: str, variants: Mapping[str, str]) -> W
     critics, priors = {}, {}
     for method, variant in variants.items():
         suffix = "" if variant == config.variant else f".{variant}"
-        critics[method] = Critic.from_artifact(store.load("critic", parents[f"critic{suffix}"]))
+        critics[method] = model_of(store.load("critic", parents[f"critic{suffix}"]), Critic)
         priors[method] = load_prior(store.load("prior", parents[f"prior{suffix}"]), cpu)
-    decoder = LatentPolicy.from_artifact(store.load("vae", parents["vae"]))
+    decoder = model_of(store.load("vae", parents["vae"]), Vae)
     task = load_task(config, store.root)
     return WalkModels(decoder, critics, priors, config.actor.sampling, task)

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from benchmarks.support import Junctions
 from common.data import Layout, load_task
+from common.models import model_of
 from experiments.configurations import configuration
 from experiments.context import Context, Experiment
 from experiments.executing import PointSimulation, execute
 from experiments.result import Findings, Picture, Row, Scale
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
 from ldcq.config import Config, ConfigError, override
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.model import Vae
 from ldcq.world_model import WorldModel
 from services.actor.report.maze_figure import draw_map
 from services.actor.report.theme import Draw, Theme, new_figure
@@ -142,8 +143,8 @@ def _outcomes(
     junctions = Junctions.find(trained.table, layout, JUNCTIONS[context.scale])
     if not len(junctions.rows):
         raise ConfigError(f"{trained.config.data.dataset}: no window begins at a junction")
-    model = WorldModel.from_artifact(context.store.load("world_model", version))
-    decoder = LatentPolicy.from_artifact(context.store.load("vae", trained.vae))
+    model = model_of(context.store.load("world_model", version), WorldModel)
+    decoder = model_of(context.store.load("vae", trained.vae), Vae)
     states, where = junctions.states, list(layout.position_indices)
     latents = {"data": trained.posterior(junctions.rows)[:, None]} | {
         name: trained.draw(name, states, SAMPLES[context.scale]) for name in trained.priors

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from ldcq.config import Config
 from ldcq.critic.candidates import CandidateSource
 from ldcq.critic.critic import Critic
-from ldcq.critic.fourier import FourierFeatures
 from ldcq.critic.losses import weighted_td_loss
 from ldcq.critic.replay import PrioritisedReplay, beta_at
 from ldcq.critic.targets import bellman_target
 from ldcq.critic.transitions import StoredTransitions, Transitions, normalisers
 from ldcq.learning.batches import generator
+from ldcq.nn.model import Dimensions
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,14 @@ def make_critic(transitions: Transitions | StoredTransitions, config: Config) ->
 
     Args:
         transitions: The windows in the replay; the critic comes to their device.
-        config: Seed, and widths and reward scale of its critic section.
+        config: Seed and critic section.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(config.seed, "critic", "weights").initial_seed())
-        critic = Critic(
-            *normalisers(transitions),
-            config.critic.hidden,
-            config.critic.reward_scale,
-            FourierFeatures(config.critic.fourier_indices, config.critic.fourier_octaves),
-        )
+        states, latents = normalisers(transitions)
+        dimensions = Dimensions(state=len(states.mean), latent=len(latents.mean))
+        critic = Critic(dimensions, config.critic)
+        critic.state_normaliser, critic.latent_normaliser = states, latents
     return critic.to(transitions.device)
 
 

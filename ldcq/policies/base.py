@@ -149,7 +149,7 @@ class LatentPlanPolicy(ABC):
     ) -> Plan:
         """`plan` with a new latent wherever nothing is left of the old one."""
         if plan is None:
-            width, latent_dim = len(states), self.models.decoder.latent_dim
+            width, latent_dim = len(states), self.models.decoder.dimensions.latent
             latents = np.zeros((width, latent_dim), dtype=np.float32)
             left, plans = np.zeros(width, dtype=np.int32), 0
         else:

@@ -55,7 +55,7 @@ class PlannedPolicy(LatentPlanPolicy):
         self._client, self._cost = client, cost
         self._world_model: WorldModel = models.world_model
         goals = np.zeros((2, models.goal_dim), np.float32) if models.goal_dim else None
-        cost(np.zeros((2, models.decoder.state_dim), np.float32), goals)
+        cost(np.zeros((2, models.decoder.dimensions.state), np.float32), goals)
 
     def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
         """Algorithm 2, line 5 to 11, for every state; see `LatentPlanPolicy.choose`."""

@@ -129,12 +129,12 @@ class Evaluation:
         self.episodes: dict[str, list[Episode]] = {method: [] for method in methods}
         self._environments = EnvironmentPool(task.make_env)
         for policy in policies.values():
-            decoder = policy.models.decoder
+            size = policy.models.decoder.dimensions
             check_spaces(
                 self._environments.make,
-                decoder.state_dim,
-                decoder.action_dim,
-                decoder.discrete_actions,
+                size.state,
+                size.action,
+                size.discrete_actions,
                 policy.goal_dim,
             )
 

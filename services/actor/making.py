@@ -38,7 +38,7 @@ def make_policy(base: Config, method: str, models: Models, priors: Priors) -> La
     actor = config.actor
     settings = PolicySettings(
         candidates=actor.candidates if models.critic is not None else 1,
-        execute_steps=actor.execute_steps or models.decoder.horizon,
+        execute_steps=actor.execute_steps or models.decoder.dimensions.horizon,
         sampling=actor.sampling,
         sample_actions=actor.sample_actions,
         near_goal=_near_goal(config),

@@ -66,17 +66,16 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
         ready = self._methods.ready
         first = ready[0] if ready else self._first_name()
         models = self._methods.models(first)
+        size = models.decoder.dimensions
         config = resolve_variant(self._base, self._base.evaluation.methods[first].variant)
         return actor_pb2.ActorServiceDescribeResponse(
             methods=ready,
             vae_version=models.vae_version,
-            state_dim=models.decoder.state_dim,
-            action_dim=models.decoder.action_dim,
-            horizon=models.decoder.horizon,
+            state_dim=size.state,
+            action_dim=size.action,
+            horizon=size.horizon,
             # A network without latents chooses at every step.
-            execute_steps=min(
-                config.actor.execute_steps or models.decoder.horizon, models.decoder.horizon
-            ),
+            execute_steps=min(config.actor.execute_steps or size.horizon, size.horizon),
             goal_dim=max(self._goal_dim(method) for method in ready),
         )
 
@@ -95,7 +94,7 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
             RpcError: The prior service does not answer.
         """
         policy = self._policy(self._method(request.method))
-        state_dim = policy.models.decoder.state_dim
+        state_dim = policy.models.decoder.dimensions.state
         states = decode(request.states, field="states", shape=(None, state_dim))
         if len(states) == 0:
             raise InvalidFieldError("states", f"shape {states.shape}", "at least one environment")
@@ -106,7 +105,7 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
         goals = _goals(request, policy, len(states))
         plan = _plan(request, policy, len(states))
         actions, plan = policy.act(states, goals, plan, restart, request.seed)
-        if policy.models.decoder.discrete_actions == 0:
+        if policy.models.decoder.dimensions.discrete_actions == 0:
             actions = actions.astype(np.float32, copy=False)
         return actor_pb2.ActorServiceActResponse(actions=encode(actions), plan_token=to_token(plan))
 
@@ -250,7 +249,7 @@ def _plan(
         method=policy.method,
         model_versions=policy.models.versions,
         environments=environments,
-        latent_dim=policy.models.decoder.latent_dim,
+        latent_dim=policy.models.decoder.dimensions.latent,
         execute_steps=policy.settings.execute_steps,
     )
 

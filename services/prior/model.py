@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from common.models import model_of
 from common.store import Artifact
 from ldcq.config import SamplingConfig
 from ldcq.prior import (
@@ -65,18 +66,17 @@ def load_prior(artifact: Artifact, device: torch.device) -> ServedPrior:
         UnknownPriorError: Its implementation is not installed here.
     """
     meta = artifact.meta
-    prior = find_prior(meta.implementation).from_artifact(artifact)
-    prior.to(device).requires_grad_(False)
+    prior = model_of(artifact, find_prior(meta.implementation), device)
     served = ServedPrior(
         version=artifact.version,
         implementation=meta.implementation,
         vae_version=meta.parents.get("vae", ""),
-        state_dim=meta.dimensions["state"],
-        latent_dim=meta.dimensions["latent"],
+        state_dim=prior.dimensions.state,
+        latent_dim=prior.dimensions.latent,
         description=prior.describe(),
         sampler=prior.sampler(),
         device=device,
-        goal_dim=meta.dimensions.get("goal", 0),
+        goal_dim=prior.dimensions.goal,
     )
     _drawn(served, _trial(served, 1, 2, 0), SamplingConfig())
     return replace(served, joining=_joining(served))

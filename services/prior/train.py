@@ -70,17 +70,7 @@ def _train(making: Making) -> str:
     table = _latents(making)
     learner = PriorLearner(config, table, configure_torch(config))
     making.train(learner, learner.total)
-    return making.publish(
-        learner.published.state_dict(),
-        implementation=config.prior.implementation,
-        dimensions={
-            **table.meta.dimensions,
-            "state": learner.state_dim,
-            "latent": learner.latent_dim,
-            "goal": learner.goal_dim,
-        },
-        details=learner.published.details(),
-    )
+    return making.publish(learner.published, config.prior.implementation)
 
 
 def _latents(making: Making) -> LatentTable | LatentStream:

@@ -61,17 +61,7 @@ main = partial(train_process, STAGE, run)
 def _train(making: Making) -> str:
     context, parents = making.context, making.parents
     table = stream_latents(context.store, parents["latents"], vae_version=parents["vae"])
-    critic = _trained(making, table)
-    return making.publish(
-        critic.state_dict(),
-        implementation="clipped_double_q",
-        dimensions={
-            **table.meta.dimensions,
-            "state": critic.state_dim,
-            "latent": critic.latent_dim,
-        },
-        details=critic.details(),
-    )
+    return making.publish(_trained(making, table))
 
 
 def _trained(making: Making, table: LatentStream) -> Critic:

@@ -110,7 +110,7 @@ def write_latents(
         Stopped: `stop` was set; nothing was published.
         StoreError: Another process writes this table, or the disk does not take it.
     """
-    states, latents = vae.architecture.state_dim, vae.architecture.latent_dim
+    states, latents = vae.dimensions.state, vae.dimensions.latent
     columns: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]] = {
         "state": (np.float32, (states,)),
         "latent_mean": (np.float32, (latents,)),

@@ -13,8 +13,9 @@ from common.training.making import Making, make_once
 from common.training.process import train_process
 from ldcq.critic.transitions import hold_transitions
 from ldcq.learning.distributed import ranks
-from ldcq.world_model import KIND as STAGE
-from ldcq.world_model_learner import WorldModelLearner
+from ldcq.world_model import WorldModel, WorldModelLearner
+
+STAGE = WorldModel.kind
 
 
 def run(context: StageContext) -> str:
@@ -51,13 +52,4 @@ def _train(making: Making) -> str:
     windows = hold_transitions(table, rows, folder, memory, device)
     learner = WorldModelLearner(config, table, windows)
     making.train(learner, learner.total)
-    return making.publish(
-        learner.model.state_dict(),
-        implementation="gaussian",
-        dimensions={
-            **table.meta.dimensions,
-            "state": table.width("state"),
-            "latent": table.width("latent_mean"),
-        },
-        details=learner.model.details(),
-    )
+    return making.publish(learner.model)
