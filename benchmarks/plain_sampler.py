@@ -40,7 +40,7 @@ def plain_sample(
     device = states.device
     nothing = torch.zeros(rows, device=device)
     latent = torch.randn(rows, width, generator=generator, device=device)
-    for step in SOLVERS["ddpm"](prior.alpha_bar, prior.config.steps)[:stop_after]:
+    for step in SOLVERS["ddpm"](prior.alpha_bar, prior.options.steps)[:stop_after]:
         time = torch.full((rows,), step.time, device=device)
         clean = denoiser(latent, state, time)
         if guidance != 1:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from common.store import Meta, Store
+from common.models import parts_of
+from common.store import Store
 from ldcq.config import Config, dump
-from ldcq.prior import Statistics
+from ldcq.nn.model import Dimensions
 from ldcq.registry import find_prior
 
 STATE_DIM = 29
@@ -27,26 +27,11 @@ def publish_random(store: Store, config: Config, state_dim: int = STATE_DIM) -> 
     Returns:
         Its version.
     """
-    zeros, ones, latent_dim = np.zeros, np.ones, config.vae.latent_dim
     torch.manual_seed(0)
-    prior = find_prior(config.prior.implementation).create(
-        config.prior,
-        Statistics(
-            zeros(state_dim, np.float32),
-            ones(state_dim, np.float32),
-            zeros(latent_dim, np.float32),
-            ones(latent_dim, np.float32),
-        ),
-    )
-    meta = Meta(
-        kind="prior",
-        implementation=config.prior.implementation,
-        parents={"vae": "random"},
-        dimensions={"state": state_dim, "latent": latent_dim, "goal": 0},
-        details=prior.details(),
-    )
-    tensors = {name: tensor.numpy() for name, tensor in prior.state_dict().items()}
-    return store.publish(meta, tensors, dump(config))
+    dimensions = Dimensions(state=state_dim, latent=config.vae.latent_dim)
+    prior = find_prior(config.prior.implementation)(dimensions, config.prior)
+    origin = {"implementation": config.prior.implementation, "parents": {"vae": "random"}}
+    return store.publish(*parts_of(prior, **origin), dump(config))
 
 
 @contextmanager

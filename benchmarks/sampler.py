@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +24,7 @@ from ldcq.diffusion.fast.split import FrozenDenoiser, SplitDenoiser
 from ldcq.diffusion.prior import DiffusionPrior
 from ldcq.diffusion.sampler import DiffusionSampler
 from ldcq.latent_prior import Draw, Samples
-from ldcq.prior import Statistics
+from ldcq.nn.model import Dimensions
 from ldcq.randomness import block_rows
 
 STATE_DIM = 4
@@ -81,13 +80,13 @@ def run(
     clock = _clock(device, threads)
     prior = paper_prior().to(device)
     with _torch_threads(threads), torch.inference_mode():
-        frozen = freeze(prior.denoiser, prior.config.steps)
+        frozen = freeze(prior.denoiser, prior.options.steps)
         cells = [_Cell(*shape, w) for shape in shapes for w in guidance]
         products: dict[int, list[float]] = defaultdict(list)
         for _ in range(rounds):
             for cell in cells:
                 for name, draw in _samplers(prior, frozen, cell).items():
-                    steps = prior.config.steps
+                    steps = prior.options.steps
                     if device == "cpu":
                         steps = min(max(1, BUDGET[name] // cell.rows), steps)
                     else:
@@ -117,10 +116,8 @@ def paper_prior() -> DiffusionPrior:
     """The paper's network with random weights, for states of 4 dimensions as PointMaze has."""
     config = load("paper")
     torch.manual_seed(0)
-    width = config.vae.latent_dim
-    zeros, ones = np.zeros(max(STATE_DIM, width), np.float32), np.ones(256, np.float32)
-    statistics_of = Statistics(zeros[:STATE_DIM], ones[:STATE_DIM], zeros[:width], ones[:width])
-    return DiffusionPrior.create(config.prior, statistics_of).requires_grad_(False)
+    dimensions = Dimensions(state=STATE_DIM, latent=config.vae.latent_dim)
+    return DiffusionPrior(dimensions, config.prior).requires_grad_(False)
 
 
 def needed_macs(prior: DiffusionPrior) -> int:
@@ -158,10 +155,10 @@ def _samplers(
         sampler = DiffusionSampler(
             denoiser,
             prior.alpha_bar,
-            prior.sampling,
+            prior.config.sampling,
             prior.state_normaliser,
             prior.latent_normaliser,
-            prior.config.clip_sample,
+            prior.options.clip_sample,
             capture,
         )
         options = SamplingConfig(
@@ -176,7 +173,7 @@ def _samplers(
         "plain": plain,
         "ours": ours(frozen),
         "in_blocks": lambda steps: [plain(steps, block, 1) for _ in range(pieces)],
-        "split": ours(SplitDenoiser(prior.denoiser, prior.config.steps), capture=False),
+        "split": ours(SplitDenoiser(prior.denoiser, prior.options.steps), capture=False),
     }
 
 
@@ -186,7 +183,7 @@ def _row(prior: DiffusionPrior, cell: _Cell, sgemm: float) -> dict[str, Any]:
     return {
         "shape": f"{cell.states}x{cell.candidates}",
         "w": cell.guidance,
-        "latents_per_s": round(1 / (ours * prior.config.steps)),
+        "latents_per_s": round(1 / (ours * prior.options.steps)),
         "latent_steps_per_s": round(1 / ours),
         "gflops": flops / 1e9,
         "ratio_to_plain": cell.median("plain") / ours,
@@ -218,7 +215,7 @@ def _notes(prior: DiffusionPrior, compiled: bool, threads: int, device: str) -> 
         f" {rows} rows at a time; split: the parts of state and time computed once, eager"
         " PyTorch; unnamed: what the service runs, "
         + (how if compiled or on_gpu else "eager as well: no C compiler was found."),
-        f"T = {prior.config.steps}, DDPM"
+        f"T = {prior.options.steps}, DDPM"
         + (", of which some steps are measured and the rest extrapolated" if not on_gpu else "")
         + "; GFLOP/s and the fraction of sgemm count"
         f" {needed_macs(prior):,} multiply-adds per latent, step and half of guidance, though"

@@ -46,7 +46,9 @@ class Subject:
         """The configured policy with another solver and another n."""
         actor, models = self.config.actor, self.models
         assert models.critic is not None
-        execution = Execution(actor.execute_steps or models.decoder.horizon, actor.sample_actions)
+        execution = Execution(
+            actor.execute_steps or models.decoder.dimensions.horizon, actor.sample_actions
+        )
         return LdcqPolicy(
             models.decoder,
             self.prior.sampler,

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from common.data import Task, load_task
 from common.data.random_walk_env import LIMIT
+from common.models import model_of
 from common.store import Store
 from ldcq.config import EvaluationConfig, SamplingConfig, load
 from ldcq.critic.critic import Critic
 from ldcq.latent_prior import Draw, LatentPrior
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.model import Vae
 from services.actor.rollout import rollout
 from services.actor.scores import episode_returns
 from services.prior.model import load_prior
@@ -63,7 +64,7 @@ class WalkPolicy:
         random: Source of all that is drawn.
     """
 
-    decoder: LatentPolicy
+    decoder: Vae
     critic: Critic
     prior: LatentPrior
     sampling: SamplingConfig
@@ -108,7 +109,7 @@ class WalkModels:
         task: The walk.
     """
 
-    decoder: LatentPolicy
+    decoder: Vae
     critics: Mapping[str, Critic]
     priors: Mapping[str, LatentPrior]
     sampling: SamplingConfig
@@ -166,8 +167,8 @@ def walk_models(store: Store, evaluation: str, variants: Mapping[str, str]) -> W
     priors: dict[str, LatentPrior] = {}
     for method, variant in variants.items():
         suffix = "" if variant == config.variant else f".{variant}"
-        critics[method] = Critic.from_artifact(store.load("critic", parents[f"critic{suffix}"]))
+        critics[method] = model_of(store.load("critic", parents[f"critic{suffix}"]), Critic)
         priors[method] = load_prior(store.load("prior", parents[f"prior{suffix}"]), cpu).sampler
-    decoder = LatentPolicy.from_artifact(store.load("vae", parents["vae"]))
+    decoder = model_of(store.load("vae", parents["vae"]), Vae)
     task = load_task(config, store.root)
     return WalkModels(decoder, critics, priors, config.actor.sampling, task)

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from benchmarks.support import Junctions
 from common.data import Layout, load_task, make_evaluation_env
 from common.data.pointmaze import FastPointMaze
+from common.models import model_of
 from experiments.configurations import configuration, configured
 from experiments.experiment import Context, Experiment
 from experiments.result import Findings, Picture, Row, Scale
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
 from ldcq.config import Config, ConfigError, override
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.model import Vae
+from ldcq.vae.policy import LowLevelPolicy
 from ldcq.world_model import WorldModel
 from services.actor.report.maze_figure import draw_map
 from services.actor.report.theme import Draw, Theme, new_figure
@@ -148,8 +150,8 @@ def _outcomes(
     junctions = Junctions.find(trained.table, layout, JUNCTIONS[context.scale])
     if not len(junctions.rows):
         raise ConfigError(f"{trained.config.data.dataset}: no window begins at a junction")
-    model = WorldModel.from_artifact(context.store.load("world_model", version))
-    decoder = LatentPolicy.from_artifact(context.store.load("vae", trained.vae))
+    model = model_of(context.store.load("world_model", version), WorldModel)
+    decoder = model_of(context.store.load("vae", trained.vae), Vae)
     states, where = junctions.states, list(layout.position_indices)
     latents = {"data": trained.posterior(junctions.rows)[:, None]} | {
         name: trained.draw(name, states, SAMPLES[context.scale]) for name in trained.priors
@@ -185,7 +187,7 @@ def _simulation(config: Config, store_root: Path) -> FastPointMaze:
 
 
 def _execute(
-    simulation: FastPointMaze, decoder: LatentPolicy, states: Array, latents: Array
+    simulation: FastPointMaze, decoder: LowLevelPolicy, states: Array, latents: Array
 ) -> Array:
     """Where latents end: each is decoded, by the mode, and executed for all H steps.
 
@@ -199,7 +201,7 @@ def _execute(
         Raw states s_{t+H}, (N, 4).
     """
     now, chosen = np.asarray(states, np.float64), torch.from_numpy(latents)
-    for _ in range(decoder.horizon):
+    for _ in range(decoder.dimensions.horizon):
         actions = decoder.act(torch.from_numpy(now.astype(np.float32)), chosen).numpy()
         for row, (state, action) in enumerate(zip(now, actions, strict=True)):
             simulation.set_state(state[:2], state[2:])

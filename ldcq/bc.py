@@ -1,4 +1,4 @@
-"""Trains pi(a | s) on single steps of the data: maximum likelihood, no latents."""
+"""Behaviour cloning, the paper's BC column: pi(a | s), by maximum likelihood, no latents."""
 
 from __future__ import annotations
 
@@ -7,21 +7,38 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldcq.config import Config
-from ldcq.data.statistics import state_statistics
+from ldcq.config import BcConfig, Config
 from ldcq.data.windows import Windows
 from ldcq.learning.supervised import SupervisedLearner
+from ldcq.nn.model import Dimensions
 from ldcq.nn.normaliser import Normaliser
 from ldcq.vae.decoder import make_decoder
-from ldcq.vae.latent_policy import KIND_CLONED, LatentPolicy, bounds_to_json
+from ldcq.vae.policy import LowLevelPolicy, policy_dimensions
+
+
+class Bc(LowLevelPolicy):
+    """pi(a | s): the VAE's decoder over latents of no dimension, which chooses at every step.
+
+    Args:
+        dimensions: Of states and actions; a horizon of 1.
+        config: The section `bc`.
+    """
+
+    kind = "bc"
+    Config = BcConfig
+    config: BcConfig
+
+    def __init__(self, dimensions: Dimensions, config: BcConfig) -> None:
+        super().__init__(dimensions, config)
+        self.state_normaliser = Normaliser.identity(dimensions.state)
+        self.decoder = make_decoder(dimensions, config.hidden, config.min_std)
 
 
 class BcLearner(SupervisedLearner):
-    """Maximises log pi(a | s), with the VAE's decoder over latents of no dimension.
+    """Maximises log pi(a | s) over single steps of the data.
 
     Attributes:
         policy: What is trained.
-        details: What rebuilding it needs beyond its dimensions.
     """
 
     def __init__(self, config: Config, steps: Windows, device: torch.device) -> None:
@@ -32,45 +49,12 @@ class BcLearner(SupervisedLearner):
             steps: The data as windows of one step.
             device: Where to train.
         """
-        spaces, settings = steps.episodes.spaces, config.bc
-        low, high = spaces.action_low.tolist(), spaces.action_high.tolist()
-        statistics = state_statistics(steps)
-        dimensions = {
-            "state": spaces.state_dim,
-            "action": spaces.action_dim,
-            "latent": 0,
-            "horizon": 1,
-            "discrete_actions": spaces.discrete_actions,
-            "goal": 0,
-        }
-        self.policy = LatentPolicy(
-            "",
-            dimensions,
-            Normaliser(
-                torch.from_numpy(statistics.state_mean), torch.from_numpy(statistics.state_std)
-            ),
-            make_decoder(
-                state_dim=spaces.state_dim,
-                latent_dim=0,
-                action_dim=spaces.action_dim,
-                hidden=settings.hidden,
-                discrete_actions=spaces.discrete_actions,
-                min_std=settings.min_std,
-                action_low=low,
-                action_high=high,
-            ),
-        ).to(device)
-        self.dimensions = dimensions
-        self.details = {
-            "decoder_hidden": settings.hidden,
-            "min_std": settings.min_std,
-            "action_low": bounds_to_json(low),
-            "action_high": bounds_to_json(high),
-        }
+        self.policy = Bc(policy_dimensions(steps, latent_dim=0), config.bc)
+        self.policy.fit_to(steps)
         super().__init__(
-            KIND_CLONED,
-            self.policy,
-            settings,
+            Bc.kind,
+            self.policy.to(device),
+            config.bc,
             seed=config.seed,
             training=steps.training,
             held_out=steps.held_out,

@@ -12,22 +12,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import JsonValue
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldcq.config import PriorConfig, SamplingConfig
 from ldcq.latent_prior import Description, Draw, OptionError, Samples
+from ldcq.nn.model import Dimensions, Model
 from ldcq.nn.normaliser import Normaliser
 from ldcq.randomness import block_generator, block_ranges
-
-if TYPE_CHECKING:
-    from common.store import Artifact
-
 
 ONE_PASS = SamplingConfig(temperature=1.0)
 """All that a prior without denoising steps has to say about sampling."""
@@ -48,20 +44,6 @@ class Statistics:
     latent_mean: NDArray[np.float32]
     latent_std: NDArray[np.float32]
     goal_indices: tuple[int, ...] = ()
-
-    def normalisers(self) -> tuple[Normaliser, Normaliser]:
-        """Of raw states and of raw latents."""
-        pairs = ((self.state_mean, self.state_std), (self.latent_mean, self.latent_std))
-        states, latents = (Normaliser(*map(torch.from_numpy, pair)) for pair in pairs)
-        return states, latents
-
-    def goal_normaliser(self) -> Normaliser | None:
-        """Of raw goals, which are states of the data; None for a prior without goals."""
-        if not self.goal_indices:
-            return None
-        entries = list(self.goal_indices)
-        pair = (self.state_mean[entries], self.state_std[entries])
-        return Normaliser(*map(torch.from_numpy, pair))
 
 
 @dataclass(frozen=True)
@@ -175,39 +157,64 @@ class JoiningSampler(Sampler):
         """
 
 
-class Prior(nn.Module, ABC):
-    """A trainable p(z | s): a module that holds everything that is trained, averaged and published.
+class Prior(Model, ABC):
+    """A trainable p(z | s): a model that holds everything that is trained, averaged and published.
 
-    Its state dict, normalisation statistics included, is the artifact's tensors.
+    Args:
+        dimensions: Of states and latents; `goal` is 0 for a prior without goals.
+        config: The section `prior`.
 
     Attributes:
-        takes_goals: Whether it can learn p(z | s, goal): `create` looks at `goal_indices`,
-            `from_artifact` at the dimension `goal`, and losses at the batch's goals.
+        takes_goals: Whether it can learn p(z | s, goal).
+        state_normaliser: Of raw states (S,).
+        latent_normaliser: Of raw latents (Z,).
+        goal_normaliser: Of raw goals (G,); None: a prior without goals.
     """
 
+    kind = "prior"
+    Config = PriorConfig
+    config: PriorConfig
     takes_goals: ClassVar[bool] = False
 
-    @classmethod
-    @abstractmethod
-    def create(cls, config: PriorConfig, statistics: Statistics) -> Self:
-        """A new model; the weights come from torch's global generator."""
+    def __init__(self, dimensions: Dimensions, config: PriorConfig) -> None:
+        super().__init__(dimensions, config)
+        self.state_normaliser = Normaliser.identity(dimensions.state)
+        self.latent_normaliser = Normaliser.identity(dimensions.latent)
+        self.goal_normaliser = Normaliser.identity(dimensions.goal) if dimensions.goal else None
 
-    @classmethod
-    @abstractmethod
-    def from_artifact(cls, artifact: Artifact) -> Self:
-        """The model as published, on the CPU."""
+    def fit_normalisers(self, statistics: Statistics) -> None:
+        """Takes over the statistics of the training windows."""
+        given = statistics
+        self.state_normaliser = _normaliser(given.state_mean, given.state_std)
+        self.latent_normaliser = _normaliser(given.latent_mean, given.latent_std)
+        if given.goal_indices:
+            # A goal is made of entries of a state.
+            entries = list(given.goal_indices)
+            self.goal_normaliser = _normaliser(given.state_mean[entries], given.state_std[entries])
 
-    @abstractmethod
-    def details(self) -> dict[str, JsonValue]:
-        """What `from_artifact` needs beside tensors and dimensions."""
+    def inputs(self, states: Tensor, goals: Tensor | None) -> Tensor:
+        """What a prior is conditioned on, standardised.
+
+        Args:
+            states: Raw, shape (B, S).
+            goals: Raw, shape (B, G), of a prior with goals.
+
+        Returns:
+            States and goals side by side, shape (B, S + G).
+        """
+        states = self.state_normaliser(states)
+        if self.goal_normaliser is None:
+            return states
+        assert goals is not None, "this prior has goals"
+        return torch.cat([states, self.goal_normaliser(goals)], dim=1)
 
     @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """The training objective, a scalar, in a sample drawn by `generator`."""
 
-    @abstractmethod
     def validate(self, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Metrics by name over held-out pairs, `loss` among them."""
+        return {"loss": self.loss(batch, generator)}
 
     @abstractmethod
     def sampler(self) -> Sampler:
@@ -219,30 +226,19 @@ Condition = tuple[Tensor, ...]
 
 
 class OnePassPrior(Prior):
-    """A prior that draws in one pass: of a Gaussian, a mixture, whatever needs no steps.
-
-    Attributes:
-        state_normaliser: Of raw states (S,).
-        latent_normaliser: Of raw latents (Z,).
-        goal_normaliser: Of raw goals (G,); None: a prior without goals.
-    """
-
-    state_normaliser: Normaliser
-    latent_normaliser: Normaliser
-    goal_normaliser: Normaliser | None = None
+    """A prior that draws in one pass: of a Gaussian, a mixture, whatever needs no steps."""
 
     @abstractmethod
-    def condition(self, states: Tensor, goals: Tensor | None) -> Condition:
-        """What all candidates of a state share, computed once per state.
+    def condition(self, inputs: Tensor) -> Condition:
+        """What all candidates of a state share, computed once per state, (N, ...) each.
 
         Args:
-            states: Raw states, (N, S).
-            goals: Raw goals, (N, G), of a prior with goals.
+            inputs: Standardised states, and goals beside them, (N, S + G).
         """
 
     @abstractmethod
     def draw(self, condition: Condition, generator: torch.Generator) -> Tensor:
-        """One raw latent for every row of a condition, (R, Z), drawn by `generator` alone."""
+        """One standardised latent for every row of a condition, (R, Z), by `generator` alone."""
 
     def sampler(self) -> Sampler:
         """The model as it is now."""
@@ -258,11 +254,11 @@ class _OnePassSampler(Sampler):
 
     def describe(self) -> Description:
         """No steps and no solvers to choose."""
-        goals = self._prior.goal_normaliser
+        size = self._prior.dimensions
         return Description(
-            state_dim=len(self._prior.state_normaliser.mean),
-            latent_dim=len(self._prior.latent_normaliser.mean),
-            goal_dim=0 if goals is None else len(goals.mean),
+            state_dim=size.state,
+            latent_dim=size.latent,
+            goal_dim=size.goal,
             training_steps=0,
             solvers=(),
             defaults=ONE_PASS,
@@ -292,8 +288,13 @@ class _OnePassSampler(Sampler):
             for rows in (draw.states, draw.goals)
         )
         assert states is not None
-        parts = self._prior.condition(states, goals)
+        parts = self._prior.condition(self._prior.inputs(states, goals))
         for block, (start, end) in enumerate(block_ranges(draw.rows)):
             state = torch.arange(start, end, device=self._device) // draw.candidates
             rows = tuple(part.index_select(0, state) for part in parts)
-            yield self._prior.draw(rows, block_generator(draw.seed, block, self._device))
+            latents = self._prior.draw(rows, block_generator(draw.seed, block, self._device))
+            yield self._prior.latent_normaliser.inverse(latents)
+
+
+def _normaliser(mean: NDArray[np.float32], std: NDArray[np.float32]) -> Normaliser:
+    return Normaliser(torch.from_numpy(mean), torch.from_numpy(std))

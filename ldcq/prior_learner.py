@@ -19,6 +19,7 @@ from ldcq.learning.averaging import ExponentialMovingAverage
 from ldcq.learning.batches import BatchSampler, evenly_spread, generator, on_device, take
 from ldcq.learning.descent import Descent
 from ldcq.learning.distributed import ranks
+from ldcq.nn.model import Dimensions
 from ldcq.prior import Batch, Prior, Statistics
 from ldcq.registry import find_prior
 
@@ -82,7 +83,13 @@ class PriorLearner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator(config.seed, "prior", "weights").initial_seed())
             implementation = find_prior(config.prior.implementation)
-            self._prior = implementation.create(config.prior, statistics)
+            dimensions = Dimensions(
+                state=len(statistics.state_mean),
+                latent=len(statistics.latent_mean),
+                goal=len(statistics.goal_indices),
+            )
+            self._prior = implementation(dimensions, config.prior)
+        self._prior.fit_normalisers(statistics)
         self._prior.to(device)
         self._average = ExponentialMovingAverage(self._prior, config.prior.ema_decay)
         self.total = settings.epochs * self._sampler.steps_per_epoch
@@ -92,21 +99,6 @@ class PriorLearner:
             schedule=settings.schedule,
             total=self.total,
         )
-
-    @property
-    def state_dim(self) -> int:
-        """S."""
-        return self._validation.states.shape[1]
-
-    @property
-    def latent_dim(self) -> int:
-        """Z."""
-        return self._validation.latent_mean.shape[1]
-
-    @property
-    def goal_dim(self) -> int:
-        """G, 0 for a prior without goals."""
-        return 0 if self._validation.goals is None else self._validation.goals.shape[1]
 
     @property
     def published(self) -> Prior:

@@ -1,78 +1,55 @@
-"""The temporally abstract world model p(s_{t+H} | s_t, z) (supplement B)."""
+"""The world model p(s_{t+H} | s_t, z), and its training (supplement B, Eq. 9)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
-from pydantic import JsonValue
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.store import Artifact
-from ldcq.config import WorldModelConfig
+from ldcq.config import Config, WorldModelConfig
+from ldcq.critic.transitions import Transitions, moments
+from ldcq.data.latents import LatentTable
+from ldcq.learning.supervised import SupervisedLearner
 from ldcq.nn.gaussian import Gaussian, log_density
 from ldcq.nn.mlp import mlp
+from ldcq.nn.model import Dimensions, Model
 from ldcq.nn.normaliser import Normaliser
-from ldcq.nn.weights import load_weights
 
-KIND = "world_model"
+_CONSTANT = 1e-6
+"""A deviation below this share of the mean is rounding."""
 
 
-class WorldModel(nn.Module):
+class WorldModel(Model):
     """A diagonal Gaussian over the standardised change s_{t+H} - s_t.
 
     Changes are what H steps decide; of the state itself the network would have to copy most.
 
     Args:
-        config: Widths of the network and floor of its deviations.
+        dimensions: Of states and latents.
+        config: The section `world_model`.
+
+    Attributes:
         state_normaliser: Of raw states (S,).
         latent_normaliser: Of raw latents (Z,).
         change_normaliser: Of raw changes (S,).
     """
 
-    def __init__(
-        self,
-        config: WorldModelConfig,
-        state_normaliser: Normaliser,
-        latent_normaliser: Normaliser,
-        change_normaliser: Normaliser,
-    ) -> None:
-        super().__init__()
-        self.config = config
-        self.state_normaliser = state_normaliser
-        self.latent_normaliser = latent_normaliser
-        self.change_normaliser = change_normaliser
-        states, latents = len(state_normaliser.mean), len(latent_normaliser.mean)
+    kind = "world_model"
+    Config = WorldModelConfig
+    config: WorldModelConfig
+
+    def __init__(self, dimensions: Dimensions, config: WorldModelConfig) -> None:
+        super().__init__(dimensions, config)
+        states, latents = dimensions.state, dimensions.latent
+        self.state_normaliser = Normaliser.identity(states)
+        self.latent_normaliser = Normaliser.identity(latents)
+        self.change_normaliser = Normaliser.identity(states)
         sizes = [states + latents, *config.hidden, 2 * states]
         self.network = mlp(sizes, nn.GELU, layer_norm=True)
-
-    @classmethod
-    def from_artifact(cls, artifact: Artifact, device: torch.device | str = "cpu") -> WorldModel:
-        """The model as published, frozen.
-
-        Args:
-            artifact: Of kind "world_model".
-            device: Where it is to run.
-
-        Raises:
-            ValueError: The artifact is of another kind, or its weights do not fit.
-        """
-        meta = artifact.meta
-        if meta.kind != KIND:
-            raise ValueError(f"artifact.kind: got {meta.kind!r}, expected {KIND!r}")
-        states, latents = meta.dimensions["state"], meta.dimensions["latent"]
-        model = cls(
-            WorldModelConfig.model_validate(meta.details["world_model"]),
-            Normaliser.identity(states),
-            Normaliser.identity(latents),
-            Normaliser.identity(states),
-        )
-        load_weights(model, artifact.tensors)
-        return model.to(device).eval().requires_grad_(False)
-
-    def details(self) -> dict[str, JsonValue]:
-        """What rebuilding needs beyond the dimensions."""
-        built = self.config.model_dump(mode="json", include={"hidden", "min_std"})
-        return {"world_model": built}
 
     def forward(self, states: Tensor, latents: Tensor) -> Gaussian:
         """The standardised change.
@@ -101,3 +78,90 @@ class WorldModel(nn.Module):
     def predict(self, states: Tensor, latents: Tensor) -> Tensor:
         """The mean of p(s_{t+H} | s_t, z), raw, shape (..., S); arguments as of `forward`."""
         return states + self.change_normaliser.inverse(self(states, latents).mean)
+
+
+class WorldModelLearner(SupervisedLearner):
+    """Maximises log p(s_{t+H} | s_t, z) over z ~ q(z | tau).
+
+    A window that truly ends does so at its last step: its s_{t+H} is the terminal state, which was
+    seen, and is learned like any other. None ends earlier, so none has a next state made up.
+
+    Attributes:
+        model: What is trained.
+    """
+
+    def __init__(self, config: Config, table: LatentTable, windows: Transitions) -> None:
+        """Initialises the network from torch's global random state.
+
+        Args:
+            config: The variant's configuration.
+            table: Says which windows are held out.
+            windows: All of the table's, which also say where to train.
+
+        Raises:
+            DataError: All windows are held out for validation.
+        """
+        training = table.training
+        first = windows.batch(slice(0, 1))
+        dimensions = Dimensions(state=first.state.shape[1], latent=first.latent_mean.shape[1])
+        self.model = WorldModel(dimensions, config.world_model)
+        _fit_normalisers(self.model, windows, training)
+        super().__init__(
+            WorldModel.kind,
+            self.model.to(windows.device),
+            config.world_model,
+            seed=config.seed,
+            training=training,
+            held_out=table.held_out,
+        )
+        self._goal: Sequence[int] = list(config.data.goal_indices)
+        self._windows = windows
+
+    def metrics(
+        self, rows: NDArray[np.int64], share: slice, random: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The loss, and how far predictions are off.
+
+        Args:
+            rows: Windows.
+            share: Which of them to look at.
+            random: Draws z.
+
+        Returns:
+            `loss`: -log p in nats per state dimension, of the standardised change; `error`: root
+            mean square error of the mean, in deviations of the change; `goal_error` (for tasks with
+            goals): mean Euclidean error of the entries that goals prescribe, in their own units.
+        """
+        # Drawn on the CPU and for all, so that the noise depends on no device and no share.
+        latent_dim = self.model.dimensions.latent
+        noise = torch.randn(len(rows), latent_dim, generator=random)[share]
+        block = self._windows.batch(rows[share])
+        latents = block.latent_mean + block.latent_std * noise.to(self._windows.device)
+        found = {"loss": -self.model.log_density(block.state, latents, block.next_state).mean()}
+        with torch.no_grad():
+            off = self.model.predict(block.state, latents) - block.next_state
+            found["error"] = (off / self.model.change_normaliser.std).square().mean().sqrt()
+            if self._goal:
+                found["goal_error"] = off[:, self._goal].norm(dim=1).mean()
+        return found
+
+
+def _fit_normalisers(model: WorldModel, windows: Transitions, training: NDArray[np.int64]) -> None:
+    """Sets them to the training windows' states, latents z ~ q and changes."""
+
+    def values(block: Transitions) -> Tensor:
+        return torch.cat([block.state, block.latent_mean, block.next_state - block.state], dim=1)
+
+    def deviations(block: Transitions) -> Tensor:
+        certain = torch.zeros_like(block.state)
+        return torch.cat([certain, block.latent_std, certain], dim=1)
+
+    mean, std = moments(windows, values, deviations, training)
+    # What never changes carries nothing: dividing by almost nothing would blow up its rounding.
+    std = torch.where(std > _CONSTANT * mean.abs().clamp_min(1.0), std, 1.0)
+    size = model.dimensions
+    sizes = [size.state, size.latent, size.state]
+    pairs = zip(mean.split_with_sizes(sizes), std.split_with_sizes(sizes), strict=True)
+    model.state_normaliser, model.latent_normaliser, model.change_normaliser = (
+        Normaliser(*pair) for pair in pairs
+    )

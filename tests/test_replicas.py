@@ -19,14 +19,12 @@ import pytest
 
 from cli.scale import scale_prior
 from cli.status import overview, running_processes
+from common.models import parts_of
 from common.rpc.clients import PriorClient
-from common.store import Meta, Store, stage_spec
+from common.store import Store, stage_spec
 from ldcq.config import Config, dump
-from ldcq.prior import Prior
 from tests.services.prior.world import (
-    LATENT,
     SMALL_PRIOR,
-    STATE,
     publish_latents,
     publish_vae,
     some_prior,
@@ -50,17 +48,12 @@ PATIENCE = 120.0
 
 
 def _publish_prior(store: Store, parents: dict[str, str], seed: int) -> str:
-    prior: Prior = some_prior(CONFIG, seed)
-    meta = Meta(
-        kind="prior",
-        implementation=CONFIG.prior.implementation,
-        spec=stage_spec(CONFIG, "prior", parents),
-        parents=parents,
-        dimensions={"state": STATE, "latent": LATENT, "goal": 0},
-        details=prior.details(),
-    )
-    tensors = {name: tensor.numpy() for name, tensor in prior.state_dict().items()}
-    return store.publish(meta, tensors, "")
+    origin = {
+        "implementation": CONFIG.prior.implementation,
+        "spec": stage_spec(CONFIG, "prior", parents),
+        "parents": parents,
+    }
+    return store.publish(*parts_of(some_prior(CONFIG, seed), **origin), "")
 
 
 class World:

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
-from pydantic import JsonValue
-from torch import Tensor
+import numpy as np
 
+from common.models import parts_of
 from common.store import Meta, owning_variant, stage_spec
 from common.store.timings import Stopwatch
 from common.training.checkpoints import Checkpoints
@@ -18,6 +19,7 @@ from common.training.loop import train
 from ldcq.config import dump
 from ldcq.learning.distributed import ranks
 from ldcq.learning.learner import Learner
+from ldcq.nn.model import Model
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -62,21 +64,12 @@ class Making:
             stop=self.context.stop,
         )
 
-    def publish(
-        self,
-        weights: Mapping[str, Tensor],
-        *,
-        implementation: str,
-        dimensions: Mapping[str, int],
-        details: Mapping[str, JsonValue],
-    ) -> str:
+    def publish(self, model: Model, implementation: str = "") -> str:
         """Publishes the trained model for the variant that owns it.
 
         Args:
-            weights: The model's state dict.
-            implementation: See `Meta`, as for the rest.
-            dimensions: state, action, latent, horizon, discrete_actions, goal.
-            details: What rebuilding needs beyond that.
+            model: Says all that rebuilding it takes; see `common.models.model_of`.
+            implementation: Which of several kinds of its kind it is.
 
         Returns:
             The version; nothing where another rank publishes.
@@ -84,18 +77,18 @@ class Making:
         Raises:
             StoreError: The store does not take it.
         """
+        origin = {"spec": self.spec, "parents": self.parents}
+        return self.publish_artifact(*parts_of(model, implementation=implementation, **origin))
+
+    def publish_artifact(self, meta: Meta, tensors: Mapping[str, np.ndarray]) -> str:
+        """Publishes an artifact that may be no model's; as `publish`."""
         if not ranks().first:
             return ""
-        meta = Meta(
-            kind=self.kind,
-            implementation=implementation,
-            spec=self.spec,
-            parents=self.parents,
-            dimensions=dict(dimensions),
-            details=dict(details),
-        )
-        tensors = {name: value.detach().cpu().numpy() for name, value in weights.items()}
         return self.context.store.publish(meta, tensors, dump(self.context.config), self.owner)
+
+    def meta(self, **fields: Any) -> Meta:
+        """What an artifact that is no model's says about itself: its origin, and other `fields`."""
+        return Meta(kind=self.kind, spec=self.spec, parents=self.parents, **fields)
 
 
 def make_once(

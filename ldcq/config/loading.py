@@ -6,13 +6,14 @@ import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from ldcq.config.schema import Config
 
+AnySection = TypeVar("AnySection", bound=BaseModel)
 PRESETS = resources.files("ldcq.config") / "presets"
 
 
@@ -171,16 +172,31 @@ def _validate(tree: dict[str, Any]) -> Config:
 
 
 def _parse(tree: dict[str, Any]) -> Config:
+    return validated(Config, tree)
+
+
+def validated(section: type[AnySection], tree: object, at: str = "") -> AnySection:
+    """A section of these keys and values.
+
+    Args:
+        section: Its type.
+        tree: The keys and values.
+        at: Dotted key of the section in the configuration, for messages.
+
+    Raises:
+        ConfigError: They do not make one; the message has a line for every mistake.
+    """
     try:
-        return Config.model_validate(tree)
+        return section.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(dict(item)) for item in error.errors())) from error
+        mistakes = (_explain(section, at, dict(item)) for item in error.errors())
+        raise ConfigError("\n".join(mistakes)) from error
 
 
-def _explain(error: dict[str, Any]) -> str:
+def _explain(root: type[BaseModel], at: str, error: dict[str, Any]) -> str:
     """One pydantic error as `key: given, expected`."""
-    location, model = _section(tuple(str(part) for part in error["loc"]))
-    key = ".".join(location)
+    location, model = _section(root, tuple(str(part) for part in error["loc"]))
+    key = ".".join([at, *location] if at else location)
     if error["type"] == "extra_forbidden":
         known = sorted(model.model_fields)
         close = difflib.get_close_matches(location[-1], known, n=1)
@@ -194,9 +210,11 @@ def _explain(error: dict[str, Any]) -> str:
     return f"{key}: got {error['input']!r}; {message}"
 
 
-def _section(path: tuple[str, ...]) -> tuple[tuple[str, ...], type[BaseModel]]:
+def _section(
+    root: type[BaseModel], path: tuple[str, ...]
+) -> tuple[tuple[str, ...], type[BaseModel]]:
     """The key that a user wrote, and the section that holds it (or that it is)."""
-    model: type[BaseModel] = Config
+    model = root
     choices: list[type[BaseModel]] = []
     spelled = []
     for part in path:

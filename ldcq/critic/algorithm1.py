@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from ldcq.config import Config
 from ldcq.critic.candidates import CandidateSource
 from ldcq.critic.critic import Critic
-from ldcq.critic.fourier import FourierFeatures
 from ldcq.critic.replay import PrioritisedReplay, beta_at
 from ldcq.critic.targets import max_min_target
 from ldcq.critic.transitions import Transitions, normalisers
 from ldcq.learning.batches import generator
+from ldcq.nn.model import Dimensions
 
 
 class LDCQ:
@@ -162,16 +162,13 @@ def make_critic(transitions: Transitions, config: Config) -> Critic:
 
     Args:
         transitions: The windows in the replay; the critic comes to their device.
-        config: Seed, and widths and reward scale of its critic section.
+        config: Seed and critic section.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(config.seed, "critic", "weights").initial_seed())
-        critic = Critic(
-            *normalisers(transitions),
-            config.critic.hidden,
-            config.critic.reward_scale,
-            FourierFeatures(config.critic.fourier_indices, config.critic.fourier_octaves),
-        )
+        states, latents = normalisers(transitions)
+        critic = Critic(Dimensions(state=len(states.mean), latent=len(latents.mean)), config.critic)
+        critic.state_normaliser, critic.latent_normaliser = states, latents
     return critic.to(transitions.device)
 
 

@@ -2,109 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Self, cast
-
 import torch
-from pydantic import JsonValue
 from torch import Tensor, nn
 
-from ldcq.config import ConfigError
-from ldcq.critic.fourier import NO_FEATURES, FourierFeatures
+from ldcq.config import ConfigError, CriticConfig
+from ldcq.critic.fourier import FourierFeatures
 from ldcq.critic.q_network import QNetwork
+from ldcq.nn.model import Dimensions, Model
 from ldcq.nn.normaliser import Normaliser
-from ldcq.nn.weights import load_weights
-
-if TYPE_CHECKING:
-    from common.store import Artifact
 
 ROWS_AT_ONCE = {"cpu": 1024, "cuda": 262_144}
 """State-latent pairs evaluated at once over many candidates. On a CPU the activations then stay in
 the cache, which halves the time of 64,000 pairs; on a GPU it only bounds the memory."""
 
 
-class Critic(nn.Module):
+class Critic(Model):
     """Two Q-networks for clipped double Q-learning, over raw states and latents.
 
     Normalisation is its own. The networks learn values of scaled rewards: `q_values` is in those
     units, `score` in units of discounted return.
+
+    Attributes:
+        state_normaliser: Statistics of the states, (S,).
+        latent_normaliser: Statistics of the latents, (Z,).
+        fourier: What the networks see of the state beside the state.
     """
 
-    def __init__(
-        self,
-        state_normaliser: Normaliser,
-        latent_normaliser: Normaliser,
-        hidden: Sequence[int],
-        reward_scale: float = 1.0,
-        fourier: FourierFeatures = NO_FEATURES,
-    ) -> None:
+    kind = "critic"
+    Config = CriticConfig
+    config: CriticConfig
+
+    def __init__(self, dimensions: Dimensions, config: CriticConfig) -> None:
         """Builds both networks.
 
         Args:
-            state_normaliser: Statistics of the states, (S,).
-            latent_normaliser: Statistics of the latents, (Z,).
-            hidden: Widths of the hidden layers of each network.
-            reward_scale: What rewards were multiplied by in training.
-            fourier: What the networks see of the state beside the state.
+            dimensions: Of states and latents.
+            config: The section `critic`.
 
         Raises:
-            ConfigError: It is of entries that states do not have.
+            ConfigError: `fourier_indices` are entries that states do not have.
         """
-        super().__init__()
-        self.state_normaliser = state_normaliser
-        self.latent_normaliser = latent_normaliser
-        self.state_dim = int(state_normaliser.mean.shape[0])
-        self.latent_dim = int(latent_normaliser.mean.shape[0])
-        self.hidden = tuple(hidden)
-        self.reward_scale = reward_scale
-        if any(index >= self.state_dim for index in fourier.indices):
+        super().__init__(dimensions, config)
+        states, latents = dimensions.state, dimensions.latent
+        self.state_normaliser = Normaliser.identity(states)
+        self.latent_normaliser = Normaliser.identity(latents)
+        if any(index >= states for index in config.fourier_indices):
             raise ConfigError(
-                f"critic.fourier_indices is {[*fourier.indices]}, expected entries of the state, "
-                f"0 to {self.state_dim - 1}"
+                f"critic.fourier_indices is {[*config.fourier_indices]}, expected entries of the "
+                f"state, 0 to {states - 1}"
             )
-        self.fourier = fourier
+        self.fourier = FourierFeatures(config.fourier_indices, config.fourier_octaves)
         self.networks = nn.ModuleList(
-            QNetwork(self.state_dim + fourier.width, self.latent_dim, hidden) for _ in range(2)
+            QNetwork(states + self.fourier.width, latents, config.hidden) for _ in range(2)
         )
-
-    @classmethod
-    def from_artifact(cls, artifact: Artifact, device: torch.device | str = "cpu") -> Self:
-        """Rebuilds a published critic, in evaluation mode.
-
-        Args:
-            artifact: Of kind "critic"; `meta.details` holds `hidden` and `reward_scale`.
-            device: Where it is to run.
-
-        Raises:
-            ValueError: The artifact is of another kind, or its weights do not fit.
-        """
-        meta = artifact.meta
-        if meta.kind != "critic":
-            raise ValueError(
-                f"artifact {artifact.version} is of kind {meta.kind!r}, expected 'critic'"
-            )
-        critic = cls(
-            Normaliser.identity(meta.dimensions["state"]),
-            Normaliser.identity(meta.dimensions["latent"]),
-            cast("Sequence[int]", meta.details["hidden"]),
-            float(cast("float", meta.details["reward_scale"])),
-            _fourier(meta.details),
-        )
-        load_weights(critic, artifact.tensors)
-        return critic.to(device).eval()
-
-    def details(self) -> dict[str, JsonValue]:
-        """What `from_artifact` needs beside the dimensions and weights."""
-        details: dict[str, JsonValue] = {
-            "hidden": [*self.hidden],
-            "reward_scale": self.reward_scale,
-        }
-        if self.fourier.width:
-            details["fourier"] = {
-                "indices": [*self.fourier.indices],
-                "octaves": self.fourier.octaves,
-            }
-        return details
 
     def q_values(self, states: Tensor, latents: Tensor) -> Tensor:
         """Q_1 and Q_2 in units of scaled rewards.
@@ -148,20 +98,9 @@ class Critic(nn.Module):
         Returns:
             Values, (N, n).
         """
-        return self.min_q(states, latents) / self.reward_scale
+        return self.min_q(states, latents) / self.config.reward_scale
 
     def inputs(self, states: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
         """What the networks see of raw states (N, S), once per state, and of raw latents."""
-        return self.fourier.append_to(self.state_normaliser(states)), self.latent_normaliser(
-            latents
-        )
-
-
-def _fourier(details: Mapping[str, JsonValue]) -> FourierFeatures:
-    """Of a published critic; none in one that does not name them."""
-    given = cast("Mapping[str, JsonValue]", details.get("fourier", {}))
-    if not given:
-        return NO_FEATURES
-    return FourierFeatures(
-        tuple(cast("Sequence[int]", given["indices"])), cast("int", given["octaves"])
-    )
+        seen = self.fourier.append_to(self.state_normaliser(states))
+        return seen, self.latent_normaliser(latents)

@@ -20,8 +20,8 @@ class FourierFeatures:
         octaves: Frequencies per entry: 1, 2, 4, ... radians per standard deviation.
     """
 
-    indices: tuple[int, ...] = ()
-    octaves: int = 0
+    indices: tuple[int, ...]
+    octaves: int
 
     @property
     def width(self) -> int:
@@ -35,6 +35,3 @@ class FourierFeatures:
         octaves = 2.0 ** torch.arange(self.octaves, device=states.device)
         phases = (states[:, list(self.indices), None] * octaves).flatten(1)
         return torch.cat((states, phases.sin(), phases.cos()), dim=1)
-
-
-NO_FEATURES = FourierFeatures()

@@ -5,40 +5,27 @@ sampler.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Self, cast
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
-from pydantic import JsonValue
 from torch import Tensor
 
-from ldcq.config import DiffusionConfig, PriorConfig, SamplingConfig
+from ldcq.config import PriorConfig, SamplingConfig
 from ldcq.diffusion.denoiser import Denoiser
 from ldcq.diffusion.fast.fused import freeze
 from ldcq.diffusion.sampler import DiffusionSampler, resolve_options
 from ldcq.diffusion.schedule import alpha_bars, min_snr_weights
-from ldcq.nn.normaliser import Normaliser
-from ldcq.nn.weights import load_weights
-from ldcq.prior import Batch, Prior, Statistics
-
-if TYPE_CHECKING:
-    from common.store import Artifact
+from ldcq.nn.model import Dimensions
+from ldcq.prior import Batch, Prior
 
 
 class DiffusionPrior(Prior):
     """p_psi(z | s), or p_psi(z | s, g) with goals (section 4.3), as a diffusion model over
     standardised latents.
 
-    Args:
-        config: Network, schedule and training.
-        sampling: Defaults of its sampler.
-        state_normaliser: Of raw states (S,).
-        latent_normaliser: Of raw latents (Z,).
-        goal_normaliser: Of raw goals (G,); None: a prior without goals.
-        goal_drop_probability: Probability that training nulls the goal.
-
     Raises:
-        OptionError: The sampling defaults do not fit the model.
+        OptionError: `prior.sampling` does not fit `prior.diffusion`.
     """
 
     takes_goals: ClassVar[bool] = True
@@ -46,33 +33,21 @@ class DiffusionPrior(Prior):
     _signal: Tensor
     _noise: Tensor
 
-    def __init__(
-        self,
-        config: DiffusionConfig,
-        sampling: SamplingConfig,
-        state_normaliser: Normaliser,
-        latent_normaliser: Normaliser,
-        goal_normaliser: Normaliser | None = None,
-        goal_drop_probability: float = 0.0,
-    ) -> None:
-        super().__init__()
-        resolve_options(sampling, SamplingConfig(), config.steps, goal_normaliser is not None)
-        self.config = config
-        self.sampling = sampling
-        self.state_normaliser = state_normaliser
-        self.latent_normaliser = latent_normaliser
-        self.goal_normaliser = goal_normaliser
-        self._goal_drop = goal_drop_probability
+    def __init__(self, dimensions: Dimensions, config: PriorConfig) -> None:
+        super().__init__(dimensions, config)
+        self.options = options = config.diffusion
+        goals = dimensions.goal > 0
+        resolve_options(config.sampling, SamplingConfig(), options.steps, goals)
         self.denoiser = Denoiser(
-            len(state_normaliser.mean),
-            len(latent_normaliser.mean),
-            config.blocks,
-            config.condition_dim,
-            config.time_dim,
-            0 if goal_normaliser is None else len(goal_normaliser.mean),
+            dimensions.state,
+            dimensions.latent,
+            options.blocks,
+            options.condition_dim,
+            options.time_dim,
+            dimensions.goal,
         )
-        self.alpha_bar = alpha_bars(config.schedule, config.steps)
-        weights = min_snr_weights(self.alpha_bar, config.min_snr_gamma)
+        self.alpha_bar = alpha_bars(options.schedule, options.steps)
+        weights = min_snr_weights(self.alpha_bar, options.min_snr_gamma)
         for name, values in (
             ("_snr_weights", weights),
             ("_signal", np.sqrt(self.alpha_bar[1:])),
@@ -81,39 +56,6 @@ class DiffusionPrior(Prior):
             # A function of the configuration, so not published: only the schedule's name and T are.
             tensor = torch.from_numpy(values).float()
             self.register_buffer(name, tensor, persistent=False)
-
-    @classmethod
-    def create(cls, config: PriorConfig, statistics: Statistics) -> Self:
-        """A new model. Raises OptionError where `prior.sampling` does not fit `prior.diffusion`."""
-        return cls(
-            config.diffusion,
-            config.sampling,
-            *statistics.normalisers(),
-            statistics.goal_normaliser(),
-            config.goal_drop_probability,
-        )
-
-    @classmethod
-    def from_artifact(cls, artifact: Artifact) -> Self:
-        """The model as published."""
-        meta = artifact.meta
-        goals = meta.dimensions.get("goal", 0)
-        prior = cls(
-            DiffusionConfig.model_validate(meta.details["diffusion"]),
-            SamplingConfig.model_validate(meta.details["sampling"]),
-            Normaliser.identity(meta.dimensions["state"]),
-            Normaliser.identity(meta.dimensions["latent"]),
-            Normaliser.identity(goals) if goals else None,
-        )
-        load_weights(prior, artifact.tensors)
-        return prior
-
-    def details(self) -> dict[str, JsonValue]:
-        """Network, schedule, T and sampling defaults."""
-        return {
-            "diffusion": self.config.model_dump(mode="json"),
-            "sampling": self.sampling.model_dump(mode="json"),
-        }
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Eq. 5: E over t, tau, z_0 ~ q and z_t of min{SNR(t), gamma} ||z_0 - mu(z_t, s, t)||^2.
@@ -129,12 +71,12 @@ class DiffusionPrior(Prior):
         Returns:
             A scalar.
         """
-        last, drop = self.config.steps, self.config.drop_probability
+        last, drop = self.options.steps, self.options.drop_probability
         time = batch.random(lambda n: torch.randint(1, last + 1, (n,), generator=generator))
         keep = batch.random(lambda n: torch.rand(n, generator=generator) >= drop)
         keep_goal = None
         if batch.goals is not None:
-            drop_goal = self._goal_drop
+            drop_goal = self.config.goal_drop_probability
             keep_goal = batch.random(lambda n: torch.rand(n, generator=generator) >= drop_goal)
         errors = self._errors(batch, time, keep, keep_goal, generator)
         return (self._snr_weights[time - 1] * errors).mean()
@@ -150,7 +92,7 @@ class DiffusionPrior(Prior):
             `loss` and `error`, scalars; with goals also `error_without_goal`, in the same sample.
         """
         count, device = len(batch.states), batch.states.device
-        time = torch.arange(count, device=device) % self.config.steps + 1
+        time = torch.arange(count, device=device) % self.options.steps + 1
         all_of_them, random_numbers = torch.ones(count, device=device), generator.get_state()
         errors = self._errors(batch, time, all_of_them, None, generator)
         weighted = (self._snr_weights[time - 1] * errors).mean()
@@ -165,12 +107,12 @@ class DiffusionPrior(Prior):
     def sampler(self) -> DiffusionSampler:
         """The model as it is now: its time tables are made here, once."""
         return DiffusionSampler(
-            freeze(self.denoiser, self.config.steps),
+            freeze(self.denoiser, self.options.steps),
             self.alpha_bar,
-            self.sampling,
+            self.config.sampling,
             self.state_normaliser,
             self.latent_normaliser,
-            self.config.clip_sample,
+            self.options.clip_sample,
             goal_normaliser=self.goal_normaliser,
         )
 

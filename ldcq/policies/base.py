@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ldcq.config import ConfigError, SamplingConfig
 from ldcq.latent_prior import Draw, LatentPrior
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.policy import LowLevelPolicy
 
 Array = NDArray[Any]
 
@@ -94,7 +94,7 @@ class LatentPlanPolicy(ABC):
         lambda _part: nullcontext()
     )
 
-    def __init__(self, decoder: LatentPolicy, execution: Execution, pursued_dim: int = 0) -> None:
+    def __init__(self, decoder: LowLevelPolicy, execution: Execution, pursued_dim: int = 0) -> None:
         self.decoder = decoder
         self.execution = execution
         self._pursued_dim = pursued_dim
@@ -174,7 +174,7 @@ class LatentPlanPolicy(ABC):
     ) -> Plan:
         """`plan` with a new latent wherever nothing is left of the old one."""
         if plan is None:
-            width, latent_dim = len(states), self.decoder.latent_dim
+            width, latent_dim = len(states), self.decoder.dimensions.latent
             latents = np.zeros((width, latent_dim), dtype=np.float32)
             left, plans = np.zeros(width, dtype=np.int32), 0
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ldcq.policies.base import Array, Execution, LatentPlanPolicy
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.policy import LowLevelPolicy
 
 
 class BcPolicy(LatentPlanPolicy):
@@ -16,7 +16,7 @@ class BcPolicy(LatentPlanPolicy):
         sample_actions: Draw actions from the network instead of taking its mode.
     """
 
-    def __init__(self, network: LatentPolicy, sample_actions: bool = False) -> None:
+    def __init__(self, network: LowLevelPolicy, sample_actions: bool = False) -> None:
         super().__init__(network, Execution(steps=1, sample_actions=sample_actions))
 
     def choose(self, states: Array, goals: Array | None, seed: int) -> Array:

@@ -9,7 +9,7 @@ from ldcq.config import ConfigError, SamplingConfig
 from ldcq.latent_prior import Draw, LatentPrior
 from ldcq.policies.base import Array, Execution, LatentPlanPolicy, derive_seed
 from ldcq.policies.costs import Cost
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.policy import LowLevelPolicy
 from ldcq.world_model import WorldModel
 
 BLOCK_ROWS = 1 << 14
@@ -40,7 +40,7 @@ class LdcpPolicy(LatentPlanPolicy):
 
     def __init__(
         self,
-        decoder: LatentPolicy,
+        decoder: LowLevelPolicy,
         prior: LatentPrior,
         world_model: WorldModel,
         cost: Cost,
@@ -58,7 +58,7 @@ class LdcpPolicy(LatentPlanPolicy):
         self.candidates, self.depth, self._sampling = candidates, depth, sampling
         self._count = candidates
         goals = np.zeros((2, goal_dim), np.float32) if goal_dim else None
-        cost(np.zeros((2, decoder.state_dim), np.float32), goals)
+        cost(np.zeros((2, decoder.dimensions.state), np.float32), goals)
 
     def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
         """Algorithm 2, lines 5 to 10, for every state; see `LatentPlanPolicy.choose`."""

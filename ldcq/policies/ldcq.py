@@ -9,7 +9,7 @@ from ldcq.config import SamplingConfig
 from ldcq.critic.critic import Critic
 from ldcq.latent_prior import LatentPrior
 from ldcq.policies.base import Array, Candidates, Execution, LatentPlanPolicy
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.policy import LowLevelPolicy
 
 
 class LdcqPolicy(LatentPlanPolicy):
@@ -31,7 +31,7 @@ class LdcqPolicy(LatentPlanPolicy):
 
     def __init__(
         self,
-        decoder: LatentPolicy,
+        decoder: LowLevelPolicy,
         prior: LatentPrior,
         critic: Critic,
         candidates: int,

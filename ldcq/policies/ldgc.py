@@ -5,7 +5,7 @@ from __future__ import annotations
 from ldcq.config import SamplingConfig
 from ldcq.latent_prior import LatentPrior
 from ldcq.policies.base import Array, Candidates, Execution, LatentPlanPolicy
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.policy import LowLevelPolicy
 
 
 class LdgcPolicy(LatentPlanPolicy):
@@ -22,7 +22,7 @@ class LdgcPolicy(LatentPlanPolicy):
 
     def __init__(
         self,
-        decoder: LatentPolicy,
+        decoder: LowLevelPolicy,
         prior: LatentPrior,
         sampling: SamplingConfig,
         execution: Execution,

@@ -12,10 +12,23 @@ from torch.nn import functional
 
 from ldcq.nn.gaussian import Gaussian, log_density
 from ldcq.nn.mlp import mlp
+from ldcq.nn.model import Dimensions
 
 
 class Decoder(nn.Module, ABC):
     """pi(a | s, z): the caller standardises states, actions are in the environment's units."""
+
+    def bound(self, low: Sequence[float], high: Sequence[float]) -> None:
+        """Takes over the bounds of the action space.
+
+        Args:
+            low: Lower bounds, A values, -inf where there is none; not looked at where actions are
+                discrete.
+            high: Upper bounds, A values, inf where there is none.
+
+        Raises:
+            ValueError: They are not A values each.
+        """
 
     @abstractmethod
     def log_prob(self, states: Tensor, latents: Tensor, actions: Tensor) -> Tensor:
@@ -79,8 +92,10 @@ class AutoregressiveGaussianDecoder(Decoder):
         action_dim: A.
         hidden: Width of the hidden layers.
         min_std: Floor of the standard deviation.
-        action_low: Lower bounds, A values, -inf where there is none.
-        action_high: Upper bounds, A values, inf where there is none.
+
+    Attributes:
+        low: Lower bounds of actions, (A,), -inf where there is none, as before `bound`.
+        high: Upper bounds, (A,), inf where there is none.
     """
 
     low: Tensor
@@ -93,18 +108,24 @@ class AutoregressiveGaussianDecoder(Decoder):
         action_dim: int,
         hidden: int,
         min_std: float,
-        action_low: Sequence[float],
-        action_high: Sequence[float],
     ) -> None:
         super().__init__()
         self._context, self._min_std = state_dim + latent_dim, min_std
         self.elements = nn.ModuleList(
             _Element(self._context + index, hidden) for index in range(action_dim)
         )
-        self.register_buffer("low", torch.tensor(action_low, dtype=torch.float32), persistent=False)
-        self.register_buffer(
-            "high", torch.tensor(action_high, dtype=torch.float32), persistent=False
-        )
+        self.register_buffer("low", torch.full((action_dim,), -torch.inf))
+        self.register_buffer("high", torch.full((action_dim,), torch.inf))
+
+    def bound(self, low: Sequence[float], high: Sequence[float]) -> None:
+        """See `Decoder.bound`."""
+        action_dim = len(self.elements)
+        if not len(low) == len(high) == action_dim:
+            raise ValueError(
+                f"low, high: got {len(low)} and {len(high)} values, expected {action_dim}"
+            )
+        self.low.copy_(torch.tensor(low))
+        self.high.copy_(torch.tensor(high))
 
     def distribution(self, states: Tensor, latents: Tensor, actions: Tensor) -> Gaussian:
         """Every element's distribution given the elements of `actions` before it (teacher forcing).
@@ -179,40 +200,21 @@ class CategoricalDecoder(Decoder):
 
 
 def make_decoder(
-    state_dim: int,
-    latent_dim: int,
-    action_dim: int,
+    dimensions: Dimensions,
     hidden: int,
-    discrete_actions: int,
     min_std: float,
-    action_low: Sequence[float],
-    action_high: Sequence[float],
 ) -> Decoder:
-    """The decoder for an action space: categorical where `discrete_actions` > 0, else Gaussian.
+    """The decoder for an action space: categorical where it is discrete, else Gaussian.
 
     Args:
-        state_dim: S.
-        latent_dim: Z.
-        action_dim: A.
+        dimensions: Of states, latents and actions.
         hidden: Width of the hidden layers.
-        discrete_actions: How many actions there are to choose from, 0 if they are continuous.
-        min_std: Lower bound of the standard deviation, in units of the action.
-        action_low: Lower bounds of the action space, (A,); minus infinity where there is none.
-        action_high: Upper bounds, likewise.
-
-    Raises:
-        ValueError: The bounds do not have one value per action dimension.
+        min_std: Floor of the standard deviation, in units of the action.
     """
-    if discrete_actions:
-        return CategoricalDecoder(state_dim, latent_dim, discrete_actions, hidden)
-    if not len(action_low) == len(action_high) == action_dim:
-        raise ValueError(
-            f"action_low, action_high: got {len(action_low)} and {len(action_high)} values, "
-            f"expected {action_dim}"
-        )
-    return AutoregressiveGaussianDecoder(
-        state_dim, latent_dim, action_dim, hidden, min_std, action_low, action_high
-    )
+    size = dimensions
+    if size.discrete_actions:
+        return CategoricalDecoder(size.state, size.latent, size.discrete_actions, hidden)
+    return AutoregressiveGaussianDecoder(size.state, size.latent, size.action, hidden, min_std)
 
 
 def _noise_like(values: Tensor, generator: torch.Generator) -> Tensor:

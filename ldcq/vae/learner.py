@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ldcq.config import Config
-from ldcq.data.statistics import state_statistics
 from ldcq.data.windows import Windows
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.vae.losses import decoded_steps, kl_divergence, negative_elbo
-from ldcq.vae.model import Architecture, Vae
+from ldcq.vae.model import Vae
+from ldcq.vae.policy import policy_dimensions
 
 
 class Evidence(NamedTuple):
@@ -46,11 +46,11 @@ class VaeLearner(SupervisedLearner):
             windows: Training and validation windows.
             device: Where to compute.
         """
-        architecture = Architecture.from_config(config, windows.episodes.spaces)
-        self.vae = Vae(architecture, state_statistics(windows)).to(device)
+        self.vae = Vae(policy_dimensions(windows, config.vae.latent_dim), config.vae)
+        self.vae.fit_to(windows)
         super().__init__(
-            "vae",
-            self.vae,
+            Vae.kind,
+            self.vae.to(device),
             config.vae,
             seed=config.seed,
             training=windows.training,

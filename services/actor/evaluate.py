@@ -132,12 +132,12 @@ class Evaluation:
         self.episodes: dict[str, list[Episode]] = {method: [] for method in methods}
         self._environments = EnvironmentPool(task.make_env)
         for played in policies.values():
-            decoder = played.policy.decoder
+            size = played.policy.decoder.dimensions
             check_spaces(
                 self._environments.make,
-                decoder.state_dim,
-                decoder.action_dim,
-                decoder.discrete_actions,
+                size.state,
+                size.action,
+                size.discrete_actions,
                 played.policy.goal_dim,
             )
 

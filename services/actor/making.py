@@ -65,7 +65,7 @@ def _policy(base: Config, method: str, models: Models, priors: Priors) -> Latent
     if models.bc_version:
         return BcPolicy(decoder, actor.sample_actions)
     execution = Execution(
-        actor.execute_steps or decoder.horizon, actor.sample_actions, _near_goal(config)
+        actor.execute_steps or decoder.dimensions.horizon, actor.sample_actions, _near_goal(config)
     )
     prior = priors.client(chosen.variant).pinned(models.served_version)
     if models.critic is not None:

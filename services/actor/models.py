@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from common.models import model_of
 from common.stages import POLICIES
 from common.store import Artifact, LineageError, Store, owning_variant
 from common.store.served import served_version
+from ldcq.bc import Bc
 from ldcq.config import Config, resolve_variant
 from ldcq.critic.critic import Critic
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.model import Vae
+from ldcq.vae.policy import LowLevelPolicy
 from ldcq.world_model import WorldModel
 
 
@@ -33,7 +36,7 @@ class Models:
         bc_version: The version of a network without latents; empty where there are latents.
     """
 
-    decoder: LatentPolicy
+    decoder: LowLevelPolicy
     critic: Critic | None
     vae_version: str
     prior_version: str
@@ -143,7 +146,7 @@ def models_of_critic(store: Store, artifact: Artifact, device: torch.device) -> 
             f"critic {artifact.version} scores latents of VAE {vae}, but its prior {prior} samples "
             f"those of VAE {prior_vae}: train the critic again"
         )
-    critic = Critic.from_artifact(artifact, device)
+    critic = model_of(artifact, Critic, device)
     served = served_version(prior, sampled.meta)
     return Models(_decoder(store, vae, device), critic, vae, prior, served, artifact.version)
 
@@ -163,7 +166,7 @@ def models_of_prior(store: Store, artifact: Artifact, device: torch.device) -> M
 
 def models_of_network(artifact: Artifact, device: torch.device) -> Models:
     """A network of behaviour cloning, which needs nothing else."""
-    decoder = LatentPolicy.from_artifact(artifact, device)
+    decoder = model_of(artifact, Bc, device)
     return Models(decoder, None, "", "", "", bc_version=artifact.version)
 
 
@@ -177,14 +180,14 @@ def model_loader(store: Store, kind: str, device: torch.device) -> Callable[[Art
             return models_of_prior(store, artifact, device)
         if kind == "bc":
             return models_of_network(artifact, device)
-        world_model = WorldModel.from_artifact(artifact, device)
+        world_model = model_of(artifact, WorldModel, device)
         return Predictor(world_model, artifact.version, _parent(artifact, "vae"))
 
     return load
 
 
-def _decoder(store: Store, version: str, device: torch.device) -> LatentPolicy:
-    return LatentPolicy.from_artifact(store.load("vae", version), device)
+def _decoder(store: Store, version: str, device: torch.device) -> Vae:
+    return model_of(store.load("vae", version), Vae, device)
 
 
 def _parent(artifact: Artifact, kind: str) -> str:

@@ -68,17 +68,16 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
         ready = self._methods.ready
         first = ready[0] if ready else self._first_name()
         models = self._methods.models(first)
+        size = models.decoder.dimensions
         config = resolve_variant(self._base, self._base.evaluation.methods[first].variant)
         return actor_pb2.ActorServiceDescribeResponse(
             methods=ready,
             vae_version=models.vae_version,
-            state_dim=models.decoder.state_dim,
-            action_dim=models.decoder.action_dim,
-            horizon=models.decoder.horizon,
+            state_dim=size.state,
+            action_dim=size.action,
+            horizon=size.horizon,
             # A network without latents chooses at every step.
-            execute_steps=min(
-                config.actor.execute_steps or models.decoder.horizon, models.decoder.horizon
-            ),
+            execute_steps=min(config.actor.execute_steps or size.horizon, size.horizon),
             goal_dim=max(self._goal_dim(method) for method in ready),
         )
 
@@ -98,7 +97,9 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
         """
         played = self._policy(self._method(request.method))
         policy = played.policy
-        states = decode(request.states, field="states", shape=(None, policy.decoder.state_dim))
+        states = decode(
+            request.states, field="states", shape=(None, policy.decoder.dimensions.state)
+        )
         if len(states) == 0:
             raise InvalidFieldError("states", f"shape {states.shape}", "at least one environment")
         restart = None
@@ -252,7 +253,7 @@ def _plan(
         method=played.method,
         model_versions=played.models.versions,
         environments=environments,
-        latent_dim=played.policy.decoder.latent_dim,
+        latent_dim=played.policy.decoder.dimensions.latent,
         execute_steps=played.policy.execution.steps,
     )
 

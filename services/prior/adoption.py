@@ -12,6 +12,7 @@ from common.store.served import SERVED
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from ldcq.latent_prior import Description
+from ldcq.nn.model import Dimensions
 from ldcq.registry import registered
 
 _LOGGER = logging.getLogger(__name__)
@@ -96,14 +97,6 @@ def _publish(served: Description, target: str, making: Making) -> str:
                 f"the prior at {target} says {field} {given!r}, expected {expected!r}"
                 f" (prior.implementation and the latents of this store decide that)"
             )
-    return making.publish(
-        {},
-        implementation=served.implementation,
-        dimensions={
-            **latents,
-            "state": served.state_dim,
-            "latent": served.latent_dim,
-            "goal": served.goal_dim,
-        },
-        details={},
-    )
+    dimensions = Dimensions(state=served.state_dim, latent=served.latent_dim, goal=served.goal_dim)
+    meta = making.meta(implementation=served.implementation, dimensions=dimensions.model_dump())
+    return making.publish_artifact(meta, {})

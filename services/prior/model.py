@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from common.models import model_of
 from common.store import Artifact
 from ldcq.config import SamplingConfig
 from ldcq.latent_prior import Description, Draw
@@ -46,8 +47,7 @@ def load_prior(artifact: Artifact, device: torch.device) -> ServedPrior:
         UnknownPriorError: Its implementation is not installed here.
     """
     meta = artifact.meta
-    prior = find_prior(meta.implementation).from_artifact(artifact)
-    prior.to(device).requires_grad_(False)
+    prior = model_of(artifact, find_prior(meta.implementation), device)
     sampler = prior.sampler()
     description = replace(
         sampler.describe(),

@@ -63,14 +63,4 @@ def _train(making: Making) -> str:
     table = open_latents(store, version, vae_version=vae, memory=config.training.memory)
     learner = PriorLearner(config, table, configure_torch(config))
     making.train(learner, learner.total)
-    return making.publish(
-        learner.published.state_dict(),
-        implementation=config.prior.implementation,
-        dimensions={
-            **store.meta("latents", version).dimensions,
-            "state": learner.state_dim,
-            "latent": learner.latent_dim,
-            "goal": learner.goal_dim,
-        },
-        details=learner.published.details(),
-    )
+    return making.publish(learner.published, config.prior.implementation)

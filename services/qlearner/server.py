@@ -7,6 +7,7 @@ from functools import partial
 import grpc
 import torch
 
+from common.models import model_of
 from common.rpc.codec import decode, encode
 from common.rpc.errors import InvalidFieldError
 from common.rpc.following import current_model
@@ -27,7 +28,7 @@ class ServedCritic:
     """A critic and where it comes from."""
 
     def __init__(self, artifact: Artifact, device: torch.device | str = "cpu") -> None:
-        self.critic = Critic.from_artifact(artifact, device)
+        self.critic = model_of(artifact, Critic, device)
         self.device = device
         self.parents = artifact.meta.parents
 
@@ -53,8 +54,8 @@ class CriticServicer(critic_pb2_grpc.CriticServiceServicer):
             model_version=version,
             prior_version=served.parents.get("prior", ""),
             vae_version=served.parents.get("vae", ""),
-            state_dim=served.critic.state_dim,
-            latent_dim=served.critic.latent_dim,
+            state_dim=served.critic.dimensions.state,
+            latent_dim=served.critic.dimensions.latent,
         )
 
     def Score(  # noqa: N802
@@ -70,10 +71,9 @@ class CriticServicer(critic_pb2_grpc.CriticServiceServicer):
         """
         version, served = current_model(self._follower, "critic")
         critic = served.critic
-        states = decode(request.states, field="states", shape=(None, critic.state_dim))
-        latents = decode(
-            request.latents, field="latents", shape=(len(states), None, critic.latent_dim)
-        )
+        size = critic.dimensions
+        states = decode(request.states, field="states", shape=(None, size.state))
+        latents = decode(request.latents, field="latents", shape=(len(states), None, size.latent))
         if latents.shape[0] == 0 or latents.shape[1] == 0:
             raise InvalidFieldError(
                 "latents", f"shape {latents.shape}", "at least one state and one candidate"

@@ -67,17 +67,7 @@ def _train(making: Making) -> str:
         vae_version=parents["vae"],
         memory=context.config.training.memory,
     )
-    critic = _trained(making, table)
-    return making.publish(
-        critic.state_dict(),
-        implementation="clipped_double_q",
-        dimensions={
-            **context.store.meta("latents", parents["latents"]).dimensions,
-            "state": critic.state_dim,
-            "latent": critic.latent_dim,
-        },
-        details=critic.details(),
-    )
+    return making.publish(_trained(making, table))
 
 
 def _trained(making: Making, table: LatentTable) -> Critic:

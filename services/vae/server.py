@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.models import model_of
 from common.rpc.codec import decode, encode
 from common.rpc.errors import InvalidFieldError
 from common.rpc.following import current_model
@@ -19,9 +20,9 @@ from common.store import Artifact, Follower, owning_variant
 from common.training import configure_torch
 from common.training.process import serve_process
 from ldcq.config import resolve_variant
+from ldcq.nn.model import Dimensions
 from ldcq.v1 import tensor_pb2, vae_pb2, vae_pb2_grpc
-from ldcq.vae.latent_policy import LatentPolicy
-from ldcq.vae.model import Architecture, Vae
+from ldcq.vae.model import Vae
 from services.vae.train import STAGE, run
 
 FULL_NAME = vae_pb2.DESCRIPTOR.services_by_name["VaeService"].full_name
@@ -36,23 +37,18 @@ class ServedVae:
 
     Attributes:
         version: Its version.
-        vae: The whole model.
-        policy: Its decoder side.
+        vae: The model.
         device: Where it is.
     """
 
     version: str
     vae: Vae
-    policy: LatentPolicy
     device: torch.device
 
     @classmethod
     def load(cls, artifact: Artifact, device: torch.device) -> ServedVae:
         """Rebuilds it from its artifact."""
-        vae = Vae.from_artifact(artifact, device)
-        dimensions = vae.architecture.dimensions()
-        policy = LatentPolicy(artifact.version, dimensions, vae.state_normaliser, vae.decoder)
-        return cls(artifact.version, vae, policy, device)
+        return cls(artifact.version, model_of(artifact, Vae, device), device)
 
 
 class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
@@ -72,13 +68,13 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
             NotReadyError: None has been trained yet.
         """
         served = self._served()
-        size = served.vae.architecture
+        size = served.vae.dimensions
         return vae_pb2.VaeServiceDescribeResponse(
             model_version=served.version,
             horizon=size.horizon,
-            state_dim=size.state_dim,
-            action_dim=size.action_dim,
-            latent_dim=size.latent_dim,
+            state_dim=size.state,
+            action_dim=size.action,
+            latent_dim=size.latent,
             discrete_actions=size.discrete_actions,
         )
 
@@ -95,8 +91,8 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
             NotReadyError: None has been trained yet.
         """
         served = self._served()
-        size = served.vae.architecture
-        shape = (None, size.horizon, size.state_dim)
+        size = served.vae.dimensions
+        shape = (None, size.horizon, size.state)
         states = _rows(request.states, "states", shape, served.device)
         actions = _actions(request.actions, size, len(states), served.device)
         with torch.inference_mode():
@@ -123,14 +119,14 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
             NotReadyError: None has been trained yet.
         """
         served = self._served()
-        size = served.vae.architecture
-        states = _rows(request.states, "states", (None, size.state_dim), served.device)
-        shape = (len(states), size.latent_dim)
+        size = served.vae.dimensions
+        states = _rows(request.states, "states", (None, size.state), served.device)
+        shape = (len(states), size.latent)
         latents = _rows(request.latents, "latents", shape, served.device)
         generator = None
         if request.HasField("seed"):
             generator = torch.Generator().manual_seed(request.seed)
-        actions = served.policy.act(states, latents, generator)
+        actions = served.vae.act(states, latents, generator)
         return vae_pb2.VaeServiceDecodeResponse(
             actions=encode(actions.cpu().numpy()), model_version=served.version
         )
@@ -173,9 +169,9 @@ def _rows(
 
 
 def _actions(
-    tensor: tensor_pb2.Tensor, size: Architecture, rows: int, device: torch.device
+    tensor: tensor_pb2.Tensor, size: Dimensions, rows: int, device: torch.device
 ) -> Tensor:
-    shape = (rows, size.horizon, size.action_dim)
+    shape = (rows, size.horizon, size.action)
     if not size.discrete_actions:
         return _rows(tensor, "actions", shape, device)
     indices = decode(tensor, field="actions", shape=shape, dtype=np.int64)

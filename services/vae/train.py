@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from common.store import Meta
+from common.models import model_of
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, make_once
@@ -16,7 +16,7 @@ from ldcq.vae.model import Vae
 from services.vae.data import stage_windows
 from services.vae.export import write_latents
 
-STAGE = "vae"
+STAGE = Vae.kind
 
 
 def run(context: StageContext) -> str:
@@ -57,13 +57,7 @@ def _train(making: Making, windows: Windows) -> str:
     config = making.context.config
     learner = VaeLearner(config, windows, configure_torch(config))
     making.train(learner, learner.total)
-    architecture = learner.vae.architecture
-    return making.publish(
-        learner.vae.state_dict(),
-        implementation=architecture.encoder,
-        dimensions=architecture.dimensions(),
-        details=architecture.details(),
-    )
+    return making.publish(learner.vae, config.vae.encoder)
 
 
 def _write(making: Making, windows: Windows) -> str:
@@ -72,20 +66,15 @@ def _write(making: Making, windows: Windows) -> str:
     context = making.context
     device = configure_torch(context.config)
     artifact = context.store.load("vae", making.parents["vae"])
-    meta = Meta(
-        kind="latents",
-        spec=making.spec,
-        parents=making.parents,
-        dimensions=artifact.meta.dimensions,
-    )
+    vae = model_of(artifact, Vae, device)
 
     def written(done: int, total: int) -> None:
         context.progress.running(done, total, {}, "writing latents")
 
     return write_latents(
         context.store,
-        meta,
-        Vae.from_artifact(artifact, device),
+        making.meta(dimensions=artifact.meta.dimensions),
+        vae,
         windows,
         context.config.discount,
         variant=making.owner,

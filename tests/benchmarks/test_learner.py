@@ -11,7 +11,7 @@ from ldcq.critic.critic import Critic
 from ldcq.critic.q_network import QNetwork
 from ldcq.critic.targets import bellman_target
 from ldcq.critic.transitions import Transitions
-from ldcq.nn.normaliser import Normaliser
+from ldcq.nn.model import Dimensions
 
 
 def test_figures_by_name() -> None:
@@ -23,7 +23,7 @@ def test_figures_by_name() -> None:
 
 def test_the_plain_target_is_ours() -> None:
     torch.manual_seed(0)
-    critic = Critic(Normaliser.identity(3), Normaliser.identity(2), (16, 8))
+    critic = Critic(Dimensions(state=3, latent=2), CriticConfig(hidden=(16, 8)))
     windows = Transitions(*(torch.randn(6, n) for n in (3, 2, 2, 1, 1, 3)))
     candidates = torch.randn(6, 9, 2)
     plain = PlainLearner(

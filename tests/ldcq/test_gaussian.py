@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from common.models import model_of, parts_of
+from common.store import Artifact
 from ldcq.config import SamplingConfig
 from ldcq.gaussian import GaussianPrior
 from ldcq.prior import Batch, OptionError, sample
@@ -12,7 +14,6 @@ from ldcq.prior_learner import PriorLearner
 from tests.services.prior.world import (
     LATENT,
     STATE,
-    artifact_of,
     small_config,
     some_prior,
     two_modes,
@@ -55,7 +56,7 @@ def test_samples_have_the_networks_mean_and_width() -> None:
 
 def test_artifact_samples_as_the_model_did() -> None:
     prior = _prior()
-    again = GaussianPrior.from_artifact(artifact_of(prior, "gaussian"))
+    again = model_of(Artifact("p", *parts_of(prior)), GaussianPrior)
     drawn = sample(prior.sampler(), _states(3), 5, SamplingConfig(), 9)
     assert torch.equal(drawn, sample(again.sampler(), _states(3), 5, SamplingConfig(), 9))
 

@@ -13,7 +13,9 @@ from common.training.making import Making, make_once
 from common.training.process import train_process
 from ldcq.critic.transitions import Transitions
 from ldcq.learning.distributed import ranks
-from ldcq.world_model_learner import WorldModelLearner
+from ldcq.world_model import WorldModel, WorldModelLearner
+
+STAGE = WorldModel.kind
 
 STAGE = "world_model"
 
@@ -52,13 +54,4 @@ def _train(making: Making) -> str:
     windows = Transitions.of(table, np.arange(len(table)), device, room)
     learner = WorldModelLearner(config, table, windows)
     making.train(learner, learner.total)
-    return making.publish(
-        learner.model.state_dict(),
-        implementation="gaussian",
-        dimensions={
-            **context.store.meta("latents", version).dimensions,
-            "state": table.state.shape[1],
-            "latent": table.latent_mean.shape[1],
-        },
-        details=learner.model.details(),
-    )
+    return making.publish(learner.model)

@@ -8,11 +8,11 @@ from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
-from ldcq.bc import BcLearner
+from ldcq.bc import Bc, BcLearner
 from ldcq.data.windows import Windows
 from services.vae.data import stage_windows
 
-STAGE = "bc"
+STAGE = Bc.kind
 
 
 def run(context: StageContext) -> str:
@@ -45,9 +45,4 @@ def _train(making: Making, steps: Windows) -> str:
     config = making.context.config
     learner = BcLearner(config, steps, configure_torch(config))
     making.train(learner, learner.total)
-    return making.publish(
-        learner.policy.state_dict(),
-        implementation="decoder",
-        dimensions=learner.dimensions,
-        details=learner.details,
-    )
+    return making.publish(learner.policy)

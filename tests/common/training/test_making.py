@@ -11,7 +11,8 @@ from common.rpc.stage import Progress
 from common.store import Store
 from common.training.context import StageContext
 from common.training.making import Making, make_once
-from ldcq.config import Config
+from ldcq.config import BcConfig, Config
+from ldcq.nn.model import Dimensions, Model
 
 CONFIG = Config.model_validate({"variants": {"bcq_h": {"prior.implementation": "gaussian"}}})
 PARENTS = {"vae": "v1", "latents": "l1"}
@@ -21,9 +22,16 @@ def context(root: Path, variant: str = "main") -> StageContext:
     return StageContext(CONFIG, Store(root), Progress("prior"), variant)
 
 
+class Weights(Model):
+    def __init__(self, dimensions: Dimensions, config: BcConfig) -> None:
+        super().__init__(dimensions, config)
+        self.w = torch.nn.Parameter(torch.arange(3.0))
+
+
 def publish(making: Making) -> str:
-    weights = {"w": torch.nn.Parameter(torch.arange(3.0))}
-    return making.publish(weights, implementation="x", dimensions={"state": 2}, details={"a": 1})
+    model = Weights(Dimensions(state=2), BcConfig(hidden=3))
+    model.kind = making.kind  # type: ignore[misc]
+    return making.publish(model, "x")
 
 
 def refuse(making: Making) -> str:
@@ -37,7 +45,8 @@ def test_an_artifact_is_made_once_and_pointed_to_again(tmp_path: Path) -> None:
     artifact = stage.store.load("prior", version)
     assert artifact.tensors["w"].tolist() == [0.0, 1.0, 2.0]
     assert (artifact.meta.implementation, artifact.meta.parents) == ("x", PARENTS)
-    assert artifact.meta.dimensions == {"state": 2}
+    assert artifact.meta.dimensions["state"] == 2
+    assert artifact.meta.details["hidden"] == 3
 
     other, reused = make_once(stage, "prior", {**PARENTS, "latents": "l2"}, publish)
     assert not reused

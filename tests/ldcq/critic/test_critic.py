@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from typing import cast
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from common.store import Artifact, Meta
-from ldcq.config import ConfigError
+from common.models import model_of, parts_of
+from common.store import Artifact
+from ldcq.config import ConfigError, CriticConfig
 from ldcq.critic.critic import ROWS_AT_ONCE, Critic
-from ldcq.critic.fourier import FourierFeatures
 from ldcq.critic.q_network import QNetwork
+from ldcq.nn.model import Dimensions
 from ldcq.nn.normaliser import Normaliser
 
 S, Z, N, CANDIDATES = 3, 5, 7, 4
 
 
-@pytest.fixture(params=[FourierFeatures(), FourierFeatures((2, 0), 3)], ids=["", "fourier"])
+SIZE = Dimensions(state=S, latent=Z)
+
+
+@pytest.fixture(params=[{}, {"fourier_indices": (2, 0), "fourier_octaves": 3}], ids=["", "fourier"])
 def critic(request: pytest.FixtureRequest) -> Critic:
     torch.manual_seed(0)
-    built = Critic(
-        Normaliser(torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.5, 3.0])),
-        Normaliser(torch.randn(Z), torch.rand(Z) + 0.5),
-        hidden=(16, 12, 8),
-        reward_scale=0.25,
-        fourier=request.param,
+    built = Critic(SIZE, CriticConfig(hidden=(16, 12, 8), reward_scale=0.25, **request.param))
+    built.state_normaliser = Normaliser(
+        torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.5, 3.0])
     )
+    built.latent_normaliser = Normaliser(torch.randn(Z), torch.rand(Z) + 0.5)
     with torch.no_grad():  # LayerNorms of fresh networks are all alike: make them count.
         for parameter in built.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -111,7 +112,7 @@ def test_the_best_value_is_found_however_much_the_networks_disagree(
 def test_choosing_in_half_precision_loses_next_to_nothing() -> None:
     """Where the CPU has no such products this is the float32 path, which is exact."""
     torch.manual_seed(0)
-    critic = Critic(Normaliser.identity(S), Normaliser.identity(Z), hidden=(256, 256, 256, 32))
+    critic = Critic(SIZE, CriticConfig(hidden=(256, 256, 256, 32)))
     with torch.no_grad():
         states, latents = torch.randn(64, S), torch.randn(64, 100, Z)
         smaller = critic.smaller_q(states, latents)
@@ -137,9 +138,8 @@ def test_gradients_reach_every_parameter(critic: Critic) -> None:
 
 
 def test_an_artifact_is_enough_to_score(critic: Critic) -> None:
-    artifact = Artifact("v", _meta(critic, "critic"), _tensors(critic))
     states, latents = torch.randn(N, S), torch.randn(N, CANDIDATES, Z)
-    rebuilt = Critic.from_artifact(artifact)
+    rebuilt = model_of(Artifact("v", *parts_of(critic)), Critic)
     torch.testing.assert_close(
         rebuilt.score(states, latents), critic.score(states, latents), rtol=0, atol=0
     )
@@ -147,28 +147,4 @@ def test_an_artifact_is_enough_to_score(critic: Critic) -> None:
 
 def test_features_of_entries_that_states_do_not_have_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"critic.fourier_indices is \[9\], expected .* 0 to 2"):
-        Critic(
-            Normaliser.identity(S),
-            Normaliser.identity(Z),
-            hidden=(8,),
-            fourier=FourierFeatures((9,), 2),
-        )
-
-
-def test_an_artifact_of_another_kind_is_refused(critic: Critic) -> None:
-    with pytest.raises(ValueError, match="kind 'vae', expected 'critic'"):
-        Critic.from_artifact(Artifact("v", _meta(critic, "vae"), _tensors(critic)))
-
-
-def _tensors(critic: Critic) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in critic.state_dict().items()}
-
-
-def _meta(critic: Critic, kind: str) -> Meta:
-    return Meta(
-        kind=kind,
-        spec={},
-        parents={},
-        dimensions={"state": S, "latent": Z},
-        details=critic.details(),
-    )
+        Critic(SIZE, CriticConfig(hidden=(8,), fourier_indices=(9,), fourier_octaves=2))

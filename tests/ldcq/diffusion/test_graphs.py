@@ -132,12 +132,12 @@ def test_on_a_gpu_a_graph_gives_what_the_plain_loop_gives(solver: str, guidance:
     assert isinstance(prior, DiffusionPrior)
     captured = prior.sampler()
     plain = DiffusionSampler(
-        SplitDenoiser(prior.denoiser, prior.config.steps),
+        SplitDenoiser(prior.denoiser, prior.options.steps),
         prior.alpha_bar,
-        prior.sampling,
+        prior.config.sampling,
         prior.state_normaliser,
         prior.latent_normaliser,
-        prior.config.clip_sample,
+        prior.options.clip_sample,
         capture=False,
     )
     options = SamplingConfig(solver=solver, steps=5, guidance=guidance)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.models import model_of, parts_of
+from common.store import Artifact
 from ldcq.config import SamplingConfig
 from ldcq.diffusion.denoiser import Denoiser
 from ldcq.diffusion.fast.fused import freeze
@@ -22,7 +24,6 @@ from ldcq.randomness import BLOCK_ROWS, block_generator
 from tests.services.prior.world import (
     LATENT,
     STATE,
-    artifact_of,
     small_config,
     some_prior,
     some_statistics,
@@ -56,11 +57,11 @@ def _algorithm_1(prior: DiffusionPrior, states: Tensor, n: int, options: Samplin
         time = torch.full((rows,), t)
         null = prior.denoiser(z, state, time, torch.zeros(rows))
         guided: Tensor = null + w * (prior.denoiser(z, state, time) - null)
-        clip = prior.config.clip_sample
+        clip = prior.options.clip_sample
         return guided if clip is None else guided.clamp(-clip, clip)
 
     z = torch.empty(rows, LATENT).normal_(generator=noise) * temperature
-    for t in range(prior.config.steps, 0, -1):
+    for t in range(prior.options.steps, 0, -1):
         alpha = alpha_bar[t] / alpha_bar[t - 1]
         z = (
             np.sqrt(alpha) * (1 - alpha_bar[t - 1]) / (1 - alpha_bar[t]) * z
@@ -192,7 +193,7 @@ def test_loss_is_equation_5(monkeypatch: pytest.MonkeyPatch) -> None:
     prior = _prior()
     monkeypatch.setattr(prior.denoiser, "forward", lambda z, *_: torch.zeros_like(z))
     loss = prior.loss(_batch(20_000), torch.Generator().manual_seed(0))
-    expected = min_snr_weights(prior.alpha_bar, prior.config.min_snr_gamma).mean()
+    expected = min_snr_weights(prior.alpha_bar, prior.options.min_snr_gamma).mean()
     assert float(loss) == pytest.approx(expected, rel=0.05)
 
 
@@ -227,7 +228,7 @@ def test_latents_are_drawn_anew() -> None:
 
 def test_artifact_samples_as_the_model_did() -> None:
     prior = _prior(clip_sample=2.0)
-    again = DiffusionPrior.from_artifact(artifact_of(prior, "diffusion"))
+    again = model_of(Artifact("p", *parts_of(prior)), DiffusionPrior)
     drawn = sample(prior.sampler(), _states(3), 5, SamplingConfig(), 9)
     assert torch.equal(drawn, sample(again.sampler(), _states(3), 5, SamplingConfig(), 9))
 

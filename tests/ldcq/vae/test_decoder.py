@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Normal
 from torch.nn import functional
 
+from ldcq.nn.model import Dimensions
 from ldcq.vae.decoder import AutoregressiveGaussianDecoder, CategoricalDecoder, make_decoder
 
 STATE, LATENT, ACTION, HIDDEN, MIN_STD = 5, 3, 4, 16, 0.05
@@ -18,9 +17,9 @@ STATE, LATENT, ACTION, HIDDEN, MIN_STD = 5, 3, 4, 16, 0.05
 @pytest.fixture
 def decoder() -> AutoregressiveGaussianDecoder:
     torch.manual_seed(0)
-    return AutoregressiveGaussianDecoder(
-        STATE, LATENT, ACTION, HIDDEN, MIN_STD, [-1.0] * ACTION, [1.0] * ACTION
-    )
+    made = AutoregressiveGaussianDecoder(STATE, LATENT, ACTION, HIDDEN, MIN_STD)
+    made.bound([-1.0] * ACTION, [1.0] * ACTION)
+    return made
 
 
 def batch(rows: int = 7) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,9 +118,7 @@ def test_the_mode_is_each_networks_mean_given_the_elements_chosen(
 
 def test_samples_have_the_moments_of_the_first_network_and_repeat_with_the_seed() -> None:
     torch.manual_seed(0)
-    wide = AutoregressiveGaussianDecoder(
-        STATE, LATENT, ACTION, HIDDEN, MIN_STD, [-math.inf] * ACTION, [math.inf] * ACTION
-    )
+    wide = AutoregressiveGaussianDecoder(STATE, LATENT, ACTION, HIDDEN, MIN_STD)
     states, latents, _ = batch(1)
     many = states.expand(20_000, -1), latents.expand(20_000, -1)
     with torch.no_grad():
@@ -141,8 +138,7 @@ def test_actions_stay_in_the_action_space(
         for index in range(ACTION):
             decoder.get_parameter(f"elements.{index}.mean.bias").fill_(5.0)
     low, high = torch.tensor([-0.5, -1, -2, 0]), torch.tensor([0.5, 1, 2, 0.1])
-    decoder.low.copy_(low)
-    decoder.high.copy_(high)
+    decoder.bound(low.tolist(), high.tolist())
     states, latents, _ = batch()
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     actions = decoder.act(states, latents, generator)
@@ -161,7 +157,9 @@ def test_std_never_falls_below_its_floor(decoder: AutoregressiveGaussianDecoder)
 
 def test_discrete_log_prob_against_torch_distributions() -> None:
     torch.manual_seed(0)
-    decoder = make_decoder(STATE, LATENT, 1, HIDDEN, 6, MIN_STD, [], [])
+    size = Dimensions(state=STATE, action=1, latent=LATENT, discrete_actions=6)
+    decoder = make_decoder(size, HIDDEN, MIN_STD)
+    decoder.bound([0], [5])
     assert isinstance(decoder, CategoricalDecoder)
     states, latents, _ = batch(6)
     indices = torch.arange(6).unsqueeze(1)
@@ -188,6 +186,6 @@ def test_discrete_actions_are_indices_of_the_mode_or_drawn_by_probability() -> N
     torch.testing.assert_close(frequencies, probabilities, atol=0.02, rtol=0)
 
 
-def test_bounds_of_the_wrong_length_are_refused() -> None:
+def test_bounds_of_the_wrong_length_are_refused(decoder: AutoregressiveGaussianDecoder) -> None:
     with pytest.raises(ValueError, match="got 2 and 2 values, expected 4"):
-        make_decoder(STATE, LATENT, ACTION, HIDDEN, 0, MIN_STD, [-1, -1], [1, 1])
+        decoder.bound([-1, -1], [1, 1])

@@ -13,16 +13,17 @@ import torch
 
 import services.qlearner.world_model.train
 import services.vae.bc.train
+from common.models import model_of
 from common.rpc.clients import PriorClient
 from common.rpc.prior import Samples
 from common.store import Artifact, LineageError, Store
-from ldcq.config import Config, ConfigError, override
-from ldcq.nn.normaliser import Normaliser
+from ldcq.bc import Bc
+from ldcq.config import Config, ConfigError, VaeConfig, override
+from ldcq.nn.model import Dimensions
 from ldcq.policies.base import PolicySettings
 from ldcq.policies.costs import Cost, check_costs, euclidean, find_cost
 from ldcq.policies.ldcp import PlannedPolicy
-from ldcq.vae.decoder import make_decoder
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.model import Vae
 from ldcq.world_model import WorldModel
 from services.actor import train
 from services.actor.making import make_policy
@@ -31,7 +32,7 @@ from services.actor.priors import Priors
 from services.actor.report.wording import method_explanations, stage_title
 from tests.services.actor.conftest import Pipeline
 
-PLANE = {"state": 2, "action": 2, "latent": 2, "horizon": 4, "discrete_actions": 0}
+PLANE = Dimensions(state=2, action=2, latent=2, horizon=4)
 MOVES = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], np.float32)
 
 
@@ -58,12 +59,11 @@ class Adding(WorldModel):
 
 
 def models(**changes: Any) -> Models:
-    decoder = make_decoder(2, 2, 2, 4, 0, 0.1, [-1, -1], [1, 1])
-    policy = LatentPolicy("v", PLANE, Normaliser.identity(2), decoder)
-    identity = Normaliser.identity(2)
-    world_model = Adding(Config().world_model, identity, identity, identity)
+    vae = Vae(PLANE, VaeConfig(encoder="mlp", hidden=4, decoder_hidden=4, min_std=0.1))
+    vae.decoder.bound([-1, -1], [1, 1])
+    world_model = Adding(PLANE, Config().world_model)
     fields = {"goal_dim": 2, "world_model": world_model, "world_model_version": "w", **changes}
-    return Models(policy, None, "v", "p", "p", **fields)
+    return Models(vae, None, "v", "p", "p", **fields)
 
 
 def planner(
@@ -276,7 +276,7 @@ def test_rows_and_lineage_of_planned_and_cloned_methods(
 def test_the_cloned_network_acts_on_the_state_it_sees(planned: tuple[Pipeline, Artifact]) -> None:
     made, _ = planned
     artifact = made.store.load("bc", made.store.current("bc") or "")
-    network = LatentPolicy.from_artifact(artifact)
+    network = model_of(artifact, Bc)
     used = Models(network, None, "", "", "", bc_version=artifact.version)
     with Priors(made.config, {}) as none:  # and needs no prior service
         policy = make_policy(made.config, "bc", used, none)

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ldcq.config import SamplingConfig
-from ldcq.nn.normaliser import Normaliser
+from ldcq.config import SamplingConfig, VaeConfig
+from ldcq.nn.model import Dimensions
 from ldcq.policies.base import LatentPlanPolicy, NearGoal, PolicySettings
-from ldcq.vae.decoder import make_decoder
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.model import Vae
 from services.actor.models import Models
 
-DIMENSIONS = {"state": 3, "action": 1, "latent": 2, "horizon": 9, "discrete_actions": 0}
+DIMENSIONS = Dimensions(state=3, action=1, latent=2, horizon=9)
 
 
 class Still(LatentPlanPolicy):
@@ -26,8 +25,8 @@ class Still(LatentPlanPolicy):
 
 
 def policy(near: NearGoal | None, **models: Any) -> Still:
-    decoder = make_decoder(3, 2, 1, 4, 0, 0.1, [-1], [1])
-    executed = LatentPolicy("v", DIMENSIONS, Normaliser.identity(3), decoder)
+    executed = Vae(DIMENSIONS, VaeConfig(encoder="mlp", hidden=4, decoder_hidden=4, min_std=0.1))
+    executed.decoder.bound([-1], [1])
     settings = PolicySettings(5, 8, SamplingConfig(), sample_actions=False, near_goal=near)
     return Still("m", Models(executed, None, "v", "p", "p", **models), settings)
 

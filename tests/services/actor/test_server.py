@@ -13,6 +13,7 @@ import pytest
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from common.models import model_of
 from common.rpc.clients import PriorClient
 from common.rpc.codec import decode, encode
 from common.rpc.server import Server
@@ -20,7 +21,7 @@ from common.rpc.settings import ServiceSettings
 from common.store import Store
 from ldcq.critic.critic import Critic
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
-from ldcq.vae.latent_policy import LatentPolicy
+from ldcq.vae.model import Vae
 from services.actor.merging import merged
 from services.actor.methods import ServedMethods
 from services.actor.plans import derive_seed
@@ -107,8 +108,8 @@ def test_ranked_takes_the_best_candidate_and_decodes_the_current_state(
 
     store = pipeline.store
     critic_artifact = store.load("critic", store.current("critic", variant) or "")
-    critic = Critic.from_artifact(critic_artifact)
-    vae = LatentPolicy.from_artifact(store.load("vae", store.current("vae") or ""))
+    critic = model_of(critic_artifact, Critic)
+    vae = model_of(store.load("vae", store.current("vae") or ""), Vae)
     with PriorClient(pipeline.targets[variant]) as client:
         seed = derive_seed(derive_seed(5, 0), 0)
         drawn = client.sample(states, 6, seed=seed).latents

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.store import LatentTable
+from common.models import model_of, parts_of
+from common.store import Artifact, LatentTable
 from ldcq.config import Config, ConfigError, SamplingConfig
 from ldcq.diffusion.denoiser import Denoiser, skip_sources
 from ldcq.diffusion.fast import kernel
@@ -21,11 +22,9 @@ from ldcq.diffusion.prior import DiffusionPrior
 from ldcq.prior import Batch, Draw, JoiningSampler, OptionError, sample
 from ldcq.prior_learner import PriorLearner
 from ldcq.randomness import block_generator
-from ldcq.registry import find_prior
 from tests.services.prior.world import (
     LATENT,
     STATE,
-    artifact_of,
     goal_config,
     small_config,
     some_prior,
@@ -285,7 +284,7 @@ def test_state_and_goal_are_nulled_independently(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("implementation", ["diffusion", "gaussian"])
 def test_artifact_samples_as_the_model_did(implementation: str) -> None:
     prior = some_prior(goal_config(implementation=implementation))
-    again = find_prior(implementation).from_artifact(artifact_of(prior, implementation, GOALS))
+    again = model_of(Artifact("p", *parts_of(prior)), type(prior))
     drawn, redrawn = (
         sample(one.sampler(), _rows(3, STATE), 5, SamplingConfig(), 9, _rows(3, GOALS))
         for one in (prior, again)
@@ -320,7 +319,7 @@ def test_it_learns_which_mode_leads_to_the_goal(implementation: str) -> None:
     }
     config = goal_config(implementation=implementation, indices=[2], **settings)
     learner = PriorLearner(config, _sides(4000), torch.device("cpu"))
-    assert learner.goal_dim == 1
+    assert learner.published.dimensions.goal == 1
     for step in range(learner.total):
         learner.update(step)
     state, goal = torch.tensor([[4.0, 4, 4], [4.0, 4, 4]]), torch.tensor([[6.0], [2.0]])

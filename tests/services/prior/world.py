@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from common.models import parts_of
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.store import Artifact, LatentTable, Meta, Store, stage_spec
+from common.store import LatentTable, Meta, Store, stage_spec
 from ldcq.config import Config
+from ldcq.nn.model import Dimensions
 from ldcq.prior import Prior, Statistics
 from ldcq.registry import find_prior
 from services.prior.server import PriorProcess
@@ -88,10 +90,10 @@ def some_statistics() -> Statistics:
 def some_prior(config: Config, seed: int = 0) -> Prior:
     """Random weights, biases and norms included, so that no term of a layer is trivial."""
     torch.manual_seed(seed)
-    statistics = some_statistics()
-    if config.prior.goal_conditioned:
-        statistics = replace(statistics, goal_indices=config.data.goal_indices)
-    prior = find_prior(config.prior.implementation).create(config.prior, statistics)
+    goals = config.data.goal_indices if config.prior.goal_conditioned else ()
+    dimensions = Dimensions(state=STATE, latent=LATENT, goal=len(goals))
+    prior = find_prior(config.prior.implementation)(dimensions, config.prior)
+    prior.fit_normalisers(replace(some_statistics(), goal_indices=goals))
     with torch.no_grad():
         for name, parameter in prior.named_parameters():
             if name.endswith("bias") or "norm" in name:
@@ -101,30 +103,11 @@ def some_prior(config: Config, seed: int = 0) -> Prior:
 
 def publish(store: Store, config: Config, seed: int = 0, variant: str = "main") -> str:
     """An artifact as the stage makes it, without training."""
-    prior = some_prior(config, seed)
-    meta = Meta(
-        kind="prior",
-        implementation=config.prior.implementation,
-        parents={"vae": "v1", "latents": "l1"},
-        dimensions={
-            "state": STATE,
-            "latent": LATENT,
-            "goal": len(config.data.goal_indices) if config.prior.goal_conditioned else 0,
-        },
-        details=prior.details(),
-    )
-    tensors = {name: tensor.numpy() for name, tensor in prior.state_dict().items()}
-    return store.publish(meta, tensors, "", variant)
-
-
-def artifact_of(prior: Prior, implementation: str, goals: int = 0) -> Artifact:
-    meta = Meta(
-        kind="prior",
-        implementation=implementation,
-        dimensions={"state": STATE, "latent": LATENT, "goal": goals},
-        details=prior.details(),
-    )
-    return Artifact("x", meta, {name: t.numpy() for name, t in prior.state_dict().items()})
+    origin = {
+        "implementation": config.prior.implementation,
+        "parents": {"vae": "v1", "latents": "l1"},
+    }
+    return store.publish(*parts_of(some_prior(config, seed), **origin), "", variant)
 
 
 def publish_vae(store: Store, config: Config, dataset: str = "d1") -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.models import model_of
 from common.rpc.codec import decode, encode
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
@@ -86,7 +87,7 @@ def test_the_stage_publishes_once(
         "latents": store.current("latents"),
         "prior": prior,
     }
-    assert Critic.from_artifact(artifact).reward_scale == 0.5
+    assert model_of(artifact, Critic).config.reward_scale == 0.5
     assert stage.progress.snapshot().state == stage_pb2.STAGE_STATE_PUBLISHED
     metrics = read_metrics(tmp_path / "logs" / "critic" / "metrics.csv")
     assert set(metrics) >= {"loss", "td_error", "q_mean", "beta", "validation/max_q"}
@@ -254,7 +255,7 @@ def _check_scores(stub: critic_pb2_grpc.CriticServiceStub, store: Store, version
     reply = stub.Score(
         critic_pb2.CriticServiceScoreRequest(states=encode(states), latents=encode(latents))
     )
-    critic = Critic.from_artifact(store.load("critic", version))
+    critic = model_of(store.load("critic", version), Critic)
     with torch.no_grad():
         pairs = critic.q_values(
             torch.from_numpy(states.repeat(6, axis=0)), torch.from_numpy(latents.reshape(24, 2))

@@ -11,10 +11,10 @@ import torch
 
 from common.store import Meta, Store, open_latents
 from ldcq.config import Config
-from ldcq.data.statistics import state_statistics
 from ldcq.data.windows import Windows
 from ldcq.learning.learner import Stopped
-from ldcq.vae.model import Architecture, Vae
+from ldcq.vae.model import Vae
+from ldcq.vae.policy import policy_dimensions
 from services.vae import export
 from services.vae.export import bootstrap_discounts, discounted_rewards, write_latents
 
@@ -22,8 +22,9 @@ from services.vae.export import bootstrap_discounts, discounted_rewards, write_l
 @pytest.fixture
 def vae(config: Config, windows: Windows) -> Vae:
     torch.manual_seed(0)
-    architecture = Architecture.from_config(config, windows.episodes.spaces)
-    return Vae(architecture, state_statistics(windows))
+    made = Vae(policy_dimensions(windows, config.vae.latent_dim), config.vae)
+    made.fit_to(windows)
+    return made
 
 
 PROGRESS: list[tuple[int, int]] = []

@@ -12,15 +12,16 @@ import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
+from common.models import parts_of
 from common.rpc.codec import decode, encode
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.store import Meta, Store
+from common.store import Store
 from ldcq.config import Config
-from ldcq.data.statistics import state_statistics
 from ldcq.data.windows import Windows
 from ldcq.v1 import vae_pb2, vae_pb2_grpc
-from ldcq.vae.model import Architecture, Vae
+from ldcq.vae.model import Vae
+from ldcq.vae.policy import policy_dimensions
 from services.vae import server as module
 from services.vae.server import FULL_NAME, add_vae
 from tests.following import wait_loaded
@@ -33,8 +34,8 @@ class Served:
     def __init__(self, config: Config, windows: Windows, folder: Path) -> None:
         self.windows, self.store = windows, Store(folder)
         torch.manual_seed(0)
-        architecture = Architecture.from_config(config, windows.episodes.spaces)
-        self.vae = Vae(architecture, state_statistics(windows)).eval()
+        self.vae = Vae(policy_dimensions(windows, config.vae.latent_dim), config.vae).eval()
+        self.vae.fit_to(windows)
         self.server = Server("127.0.0.1:0", linger=0.0)
         self.follower = add_vae(self.server, ServiceSettings(config, self.store))
         self.channel = grpc.insecure_channel(self.server.start())
@@ -42,10 +43,7 @@ class Served:
         self.version = ""
 
     def publish(self) -> None:
-        size = self.vae.architecture
-        meta = Meta(kind="vae", dimensions=size.dimensions(), details=size.details())
-        tensors = {name: value.numpy() for name, value in self.vae.state_dict().items()}
-        self.version = self.store.publish(meta, tensors, "")
+        self.version = self.store.publish(*parts_of(self.vae), "")
         self.follower.start()
         wait_loaded(self.follower, 20)
 

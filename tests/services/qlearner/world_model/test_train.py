@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.models import model_of
 from common.rpc.stage import Progress
 from common.store import LatentTable, Meta, Store, StoreError, stage_spec
 from common.training.context import StageContext
@@ -22,8 +23,7 @@ from ldcq.config import Config, dump, override
 from ldcq.critic.transitions import Transitions
 from ldcq.learning.learner import Stopped
 from ldcq.v1 import stage_pb2
-from ldcq.world_model import WorldModel
-from ldcq.world_model_learner import WorldModelLearner
+from ldcq.world_model import WorldModel, WorldModelLearner
 from services.qlearner.world_model.train import run
 from tests.latent_tables import publish_table
 
@@ -108,7 +108,7 @@ def test_learns_where_latents_lead_and_publishes_it_once(store: Store, config: C
         "vae": store.current("vae"),
         "latents": store.current("latents"),
     }
-    model = WorldModel.from_artifact(artifact)
+    model = model_of(artifact, WorldModel)
     seen = table()
     predicted = model.predict(torch.from_numpy(seen.state), torch.from_numpy(seen.latent_mean))
     off = predicted.numpy() - seen.next_state

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from common.models import model_of
 from common.rpc.stage import Progress
 from common.store import Store
 from common.training.context import StageContext
-from ldcq.bc import BcLearner
+from ldcq.bc import Bc, BcLearner
 from ldcq.config import Config, override
 from ldcq.data.episodes import Episodes
 from ldcq.data.windows import make_windows
 from ldcq.learning.learner import Stopped
 from ldcq.v1 import stage_pb2
-from ldcq.vae.latent_policy import LatentPolicy
 from services.vae.bc.train import run
 from tests.ldcq.vae.synthetic import make_episodes
 
@@ -73,7 +73,7 @@ def test_publishes_a_policy_without_latents_once(
         "discrete_actions": 0,
         "goal": 0,
     }
-    policy = LatentPolicy.from_artifact(artifact)
+    policy = model_of(artifact, Bc)
     states = torch.from_numpy(episodes.observations[:50])
     actions = policy.act(states, states.new_zeros(50, 0))
     assert actions.shape == (50, 2)
