@@ -33,7 +33,6 @@ LEARNER_IN_FLIGHT = 4
 ACTORS = 32
 OPEN_LOAD = 0.5
 """Of what the server can do, in the open loop."""
-START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,6 @@ class Bench:
         self._model = model
         self._options = SamplingConfig(steps=steps, guidance=1.0, extra_steps=0)
         self._client = PriorClient(address, timeout=600, max_in_flight=2 * ACTORS)
-        deadline = threading.Event()
-        timer = threading.Timer(START_SECONDS, deadline.set)
-        timer.start()
-        self._client.wait_ready(lambda _: None, deadline, expected_version=model.version)
-        timer.cancel()
 
     def close(self) -> None:
         """Closes the connection."""
