@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 
 from common.models import parts_of
+from common.rpc.clients import PriorClient
 from common.store import Store
 from ldcq.config import Config, dump
 from ldcq.nn.model import Dimensions
@@ -19,6 +21,7 @@ from ldcq.registry import find_prior
 
 STATE_DIM = 29
 """AntMaze's."""
+START_SECONDS = 120.0
 
 
 def publish_random(store: Store, config: Config, state_dim: int = STATE_DIM) -> str:
@@ -36,7 +39,7 @@ def publish_random(store: Store, config: Config, state_dim: int = STATE_DIM) -> 
 
 @contextmanager
 def served(folder: Path, store: Path, config: Config, address: str) -> Iterator[int]:
-    """A prior server with `config.threads` threads, that ends with the block.
+    """A prior server with `config.threads` threads, that answers, and ends with the block.
 
     Args:
         folder: For its configuration.
@@ -60,6 +63,18 @@ def served(folder: Path, store: Path, config: Config, address: str) -> Iterator[
         start_new_session=True,  # as the launcher does; an interrupt reaches the benchmark only
     ) as process:
         try:
+            _wait_ready(address)
             yield process.pid
         finally:
             process.terminate()
+
+
+def _wait_ready(address: str) -> None:
+    stop = threading.Event()
+    timer = threading.Timer(START_SECONDS, stop.set)
+    timer.start()
+    try:
+        with PriorClient(address) as client:
+            client.wait_ready(lambda _: None, stop, poll=0.1)
+    finally:
+        timer.cancel()

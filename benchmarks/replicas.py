@@ -28,7 +28,6 @@ from ldcq.latent_prior import Description, Draw
 
 REPLICAS = (1, 2)
 WINDOWS = 10_000
-START_SECONDS = 120.0
 FREE_CORE = 0.9
 """Share of a core below which other programs must have taken the rest."""
 
@@ -73,7 +72,7 @@ class Bench:
             count: PriorClient(addresses[:count], timeout=600.0, max_in_flight=flight)
             for count in REPLICAS
         }
-        self.prior = self._wait_ready(addresses)
+        self.prior = self._clients[1].describe()
         random = torch.Generator().manual_seed(0)
         self._transitions = _transitions(self.prior, random)
         self._states = self._transitions.next_state[: config.critic.batch_size].numpy()
@@ -113,18 +112,6 @@ class Bench:
             for step in range(updates):
                 learner.update(step)
         return phases[0]
-
-    def _wait_ready(self, addresses: list[str]) -> Description:
-        stop = threading.Event()
-        timer = threading.Timer(START_SECONDS, stop.set)
-        timer.start()
-        try:
-            for address in addresses:
-                with PriorClient(address) as client:
-                    prior = client.wait_ready(lambda _: None, stop, poll=0.1)
-        finally:
-            timer.cancel()
-        return prior
 
     @contextmanager
     def _measured(self, calls: int) -> Iterator[list[Phase]]:

@@ -32,7 +32,6 @@ LEARNER_IN_FLIGHT = 4
 ACTORS = 32
 OPEN_LOAD = 0.5
 """Of what the server can do, in the open loop."""
-START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,6 @@ class Bench:
             priority: PriorClient(address, timeout=600, max_in_flight=2 * ACTORS, priority=priority)
             for priority in ("learner", "actor")
         }
-        deadline = threading.Event()
-        timer = threading.Timer(START_SECONDS, deadline.set)
-        timer.start()
-        version = model.description.model_version
-        self._clients["learner"].wait_ready(lambda _: None, deadline, expected_version=version)
-        timer.cancel()
 
     def close(self) -> None:
         """Closes the connections."""

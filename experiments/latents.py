@@ -20,6 +20,7 @@ from experiments.result import Findings, Picture, Row
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
 from ldcq.config import ConfigError, override
 from services.actor.report.latent_figure import principal_components
+from services.actor.report.prior_samples import neighbourhood
 from services.actor.report.theme import Draw, Theme, new_figure
 
 NEAR = 400
@@ -65,7 +66,7 @@ def run(context: Context) -> Findings:
                 shares[name].append(share)
             if seed == context.seeds[0]:
                 layout = load_task(trained.config, context.store.root).layout
-                shown[horizon] = neighbourhood(trained, layout)
+                shown[horizon] = begins_alike(trained, layout)
             artifacts[f"VAE, H = {horizon}, seed {seed}"] = trained.vae
             for name, prior in trained.priors.items():
                 artifacts[f"{NAMES[name]}, H = {horizon}, seed {seed}"] = (
@@ -133,28 +134,21 @@ def off_support(trained: TrainedPriors) -> dict[str, float]:
     }
 
 
-def neighbourhood(trained: TrainedPriors, layout: Layout | None) -> Neighbourhood:
+def begins_alike(trained: TrainedPriors, layout: Layout | None) -> Neighbourhood:
     """What begins like one state: a junction's, where there is a map, else one visited often."""
     table, random = trained.table, np.random.default_rng(0)
     anchors = random.permutation(len(table))[:ANCHORS]
     if layout is not None:
         found = Junctions.find(table, layout, ANCHORS).rows
         anchors = found if len(found) else anchors
-    scaled = (table.state - table.state.mean(axis=0)) / np.maximum(table.state.std(axis=0), 1e-6)
-    count = min(NEAR, len(table))
-    tightest, anchor, rows = np.inf, 0, np.arange(count)
-    for candidate in anchors:
-        distances = np.square(scaled - scaled[candidate]).sum(axis=1)
-        nearest = np.argpartition(distances, count - 1)[:count]
-        if distances[nearest].max() < tightest:
-            tightest, anchor, rows = float(distances[nearest].max()), int(candidate), nearest
+    anchor, rows = neighbourhood(table.state, anchors, NEAR)
     where = [0, -1] if layout is None else list(layout.position_indices)
     moved = table.next_state[rows][:, where] - table.state[rows][:, where]
     return Neighbourhood(
         data=trained.posterior(rows),
         angle=np.arctan2(moved[:, 1], moved[:, 0]) / (2 * np.pi) % 1.0,
         priors={
-            name: trained.draw(name, table.state[[anchor]], count)[0] for name in trained.priors
+            name: trained.draw(name, table.state[[anchor]], len(rows))[0] for name in trained.priors
         },
     )
 

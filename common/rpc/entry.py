@@ -87,12 +87,12 @@ def run_service(
         config: A YAML file or the name of a preset.
         overrides: `key=value` changes to it.
         store: The shared store.
-        variant: Which of the pipelines that share the store the process belongs to.
-        listen: gRPC address; `host:port` or `unix:/path`.
-        metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
-        metrics_targets: File that says where that endpoint is, in Prometheus' file_sd format.
+        variant: See `ServiceSettings`, as for the rest.
+        listen: Where.
+        metrics_port: Where its metrics are.
+        metrics_targets: File that says so.
         prior: `[VARIANT=]TARGET` of the prior services it may call.
-        train_first: Train and publish before serving.
+        train_first: Train before serving.
         log_format: Log lines for people, or JSON.
 
     Returns:

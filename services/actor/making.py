@@ -6,12 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ldcq.config import Config, resolve_variant
-from ldcq.policies.base import Execution, LatentPlanPolicy, NearGoal
-from ldcq.policies.bc import BcPolicy
-from ldcq.policies.costs import find_cost
-from ldcq.policies.ldcp import LdcpPolicy
-from ldcq.policies.ldcq import LdcqPolicy
-from ldcq.policies.ldgc import LdgcPolicy
+from ldcq.policies import making as policies
+from ldcq.policies.base import LatentPlanPolicy
 from services.actor import metrics
 from services.actor.models import Models
 from services.actor.priors import Priors
@@ -47,7 +43,18 @@ def make_policy(base: Config, method: str, models: Models, priors: Priors) -> Me
         ConfigError: More candidates than the prior service gives in one call, or a cost that cannot
             be had.
     """
-    policy = _policy(base, method, models, priors)
+    chosen = base.evaluation.methods[method]
+    prior = None
+    if models.prior_version:
+        prior = priors.client(chosen.variant).pinned(models.served_version)
+    policy = policies.make_policy(
+        {"ranked": "ldcq", "unranked": "ldgc", "planned": "ldcp", "cloned": "bc"}[chosen.policy],  # type: ignore[index, arg-type]
+        resolve_variant(base, chosen.variant),
+        models.decoder,
+        prior,
+        models.critic,
+        models.world_model,
+    )
 
     def watch(part: str) -> AbstractContextManager[object]:
         if part == "choose":
@@ -56,39 +63,3 @@ def make_policy(base: Config, method: str, models: Models, priors: Priors) -> Me
 
     policy.watch = watch
     return MethodPolicy(method, models, policy)
-
-
-def _policy(base: Config, method: str, models: Models, priors: Priors) -> LatentPlanPolicy:
-    chosen = base.evaluation.methods[method]
-    config = resolve_variant(base, chosen.variant)
-    actor, decoder = config.actor, models.decoder
-    if models.bc_version:
-        return BcPolicy(decoder, actor.sample_actions)
-    execution = Execution(
-        actor.execute_steps or decoder.dimensions.horizon, actor.sample_actions, _near_goal(config)
-    )
-    prior = priors.client(chosen.variant).pinned(models.served_version)
-    if models.critic is not None:
-        return LdcqPolicy(
-            decoder, prior, models.critic, actor.candidates, actor.sampling, execution
-        )
-    if models.world_model is not None:
-        return LdcpPolicy(
-            decoder,
-            prior,
-            models.world_model,
-            find_cost(config),
-            actor.planning.candidates,
-            actor.planning.depth,
-            actor.sampling,
-            execution,
-            goal_dim=models.goal_dim,
-        )
-    return LdgcPolicy(decoder, prior, actor.sampling, execution)
-
-
-def _near_goal(config: Config) -> NearGoal | None:
-    near = config.actor.near_goal
-    if near is None:
-        return None
-    return NearGoal(config.data.goal_indices, near.distance, near.execute_steps)

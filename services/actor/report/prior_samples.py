@@ -83,14 +83,17 @@ def draw_latents(
     random = np.random.default_rng(_SEED)
     rows = random.permutation(len(table))[: max(_SEARCHED, MANY)]
     states = table.state[rows]
-    anchor, near = _neighbourhood(states, random)
+    anchors = random.permutation(len(states))[:_ANCHORS]
+    anchor, near = neighbourhood(states, anchors, NEAR)
     many, near = rows[:MANY], rows[near]
     ends, ends_near = table.next_state[many], table.next_state[near]
     return LatentSamples(
         data=_posterior(table, many, random),
         priors={p.name: _sample(base, priors, p, states[:MANY], ends) for p in evaluated},
         data_near=_posterior(table, near, random),
-        priors_near={p.name: _sample(base, priors, p, anchor[None], ends_near) for p in evaluated},
+        priors_near={
+            p.name: _sample(base, priors, p, states[[anchor]], ends_near) for p in evaluated
+        },
     )
 
 
@@ -130,14 +133,25 @@ def _sample(
     return latents.reshape(-1, latents.shape[-1])
 
 
-def _neighbourhood(states: Array, random: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
-    """A state that the data visits often, and the rows of the states nearest to it."""
+def neighbourhood(
+    states: Array, anchors: NDArray[np.int64], count: int
+) -> tuple[int, NDArray[np.int64]]:
+    """A state that the data visits often, and the states nearest to it.
+
+    Args:
+        states: Raw, (N, S).
+        anchors: Rows of those that are tried.
+        count: How many shall be near; all, where there are fewer.
+
+    Returns:
+        The row of the state whose neighbours are nearest, and their rows, (count,).
+    """
     scaled = (states - states.mean(axis=0)) / np.maximum(states.std(axis=0), 1e-6)
-    count = min(NEAR, len(states))
+    count = min(count, len(states))
     tightest, anchor, rows = np.inf, 0, np.arange(count)
-    for row in random.permutation(len(states))[:_ANCHORS]:
+    for row in anchors:
         distances = np.square(scaled - scaled[row]).sum(axis=1)
         nearest = np.argpartition(distances, count - 1)[:count]
         if distances[nearest].max() < tightest:
             tightest, anchor, rows = float(distances[nearest].max()), int(row), nearest
-    return states[anchor], rows
+    return anchor, rows
