@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ldcq.config import ConfigError, SamplingConfig
 from ldcq.latent_prior import Draw, LatentPrior
+from ldcq.policy import masked, observed, pursued
 from ldcq.vae.policy import LowLevelPolicy
 
 Array = NDArray[Any]
@@ -258,15 +259,19 @@ class StatefulPolicy:
 
     def act(self, observations: Array, goals: Array | None = None) -> Array:
         """Actions of one step; see `Policy.act`."""
-        restart, self._restart = self._restart, None
-        actions, self._plan = self._policy.act(observations, goals, self._plan, restart, self._seed)
+        policy, plan = self._policy, self._plan
+        environments = None if plan is None else len(plan.latents)
+        states = observed(observations, policy.decoder.dimensions.state, environments)
+        if policy.goal_dim:
+            goals = pursued(goals, len(states), policy.goal_dim)
+        actions, self._plan = policy.act(states, goals, plan, self._restart, self._seed)
+        self._restart = None
         return actions
 
     def reset(self, mask: Array | None = None) -> None:
         """Drops plans; see `Policy.reset`."""
         if mask is None:
             self._plan = self._restart = None
-        elif self._restart is None:
-            self._restart = np.asarray(mask, dtype=np.bool_)
-        else:
-            self._restart = self._restart | np.asarray(mask, dtype=np.bool_)
+        elif self._plan is not None:
+            chosen = masked(mask, len(self._plan.latents))
+            self._restart = chosen if self._restart is None else self._restart | chosen
