@@ -11,7 +11,6 @@ from common.store.errors import (
     MissingArtifactError,
     Stopped,
     StoreError,
-    WaitInterrupted,
 )
 from common.store.follow import Follower
 from common.store.latent_writer import LatentWriter
@@ -23,6 +22,7 @@ from common.store.latents import (
     stream_latents,
 )
 from common.store.lineage import digest, owning_variant, stage_sections, stage_spec
+from common.store.made import NotMadeError, made, made_from
 from common.store.meta import Artifact, Meta
 from common.store.place import is_remote, local_root
 from common.store.rows import RowFile, fits_in_memory, spans
@@ -38,16 +38,18 @@ __all__ = [
     "LineageError",
     "Meta",
     "MissingArtifactError",
+    "NotMadeError",
     "RowFile",
     "Stopped",
     "Store",
     "StoreError",
-    "WaitInterrupted",
     "digest",
     "fits_in_memory",
     "is_remote",
     "latents_size",
     "local_root",
+    "made",
+    "made_from",
     "open_latents",
     "owning_variant",
     "spans",

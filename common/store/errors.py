@@ -24,7 +24,3 @@ class Stopped(Exception):  # noqa: N818 - no error: the process was asked to end
 
     Deliberately no `StoreError`: whoever reports errors must not report this one.
     """
-
-
-class WaitInterrupted(Stopped):
-    """`stop` was set while waiting for an artifact."""

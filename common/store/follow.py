@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from common.store.artifacts import Store
-from common.store.errors import StoreError, WaitInterrupted
+from common.store.errors import Stopped, StoreError
 from common.store.meta import Artifact
 
 _LOGGER = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Follower(Generic[T]):
 
         Raises:
             TimeoutError: Not within `timeout` seconds.
-            WaitInterrupted: `stop` was called.
+            Stopped: `stop` was called.
         """
 
         def ready() -> bool:
@@ -93,7 +93,7 @@ class Follower(Generic[T]):
                 wanted = version or "any version"
                 raise TimeoutError(f"no {self._kind} ({wanted}) of {self._variant} in {timeout} s")
             if self._current is None or version not in (None, self._current[0]):
-                raise WaitInterrupted(f"stopped while waiting for {self._kind} of {self._variant}")
+                raise Stopped(f"stopped while waiting for {self._kind} of {self._variant}")
             return self._current
 
     def _run(self) -> None:

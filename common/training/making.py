@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue
 from torch import Tensor
 
-from common.store import Meta, owning_variant, stage_spec
+from common.store import Meta, made_from, owning_variant, stage_spec
 from common.store.timings import Stopwatch
 from common.training.checkpoints import Checkpoints
 from common.training.context import StageContext
@@ -118,7 +118,9 @@ def make_once(
     """
     making = Making(context, kind, parents)
     together = ranks()
-    found = together.agree(lambda: context.store.find(kind, making.spec))
+    found = together.agree(
+        lambda: made_from(context.store, context.base, context.variant, kind, parents)
+    )
     if found is None:
         with Stopwatch(context.store, kind, making.spec) if together.first else nullcontext():
             made = make(making)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from common.store import Artifact, Follower, Meta, Store, WaitInterrupted
+from common.store import Artifact, Follower, Meta, Stopped, Store
 
 
 def publish(store: Store, number: int, variant: str = "main") -> str:
@@ -97,5 +97,5 @@ def test_stopping_wakes_who_waits(store: Store) -> None:
     follower: Follower[int] = Follower(store, "prior", "main", weight, poll=0.01)
     follower.start()
     threading.Timer(0.05, follower.stop).start()
-    with pytest.raises(WaitInterrupted):
+    with pytest.raises(Stopped):
         follower.wait_ready(10)
