@@ -78,10 +78,9 @@ def run(
 ) -> None:
     """Run everything: data, VAE, latents, prior, critic, evaluation and report.
 
-    What no configured method needs is left out; planning adds the world model, and cloning its
-    network. Starts the services as processes on this machine. What the store already holds for this
-    configuration is not made
-    again, so an interrupted run is continued by running it again.
+    What no configured method needs is left out; `ldcp` adds the world model, and `bc` its network.
+    Starts the services as processes on this machine. What the store already holds for this
+    configuration is not made again, so an interrupted run is continued by running it again.
     """
     pipeline.run(
         load(config, set_), store, replicas, keep_serving, console, partial(show_scores, as_json)

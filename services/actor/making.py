@@ -43,7 +43,7 @@ def make_policy(base: Config, method: str, models: Models, priors: Priors) -> La
         sample_actions=actor.sample_actions,
         near_goal=_near_goal(config),
     )
-    if chosen.policy == "cloned":
+    if chosen.policy == "bc":
         none = replace(settings, candidates=0, depth=0, execute_steps=1, near_goal=None)
         return ClonedPolicy(method, models, none)
     client = priors.client(chosen.variant)
