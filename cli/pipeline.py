@@ -27,10 +27,10 @@ from common.store import (
     Store,
     is_remote,
     local_root,
+    made,
     owning_variant,
-    stage_sections,
 )
-from ldcq.config import Config, dump, resolve_variant
+from ldcq.config import Config, dump
 
 Row = Mapping[str, Any]
 
@@ -110,8 +110,7 @@ def train(
     """Trains one stage of one pipeline and returns the version it published. Raises like `run`."""
     needed = ancestors(stage)
     store = _existing(store_url) if needed else Store(store_url)
-    for kind in needed:
-        _require(store, config, variant, kind)
+    made(store, config, variant, needed, intact=True)
     with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
         plan = planner.stages({stage: [variant]})
         with _supervised(plan, folder, console) as supervisor:
@@ -127,7 +126,7 @@ def evaluate(config: Config, store_url: str, replicas: int, console: Console) ->
     store = _existing(store_url)
     for method in config.evaluation.methods.values():
         for kind in POLICIES[method.policy]:
-            _require(store, config, method.variant, kind)
+            made(store, config, method.variant, (*ancestors(kind), kind), intact=True)
     with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
         plan = planner.stages({"evaluation": ["main"]})
         with _supervised(plan, folder, console) as supervisor:
@@ -197,29 +196,6 @@ def _result(store: Store, version: str, nothing_trained: bool = False) -> RunRes
         raise RunError(f"evaluation {version} holds no rows: {rows!r}")
     report = store.root / "report.html"
     return RunResult(rows, version, report, store.url, nothing_trained)  # type: ignore[arg-type]
-
-
-def _require(store: Store, config: Config, variant: str, kind: str) -> str:
-    """The version that a stage of `variant` would take; it is intact, and so are its ancestors.
-
-    Raises:
-        MissingArtifactError: There is none from this configuration; the message says what makes it.
-    """
-    parents = {name: _require(store, config, variant, name) for name in ancestors(kind)}
-    owner = owning_variant(config, variant, kind)
-    version = store.current(kind, owner)
-    if version is not None:
-        large = STAGES[kind].large  # whoever opens it checks it
-        meta = store.meta(kind, version) if large else store.load(kind, version).meta
-        descends = all(meta.parents.get(name, known) == known for name, known in parents.items())
-        sections = stage_sections(resolve_variant(config, variant), kind)
-        if descends and meta.spec.get("config") == sections:
-            return version
-    found = "one made with other settings or from other parents" if version else "none"
-    raise MissingArtifactError(
-        f"{store.url}: needs the {kind} of {owner!r} made with this configuration, found {found}; "
-        f"`ldcq run CONFIG --store {store.url}` makes it"
-    )
 
 
 def _save(config: Config, folder: Path) -> Path:

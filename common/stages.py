@@ -146,10 +146,12 @@ TRAINED = tuple(stage.kind for stage in _ROWS if stage.module and stage.kind != 
 """The stages that learn, each in a process of its own."""
 
 POLICIES: Mapping[str, tuple[str, ...]] = {
-    "ranked": ("critic",),
-    "unranked": ("prior",),
-    "planned": ("prior", "world_model"),
-    "cloned": ("bc",),
+    "ldcq": ("critic",),
+    "bcq_h": ("critic",),
+    "ldgc": ("prior",),
+    "ldcp": ("prior", "world_model"),
+    "bc": ("bc",),
+    "prior": ("prior",),
     "behaviour": (),
 }
 """The policies of `evaluation.methods`, with the artifacts that each executes. The lineage of these

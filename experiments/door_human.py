@@ -13,10 +13,10 @@ from experiments.result import Findings, Picture
 from ldcq.config import Config, ConfigError
 
 METHODS = {
-    "bc": {"policy": "cloned"},
-    "prior": {"policy": "unranked"},
-    "bcq_h": {"policy": "ranked", "variant": "bcq_h"},
-    "ldcq": {"policy": "ranked"},
+    "bc": {"policy": "bc"},
+    "prior": {"policy": "prior"},
+    "bcq_h": {"policy": "bcq_h", "variant": "bcq_h"},
+    "ldcq": {"policy": "ldcq"},
     "behaviour": {"policy": "behaviour"},
 }
 ARCHIVE = "door-human/door-v0_demos.npz"

@@ -15,8 +15,8 @@ HORIZONS: dict[Scale, tuple[int, ...]] = {
     "full": (1, 5, 10, 20, 30, 40),
 }
 METHODS = {
-    "ldcq": {"policy": "ranked"},
-    "bcq_h": {"policy": "ranked", "variant": "bcq_h"},
+    "ldcq": {"policy": "ldcq"},
+    "bcq_h": {"policy": "bcq_h", "variant": "bcq_h"},
 }
 
 

@@ -13,12 +13,12 @@ from ldcq.config import Config
 from services.actor.report.maze_figure import maze_figure
 
 METHODS = {
-    "bc": {"policy": "cloned"},
-    "prior": {"policy": "unranked"},
-    "bcq_h": {"policy": "ranked", "variant": "bcq_h"},
-    "ldcq": {"policy": "ranked"},
-    "ldgc": {"policy": "unranked", "variant": "ldgc"},
-    "ldcp": {"policy": "planned"},
+    "bc": {"policy": "bc"},
+    "prior": {"policy": "prior"},
+    "bcq_h": {"policy": "bcq_h", "variant": "bcq_h"},
+    "ldcq": {"policy": "ldcq"},
+    "ldgc": {"policy": "ldgc", "variant": "ldgc"},
+    "ldcp": {"policy": "ldcp"},
     "behaviour": {"policy": "behaviour"},
 }
 

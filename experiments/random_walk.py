@@ -106,7 +106,8 @@ def with_candidates(config: Config, candidates: int) -> Config:
             "actor.candidates": candidates,
             "variants": {"bcq": {"prior.implementation": "gaussian"}},
             "evaluation.methods": {
-                name: {"policy": "ranked", "variant": variant} for name, variant in METHODS.items()
+                "ldcq": {"policy": "ldcq"},
+                "bcq": {"policy": "bcq_h", "variant": "bcq"},
             },
         },
     )

@@ -119,7 +119,7 @@ def with_settings(config: Config, settings: list[Setting]) -> Config:
         {
             "variants": {setting.variant: setting.overrides() for setting in settings},
             "evaluation.methods": {
-                setting.variant: {"policy": "ranked", "variant": setting.variant}
+                setting.variant: {"policy": "ldcq", "variant": setting.variant}
                 for setting in settings
             },
         },

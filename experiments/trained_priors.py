@@ -66,7 +66,7 @@ def with_both_priors(config: Config) -> Config:
         {
             "prior.implementation": "diffusion",
             "variants": {VARIANTS["gaussian"]: {"prior.implementation": "gaussian"}},
-            "evaluation.methods": {"prior": {"policy": "unranked"}},
+            "evaluation.methods": {"prior": {"policy": "prior"}},
         },
     )
 

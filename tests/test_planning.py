@@ -1,4 +1,4 @@
-"""`ldcq run` with methods that plan or clone only: a world model, a network, and no critic."""
+"""`ldcq run` with LDCP and BC only: a world model, a network, and no critic."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.command import TINY, ldcq, run_json
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 
-def test_planned_and_cloned_methods_run_without_a_critic(tmp_path: Path) -> None:
+def test_ldcp_and_bc_run_without_a_critic(tmp_path: Path) -> None:
     methods = {
         "ldcq": {"policy": "behaviour"},
         "bcq_h": {"policy": "behaviour"},
         "prior": {"policy": "behaviour"},
-        "ldcp": {"policy": "planned"},
-        "ldgc": {"policy": "planned", "variant": "goals"},
-        "bc": {"policy": "cloned"},
+        "ldcp": {"policy": "ldcp"},
+        "ldgc": {"policy": "ldcp", "variant": "goals"},
+        "bc": {"policy": "bc"},
     }
     changes = {
         "base": str(TINY),

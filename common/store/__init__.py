@@ -10,12 +10,12 @@ from common.store.errors import (
     LineageError,
     MissingArtifactError,
     StoreError,
-    WaitInterrupted,
 )
 from common.store.follow import Follower
 from common.store.latent_writer import LatentWriter
 from common.store.latents import open_latents
 from common.store.lineage import digest, owning_variant, stage_sections, stage_spec
+from common.store.made import NotMadeError, made, made_from
 from common.store.meta import Artifact, Meta
 from common.store.place import is_remote, local_root
 from common.store.rows import Room
@@ -29,13 +29,15 @@ __all__ = [
     "LineageError",
     "Meta",
     "MissingArtifactError",
+    "NotMadeError",
     "Room",
     "Store",
     "StoreError",
-    "WaitInterrupted",
     "digest",
     "is_remote",
     "local_root",
+    "made",
+    "made_from",
     "open_latents",
     "owning_variant",
     "stage_sections",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from common.store.errors import (
     CorruptArtifactError,
     MissingArtifactError,
     StoreError,
-    WaitInterrupted,
 )
 from common.store.meta import Artifact, Meta, content_version, meta_bytes, read_meta
 from common.store.place import META, FolderPlace, Place, is_remote, local_root
@@ -238,60 +236,6 @@ class Store:
     def versions(self, kind: str) -> list[str]:
         """All published versions of a kind, sorted; temporary folders are not among them."""
         return self.place.wholes(self.key(kind))
-
-    def wait(
-        self,
-        kind: str,
-        variant: str = "main",
-        *,
-        accept: Callable[[Meta], bool] = lambda _: True,
-        on_wait: Callable[[str], None] = lambda _: None,
-        stop: threading.Event | None = None,
-        poll: float = 0.5,
-    ) -> str:
-        """Blocks until a variant's current artifact is there and is accepted.
-
-        Args:
-            kind: What to wait for; also "latents".
-            variant: Whose.
-            accept: Whether this artifact will do, by its meta.
-            on_wait: Told what is waited for, in words; once per reason.
-            stop: Set to give up.
-            poll: Seconds between looks.
-
-        Returns:
-            The version.
-
-        Raises:
-            WaitInterrupted: `stop` was set.
-        """
-        stop = stop or threading.Event()
-        told = ""
-        while True:
-            version = self.current(kind, variant)
-            if version is not None:
-                try:
-                    if accept(self.meta(kind, version)):
-                        return version
-                except MissingArtifactError:
-                    version = None  # deleted by hand; the stage that makes it will publish it again
-            reason = self._waiting_for(kind, variant, version)
-            if reason != told:
-                on_wait(reason)
-                told = reason
-            if stop.wait(poll):
-                raise WaitInterrupted(f"asked to stop while waiting: {reason}")
-
-    def _waiting_for(self, kind: str, variant: str, version: str | None) -> str:
-        stage = {"latents": "vae", "candidates": "critic"}.get(kind, kind)
-        option = "" if variant == "main" else f" --variant {variant}"
-        start = f"`ldcq train {stage} CONFIG{option}`"
-        if version is None:
-            return f"waiting for {kind} of {variant} in {self.where(kind)}; made by {start}"
-        return (
-            f"waiting for {kind} of {variant}: the current one ({version}) was made with another "
-            f"configuration or from other parents; made anew by {start}"
-        )
 
 
 def _bucket(url: str) -> Place:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ldcq.learning.learner import Stopped
-
 
 class StoreError(RuntimeError):
     """The store cannot do what it was asked."""
@@ -19,7 +17,3 @@ class CorruptArtifactError(StoreError):
 
 class LineageError(StoreError):
     """Two artifacts that were not made for each other."""
-
-
-class WaitInterrupted(Stopped):
-    """`stop` was set while waiting for an artifact."""

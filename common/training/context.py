@@ -5,14 +5,17 @@ are.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from common.rpc.stage import Progress
-from common.stages import ancestors
-from common.store import Meta, Store, owning_variant, stage_sections
+from common.stages import STAGES, ancestors
+from common.store import NotMadeError, Store, made
 from ldcq.config import Config, resolve_variant
+from ldcq.learning.learner import Stopped
+
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,10 @@ class StageContext:
         Raises:
             Stopped: `stop` was set meanwhile.
         """
-        return {ancestor: self.wait_for(ancestor) for ancestor in ancestors(kind)}
+        return self._wait_for(ancestors(kind))
 
     def wait_for(self, kind: str) -> str:
-        """Waits for the artifact of `kind` made with this configuration, from parents that were.
-
-        After a change of configuration the artifacts of the one before are still there: a critic
-        with the right settings may have been made from a VAE with the wrong ones.
+        """Waits for the artifact of `kind` made with this configuration: see `made`.
 
         Returns:
             Its version.
@@ -63,19 +63,27 @@ class StageContext:
         Raises:
             Stopped: `stop` was set meanwhile.
         """
-        parents = self.wait_for_parents(kind)
-        sections = stage_sections(self.config, kind)
+        return self._wait_for((*ancestors(kind), kind))[kind]
 
-        def made_with_this_configuration(meta: Meta) -> bool:
-            descends = all(
-                meta.parents.get(name, version) == version for name, version in parents.items()
-            )
-            return descends and meta.spec.get("config") == sections
+    def _wait_for(self, kinds: Sequence[str]) -> dict[str, str]:
+        told = ""
+        while True:
+            try:
+                return made(self.store, self.base, self.variant, kinds)
+            except NotMadeError as missing:
+                reason = self._waiting_for(missing)
+            if reason != told:
+                self.progress.waiting(reason)
+                told = reason
+            if self.stop.wait(_POLL_SECONDS):
+                raise Stopped(f"asked to stop while waiting: {reason}")
 
-        return self.store.wait(
-            kind,
-            owning_variant(self.base, self.variant, kind),
-            accept=made_with_this_configuration,
-            on_wait=self.progress.waiting,
-            stop=self.stop,
+    def _waiting_for(self, missing: NotMadeError) -> str:
+        kind, owner, current = missing.kind, missing.owner, missing.current
+        start = STAGES[kind].command(owner)
+        if current is None:
+            return f"waiting for {kind} of {owner} in {self.store.where(kind)}; made by {start}"
+        return (
+            f"waiting for {kind} of {owner}: the current one ({current}) was made with another "
+            f"configuration or from other parents; made anew by {start}"
         )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.models import parts_of
-from common.store import Meta, owning_variant, stage_spec
+from common.store import Meta, made_from, owning_variant, stage_spec
 from common.store.timings import Stopwatch
 from common.training.checkpoints import Checkpoints
 from common.training.context import StageContext
@@ -112,7 +112,9 @@ def make_once(
     """
     making = Making(context, kind, parents)
     together = ranks()
-    found = together.agree(lambda: context.store.find(kind, making.spec))
+    found = together.agree(
+        lambda: made_from(context.store, context.base, context.variant, kind, parents)
+    )
     if found is None:
         with Stopwatch(context.store, kind, making.spec) if together.first else nullcontext():
             made = make(making)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ldcq.config.prior import SamplingConfig
 from ldcq.config.section import NonNegative, Positive, PositiveFloat, Section
@@ -45,14 +45,30 @@ class ActorConfig(Section):
     planning: PlanningConfig = PlanningConfig()
 
 
+_RENAMED = {
+    "ranked": "'ldcq' (or 'bcq_h' over a Gaussian prior)",
+    "unranked": "'prior' (or 'ldgc' over a prior with goals)",
+    "planned": "'ldcp'",
+    "cloned": "'bc'",
+}
+
+
 class MethodConfig(Section):
     """One row of the scores: a policy over the models of a variant."""
 
-    policy: Literal["ranked", "unranked", "planned", "cloned", "behaviour"]
-    """`ranked`: the best candidate by the critic (LDCQ, BCQ-H); `unranked`: one prior sample (BC,
-    or LDGC with a goal-conditioned prior); `planned`: the best by the world model (LDCP); `cloned`:
-    the network of behaviour cloning; `behaviour`: what the dataset itself scores."""
+    policy: Literal["ldcq", "bcq_h", "ldgc", "ldcp", "bc", "prior", "behaviour"]
+    """`ldcq`: the best candidate by the critic; `bcq_h`: the same over a Gaussian prior; `ldgc`:
+    one sample of a goal-conditioned prior; `ldcp`: the best candidate by the world model; `bc`: the
+    network of behaviour cloning; `prior`: one sample of a prior without goals; `behaviour`: what
+    the dataset itself scores."""
     variant: str = "main"
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _has_its_name_of_today(cls, given: object) -> object:
+        if isinstance(given, str) and given in _RENAMED:
+            raise ValueError(f"got {given!r}, which is now called {_RENAMED[given]}; write that")
+        return given
 
 
 class EvaluationConfig(Section):
@@ -60,8 +76,8 @@ class EvaluationConfig(Section):
 
     methods: dict[str, MethodConfig] = Field(
         default={
-            "ldcq": MethodConfig(policy="ranked"),
-            "prior": MethodConfig(policy="unranked"),
+            "ldcq": MethodConfig(policy="ldcq"),
+            "prior": MethodConfig(policy="prior"),
             "behaviour": MethodConfig(policy="behaviour"),
         }
     )

@@ -11,6 +11,8 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ldcq.config.actor import MethodConfig
+from ldcq.config.prior import PriorConfig
 from ldcq.config.schema import Config
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
@@ -162,13 +164,30 @@ def _validate(tree: dict[str, Any]) -> Config:
     config = _parse(tree)
     resolved = {name: resolve_variant(config, name) for name in (config.variant, *config.variants)}
     for name, method in config.evaluation.methods.items():
-        pursues = method.variant in resolved and resolved[method.variant].prior.goal_conditioned
-        if method.policy == "ranked" and pursues:
-            raise ConfigError(
-                f"evaluation.methods.{name}.policy is 'ranked', expected 'unranked' or 'planned': "
-                f"{method.variant!r} has prior.goal_conditioned, and critics know no goals"
-            )
+        if method.variant in resolved:
+            _check_policy(name, method, resolved[method.variant].prior)
     return config
+
+
+def _check_policy(name: str, method: MethodConfig, prior: PriorConfig) -> None:
+    """That a method's policy is one for the prior of its variant."""
+    policy, variant, goals = method.policy, method.variant, prior.goal_conditioned
+    expected = ""
+    if policy in ("ldcq", "bcq_h") and goals:
+        expected = (
+            f"'ldgc' or 'ldcp': {variant!r} has prior.goal_conditioned, and critics know no goals"
+        )
+    elif policy == "bcq_h" and prior.implementation != "gaussian":
+        expected = (
+            f"'ldcq', or prior.implementation 'gaussian' in {variant!r}, which has "
+            f"{prior.implementation!r}"
+        )
+    elif policy == "ldgc" and not goals:
+        expected = f"'prior', or prior.goal_conditioned true in {variant!r}"
+    elif policy == "prior" and goals:
+        expected = f"'ldgc': {variant!r} has prior.goal_conditioned"
+    if expected:
+        raise ConfigError(f"evaluation.methods.{name}.policy is {policy!r}, expected {expected}")
 
 
 def _parse(tree: dict[str, Any]) -> Config:

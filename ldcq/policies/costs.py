@@ -22,7 +22,7 @@ _KEY = "actor.planning.cost"
 
 
 def check_costs(base: Config) -> None:
-    """Finds what the planned methods judge by: better known before anything is waited for.
+    """Finds what methods of policy `ldcp` judge by: better known before anything is waited for.
 
     Args:
         base: The main pipeline's configuration.
@@ -31,7 +31,7 @@ def check_costs(base: Config) -> None:
         ConfigError: As of `find_cost`.
     """
     for method in base.evaluation.methods.values():
-        if method.policy == "planned":
+        if method.policy == "ldcp":
             find_cost(resolve_variant(base, method.variant))
 
 

@@ -47,8 +47,9 @@ def make_policy(base: Config, method: str, models: Models, priors: Priors) -> Me
     prior = None
     if models.prior_version:
         prior = priors.client(chosen.variant).pinned(models.served_version)
+    assert chosen.policy != "behaviour"
     policy = policies.make_policy(
-        {"ranked": "ldcq", "unranked": "ldgc", "planned": "ldcp", "cloned": "bc"}[chosen.policy],  # type: ignore[index, arg-type]
+        chosen.policy,
         resolve_variant(base, chosen.variant),
         models.decoder,
         prior,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from common.data import is_on_this_machine, load_task
-from common.store import stage_spec
+from common.store import made_from
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.process import train_process
@@ -67,9 +67,9 @@ def _run(context: StageContext, priors: Priors) -> str:
         load_task(base, store.root)
     models = _models(context, device)
     parents = evaluation_parents(base, store, models)
-    found = store.find("evaluation", stage_spec(base, "evaluation", parents))
+    found = made_from(store, base, base.variant, STAGE, parents)
     if found is not None:
-        store.point("evaluation", found, context.variant)
+        store.point(STAGE, found, context.variant)
         _report(context, found, priors)
         context.progress.published(found, reused=True)
         return found
@@ -108,7 +108,7 @@ def _models(context: StageContext, device: torch.device) -> dict[str, Models]:
 
 def _log_scores(context: StageContext, version: str) -> None:
     """One line per method: where services run as containers, their logs are what is watched."""
-    rows: Any = context.store.meta("evaluation", version).details["rows"]
+    rows: Any = context.store.meta(STAGE, version).details["rows"]
     for row in rows:
         columns = {name: row[name] for name in ("return", "first_hit") if row[name]}
         scores = ", ".join(

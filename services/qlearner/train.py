@@ -46,8 +46,8 @@ def run(context: StageContext) -> str:
     if context.config.prior.goal_conditioned:
         raise ConfigError(
             "prior.goal_conditioned is true, expected false for a critic, whose targets are over "
-            "what a state supports, whatever the goal; take one sample (policy `unranked`), or the "
-            "best by the world model (`planned`)"
+            "what a state supports, whatever the goal; take one sample (policy `ldgc`), or the "
+            "best by the world model (`ldcp`)"
         )
     parents = context.wait_for_parents(STAGE)
     version, reused = make_once(context, STAGE, parents, _train)

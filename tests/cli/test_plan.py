@@ -73,7 +73,7 @@ def test_a_variant_with_another_horizon_has_a_vae_of_its_own() -> None:
         "demo",
         [
             "variants.short={horizon: 10}",
-            "evaluation.methods.short={policy: ranked, variant: short}",
+            "evaluation.methods.short={policy: ldcq, variant: short}",
         ],
     )
     names = _names(_planner(config).whole_run())
@@ -87,8 +87,8 @@ def test_a_critic_alone_brings_the_prior_servers_it_calls() -> None:
 
 def test_methods_bring_the_stages_they_need_and_no_others() -> None:
     methods = {
-        "planned": {"policy": "planned"},
-        "bc": {"policy": "cloned", "variant": "bcq_h"},
+        "ldcp": {"policy": "ldcp"},
+        "bc": {"policy": "bc", "variant": "bcq_h"},
         "behaviour": {"policy": "behaviour"},
     }
     config = override(load("demo"), {"evaluation.methods": methods, "data.goal_indices": [0, 1]})
@@ -102,13 +102,13 @@ def test_methods_bring_the_stages_they_need_and_no_others() -> None:
     assert [spec.name for spec in plan.processes if "--prior" in spec.command] == ["actor"]
 
 
-def test_a_goal_conditioned_variant_without_ranked_methods_has_no_critic() -> None:
+def test_a_goal_conditioned_variant_has_no_critic() -> None:
     config = load(
         "demo",
         [
             "data.goal_indices=[0, 1]",
             "variants.ldgc={prior.goal_conditioned: true}",
-            "evaluation.methods.ldgc={policy: unranked, variant: ldgc}",
+            "evaluation.methods.ldgc={policy: ldgc, variant: ldgc}",
         ],
     )
     names = _names(_planner(config).whole_run())
@@ -126,7 +126,7 @@ def test_the_owner_of_a_shared_critic_calls_its_prior_though_no_method_is_the_ow
         load("demo"),
         {
             "variants": {"quick": {"actor.sampling.steps": 5}},
-            "evaluation.methods": {"quick": {"policy": "ranked", "variant": "quick"}},
+            "evaluation.methods": {"quick": {"policy": "ldcq", "variant": "quick"}},
         },
     )
     plan = _planner(config).whole_run()

@@ -87,7 +87,7 @@ def test_what_makes_an_artifact_is_said_with_its_variant() -> None:
 
 def test_every_policy_is_in_the_table_and_needs_stages_that_are() -> None:
     assert set(POLICIES) == set(get_args(MethodConfig.model_fields["policy"].annotation))
-    assert needed_stages("ranked") == ("vae", "prior", "critic")
-    assert needed_stages("planned") == ("vae", "prior", "world_model")
-    assert needed_stages("cloned") == ("bc",)
+    assert needed_stages("ldcq") == ("vae", "prior", "critic")
+    assert needed_stages("ldcp") == ("vae", "prior", "world_model")
+    assert needed_stages("bc") == ("bc",)
     assert needed_stages("behaviour") == ()

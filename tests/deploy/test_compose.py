@@ -32,8 +32,8 @@ ONE_SHOT = {"data", "prior-trainer", "prior-trainer-bcq-h", "world-model", "bc"}
 LONG_RUNNING = {"vae", "prior", "qlearner", "actor", "prior-bcq-h", "qlearner-bcq-h"}
 PROFILES = {
     "baselines": {"prior-trainer-bcq-h", "prior-bcq-h", "qlearner-bcq-h"},
-    "planning": {"world-model"},
-    "cloning": {"bc"},
+    "ldcp": {"world-model"},
+    "bc": {"bc"},
 }
 
 Service = dict[str, Any]
@@ -118,8 +118,8 @@ def test_the_profiles_fit_the_default_configuration() -> None:
     profiles = settings()["COMPOSE_PROFILES"].split(",")
     assert ("baselines" in profiles) == ("bcq_h" in config.variants)
     needed = needed_variants(config)
-    assert ("planning" in profiles) == bool(needed["world_model"])
-    assert ("cloning" in profiles) == bool(needed["bc"])
+    assert ("ldcp" in profiles) == bool(needed["world_model"])
+    assert ("bc" in profiles) == bool(needed["bc"])
 
 
 @pytest.mark.parametrize("stage", WITH_PROCESS, ids=lambda stage: stage.kind)

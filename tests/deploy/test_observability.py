@@ -124,7 +124,7 @@ class Watched:
 
     def __init__(self, folder: Path) -> None:
         self.store, self.config = Store(folder / "store"), folder / "config.yaml"
-        changes = ["variants={}", "evaluation.methods={ldcq: {policy: ranked}}"]
+        changes = ["variants={}", "evaluation.methods={ldcq: {policy: ldcq}}"]
         self.config.write_text(dump(load(str(TINY), changes)))
         self.processes: list[subprocess.Popen[bytes]] = []
         self.targets: list[dict[str, Any]] = []

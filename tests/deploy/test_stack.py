@@ -26,7 +26,7 @@ REPLICAS = 4
 UPDATES = 8000
 CHANGES = [
     "variants={}",
-    "evaluation.methods={ldcq: {policy: ranked}}",
+    "evaluation.methods={ldcq: {policy: ldcq}}",
     # Long enough that everything can happen to it while it trains.
     f"critic.updates={UPDATES}",
     "critic.candidates=16",

@@ -28,7 +28,7 @@ from tests.services.actor.conftest import CONFIG
 from tests.services.prior.world import LATENT, publish_latents, publish_vae, small_config
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "foreign-prior"
-METHODS = {"ldcq": {"policy": "ranked"}, "prior": {"policy": "unranked"}}
+METHODS = {"ldcq": {"policy": "ldcq"}, "prior": {"policy": "prior"}}
 
 StartServer = Callable[[Store], str]
 

@@ -47,7 +47,7 @@ def evaluation(store: Store, seed: int, hits: np.ndarray, *, first_hit: bool = T
     rewards[np.arange(EPISODES), hits] = 1.0
     nothing = np.zeros((3, STEPS), np.float32)
     played = {"ldcq": rewards, "bcq_h": rewards, "behaviour": nothing}
-    policies = {"ldcq": "ranked", "bcq_h": "ranked", "behaviour": "behaviour"}
+    policies = {"ldcq": "ldcq", "bcq_h": "bcq_h", "behaviour": "behaviour"}
     rows: list[JsonValue] = [
         {
             "method": name,

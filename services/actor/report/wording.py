@@ -57,11 +57,11 @@ def artifact_title(key: str) -> str:
 def _explain(row: Mapping[str, Any], implementation: str) -> str:
     if row["policy"] == "behaviour":
         return "Nothing learned: what the behaviour that made the dataset scores."
-    if row["policy"] == "unranked":
+    if row["policy"] in ("prior", "ldgc"):
         return f"Decodes a single sample of the {implementation} prior, as it comes: no critic."
-    if row["policy"] == "cloned":
+    if row["policy"] == "bc":
         return "Decodes nothing: a network of the data's actions, chosen anew at every step."
-    if row["policy"] == "planned":
+    if row["policy"] == "ldcp":
         return (
             f"Draws {row['candidates']} latents from the {implementation} prior, and as many again "
             f"wherever the world model says that they lead, {row['depth']} in a row; decodes the "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,8 @@ from common.store import (
     MissingArtifactError,
     Store,
     StoreError,
-    WaitInterrupted,
     is_remote,
 )
-from ldcq.learning.learner import Stopped
 
 TENSORS: dict[str, np.ndarray] = {
     "weight": np.arange(12, dtype=np.float32).reshape(3, 4).T,
@@ -173,65 +170,6 @@ def test_a_store_elsewhere_is_refused(
     monkeypatch.setenv("LDCQ_SCRATCH", str(tmp_path))
     with pytest.raises(StoreError, match=f"{url}: expected a folder, s3://BUCKET"):
         Store(url)
-
-
-def test_wait_says_what_it_waits_for_and_takes_only_what_is_accepted(store: Store) -> None:
-    said: list[str] = []
-    told = threading.Event()
-    found: list[str] = []
-
-    def on_wait(message: str) -> None:
-        said.append(message)
-        told.set()
-
-    def wait() -> None:
-        found.append(
-            store.wait(
-                "prior",
-                "bcq_h",
-                accept=lambda meta: meta.parents.get("vae") == "right",
-                on_wait=on_wait,
-                stop=threading.Event(),
-                poll=0.01,
-            )
-        )
-
-    waiter = threading.Thread(target=wait)
-    waiter.start()
-    assert told.wait(10)
-    told.clear()
-    wrong = store.publish(Meta(kind="prior", parents={"vae": "wrong"}), {}, "", "bcq_h")
-    assert told.wait(10)
-    store.publish(Meta(kind="prior", parents={"vae": "right"}), {}, "", "main")
-    assert not found
-    right = store.publish(Meta(kind="prior", parents={"vae": "right"}), {}, "", "bcq_h")
-    waiter.join(10)
-    assert found == [right]
-    assert len(said) == 2
-    assert "waiting for prior of bcq_h" in said[0]
-    assert "`ldcq train prior CONFIG --variant bcq_h`" in said[0]
-    assert wrong in said[1]
-
-
-def test_wait_goes_on_when_the_current_artifact_was_deleted(store: Store) -> None:
-    store.publish(META, TENSORS, "")
-    version = store.current("vae")
-    assert version is not None
-    store.place.remove(store.key("vae", version))
-    stop = threading.Event()
-
-    def on_wait(_: str) -> None:
-        store.publish(META, TENSORS, "")
-
-    assert store.wait("vae", on_wait=on_wait, stop=stop, poll=0.01) == version
-
-
-def test_wait_ends_when_asked_to_stop(store: Store) -> None:
-    stop = threading.Event()
-    with pytest.raises(WaitInterrupted, match="waiting for vae") as caught:
-        store.wait("vae", on_wait=lambda _: stop.set(), stop=stop)
-    assert isinstance(caught.value, Stopped)
-    assert not isinstance(caught.value, StoreError)
 
 
 PUBLISH = """

@@ -56,8 +56,8 @@ def test_a_key_changes_the_sections_it_decides_and_no_others(
 ) -> None:
     changes = {key: value}
     if key == "variants":
-        changes["evaluation.methods.bcq_h.variant"] = "main"
-        demo = override(demo, {"evaluation.methods.bcq_h.variant": "main"})
+        method = {"evaluation.methods.bcq_h": {"policy": "ldcq"}}
+        demo, changes = override(demo, method), {**changes, **method}
     other = override(demo, changes)
     found = {kind for kind in KINDS if stage_sections(demo, kind) != stage_sections(other, kind)}
     assert found == changed

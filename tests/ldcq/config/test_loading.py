@@ -133,7 +133,19 @@ def test_overrides_are_yaml_values_applied_last() -> None:
         ("critic.fourier_octaves=3", "fourier_indices is empty, expected entries of the state"),
         ("critic={windows: null, reward_windows: 0.5}", "windows is null, expected a number"),
         ("actor.near_goal={distance: 1, execute_steps: 11}", "near_goal.execute_steps is 11"),
-        ("variants.bcq_h={prior.goal_conditioned: true}", "bcq_h.policy is 'ranked', expected 'un"),
+        (
+            "prior.goal_conditioned=true",
+            "'ldcq', expected 'ldgc' or 'ldcp': 'main' has",
+        ),
+        (
+            "variants.bcq_h={seed: 1}",
+            "'bcq_h', expected 'ldcq', or prior.impl.*'diff",
+        ),
+        (
+            "evaluation.methods.x.policy=ldgc",
+            "x.policy is 'ldgc', expected 'prior', or pri",
+        ),
+        ("evaluation.methods.x.policy=best", "x.policy: got 'best'; .*'ldcq', 'bcq_h', 'ldgc'"),
         ("evaluation.methods.prior.variant=x", "methods.prior.variant is 'x', expected one of"),
         ("variants.main.seed=1", "variants.main is given, expected any other name"),
         ("variants.bcq_h={vae.epoch: 3}", "vae.epoch: unknown key"),
@@ -146,6 +158,35 @@ def test_what_cannot_be_is_named_with_what_is_allowed(change: str, complaint: st
     overrides = [change] if not change.startswith("seed.") else ["seed=1", change]
     with pytest.raises(ConfigError, match=complaint):
         load("demo", overrides)
+
+
+def test_policies_follow_the_prior_they_are_over() -> None:
+    goals = "variants.goals={prior.goal_conditioned: true}"
+    method = "evaluation.methods.x={policy: %s, variant: goals}"
+    for policy in ("ldgc", "ldcp", "bc", "behaviour"):
+        config = load("demo", [goals, method % policy])
+        assert config.evaluation.methods["x"].policy == policy
+    with pytest.raises(ConfigError, match=r"x\.policy is 'prior', expected 'ldgc': 'goals' "):
+        load("demo", [goals, method % "prior"])
+    swapped = load("demo", ["prior.implementation=gaussian"])  # LDCQ's rule over any prior
+    assert swapped.evaluation.methods["ldcq"].policy == "ldcq"
+    assert load("demo", ["prior.implementation=gaussian", "evaluation.methods.x.policy=bcq_h"])
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("ranked", "'ldcq' (or 'bcq_h' over a Gaussian prior)"),
+        ("unranked", "'prior' (or 'ldgc' over a prior with goals)"),
+        ("planned", "'ldcp'"),
+        ("cloned", "'bc'"),
+    ],
+)
+def test_a_policy_that_was_renamed_is_refused_with_its_name(before: str, now: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("demo", [f"evaluation.methods.x.policy={before}"])
+    expected = f"evaluation.methods.x.policy: got {before!r}, which is now called {now}; write that"
+    assert str(caught.value) == expected
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -63,9 +63,9 @@ CONFIG = {
     "actor": {"candidates": 6, "execute_steps": 4},
     "evaluation": {
         "methods": {
-            "ldcq": {"policy": "ranked"},
-            "bcq_h": {"policy": "ranked", "variant": "bcq_h"},
-            "prior": {"policy": "unranked"},
+            "ldcq": {"policy": "ldcq"},
+            "bcq_h": {"policy": "bcq_h", "variant": "bcq_h"},
+            "prior": {"policy": "prior"},
             "behaviour": {"policy": "behaviour"},
         },
         "episodes": 3,

@@ -26,8 +26,8 @@ from tests.services.actor.conftest import Pipeline, Replica
 from tests.services.actor.test_server import Actor
 
 METHODS: dict[str, Any] = {
-    "ldgc": {"policy": "unranked", "variant": "ldgc"},
-    "prior": {"policy": "unranked"},
+    "ldgc": {"policy": "ldgc", "variant": "ldgc"},
+    "prior": {"policy": "prior"},
 }
 
 

@@ -163,7 +163,7 @@ def states_only(states: np.ndarray) -> np.ndarray:
 
 
 def _configured(cost: str, **changes: object) -> Config:
-    methods = {"ldcp": {"policy": "planned"}}
+    methods = {"ldcp": {"policy": "ldcp"}}
     return override(
         Config(),
         {"actor.planning.cost": cost, "evaluation.methods": methods, **changes},
@@ -216,11 +216,11 @@ def test_the_stage_refuses_it_before_it_waits_for_models(tmp_path: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def planned(
+def planning(
     pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Pipeline, Artifact]:
     """A copy of the pipeline with both new stages, and its evaluation of methods that use them."""
-    root = tmp_path_factory.mktemp("planned") / "store"
+    root = tmp_path_factory.mktemp("planning") / "store"
     shutil.copytree(pipeline.store.root, root, symlinks=True)
     quick = {"batch_size": 256, "epochs": 1}
     config = override(
@@ -233,9 +233,9 @@ def planned(
             "evaluation.video": False,
             "evaluation.episodes": 2,
             "evaluation.methods": {
-                "ldcp": {"policy": "planned"},
-                "bcp": {"policy": "planned", "variant": "bcq_h"},
-                "bc": {"policy": "cloned"},
+                "ldcp": {"policy": "ldcp"},
+                "bcp": {"policy": "ldcp", "variant": "bcq_h"},
+                "bc": {"policy": "bc"},
                 "behaviour": {"policy": "behaviour"},
             },
         },
@@ -248,10 +248,10 @@ def planned(
         return made, made.store.load("evaluation", train.run(made.context()))
 
 
-def test_rows_and_lineage_of_planned_and_cloned_methods(
-    planned: tuple[Pipeline, Artifact],
+def test_rows_and_lineage_of_ldcp_and_bc(
+    planning: tuple[Pipeline, Artifact],
 ) -> None:
-    made, evaluation = planned
+    made, evaluation = planning
     rows: Any = evaluation.meta.details["rows"]
     assert [row["method"] for row in rows] == ["ldcp", "bcp", "bc", "behaviour"]
     assert [row["candidates"] for row in rows] == [5, 5, None, None]
@@ -273,8 +273,8 @@ def test_rows_and_lineage_of_planned_and_cloned_methods(
     assert stage_title("world_model") == "World model: where a latent leads"
 
 
-def test_the_cloned_network_acts_on_the_state_it_sees(planned: tuple[Pipeline, Artifact]) -> None:
-    made, _ = planned
+def test_bc_acts_on_the_state_it_sees(planning: tuple[Pipeline, Artifact]) -> None:
+    made, _ = planning
     artifact = made.store.load("bc", made.store.current("bc") or "")
     network = model_of(artifact, Bc)
     used = Models(network, None, "", "", "", bc_version=artifact.version)

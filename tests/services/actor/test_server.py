@@ -98,7 +98,7 @@ def test_describe(actor: Actor, pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("method", ["ldcq", "bcq_h"])
-def test_ranked_takes_the_best_candidate_and_decodes_the_current_state(
+def test_ldcq_takes_the_best_candidate_and_decodes_the_current_state(
     actor: Actor, pipeline: Pipeline, method: str
 ) -> None:
     variant = {"ldcq": "main", "bcq_h": "bcq_h"}[method]
@@ -130,7 +130,7 @@ def test_ranked_takes_the_best_candidate_and_decodes_the_current_state(
     )
 
 
-def test_unranked_takes_the_one_sample_as_it_comes(actor: Actor, pipeline: Pipeline) -> None:
+def test_prior_takes_the_one_sample_as_it_comes(actor: Actor, pipeline: Pipeline) -> None:
     states = _states()
     latents, _, _ = _plan(_act(actor, states, method="prior", seed=5)[1])
     with PriorClient(pipeline.targets["main"]) as client:

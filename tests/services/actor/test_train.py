@@ -87,7 +87,7 @@ def _toy(config: Config) -> Config:
         config,
         {
             "evaluation.environment": TOY,
-            "evaluation.methods": {"prior": {"policy": "unranked"}},
+            "evaluation.methods": {"prior": {"policy": "prior"}},
             "evaluation.reference_scores": None,
         },
     )
@@ -118,7 +118,7 @@ def test_methods_play_in_the_same_environments(
 ) -> None:
     monkeypatch.setattr(Toy, "built", 0)
     monkeypatch.setattr(Toy, "closed", 0)
-    methods = {name: {"policy": "unranked"} for name in ("first", "second", "third", "fourth")}
+    methods = {name: {"policy": "prior"} for name in ("first", "second", "third", "fourth")}
     config = override(_toy(pipeline.config), {"evaluation.methods": methods})
     evaluation = _play(pipeline, config)
     settings = config.evaluation
@@ -199,7 +199,7 @@ def test_a_report_that_is_not_wanted_is_not_written(
 
 
 def test_the_same_seed_plays_the_same_episodes(evaluated: Artifact, pipeline: Pipeline) -> None:
-    config = override(pipeline.config, {"evaluation.methods": {"prior": {"policy": "unranked"}}})
+    config = override(pipeline.config, {"evaluation.methods": {"prior": {"policy": "prior"}}})
     played = _play(pipeline, config).episodes["prior"]
     for episode, positions in zip(played, evaluated.tensors["prior/positions"], strict=True):
         np.testing.assert_array_equal(episode.positions, positions)
