@@ -11,6 +11,9 @@ from ldcq.config import Config, resolve_variant
 
 __all__ = ["ANCESTORS", "digest", "owning_variant", "stage_sections", "stage_spec"]
 
+FORMAT = 2
+"""Of what artifacts hold. Raised where those of before cannot be read: they are then made again."""
+
 # Each kind's own sections follow those of the kinds it is made from.
 ANCESTORS: dict[str, tuple[str, ...]] = {
     "vae": (),
@@ -71,7 +74,7 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
             "evaluation".
 
     Returns:
-        A JSON tree of the keys that matter, nested as in the configuration.
+        A JSON tree of the keys that matter, nested as in the configuration, and `FORMAT`.
 
     Raises:
         ValueError: There is no such kind.
@@ -93,7 +96,7 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
         del tree["critic"]["cached_candidates"]
     if kind == "evaluation":
         del tree["evaluation"]["video"], tree["evaluation"]["report"]
-    sections: dict[str, JsonValue] = {}
+    sections: dict[str, JsonValue] = {"format": FORMAT}
     for path in paths:
         source, target = tree, sections
         *parents, last = path.split(".")
