@@ -12,6 +12,9 @@ from ldcq.config import Config, resolve_variant
 
 __all__ = ["digest", "owning_variant", "stage_sections", "stage_spec"]
 
+FORMAT = 2
+"""Of what artifacts hold. Raised where those of before cannot be read: they are then made again."""
+
 
 def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
     """The parts of a resolved configuration that decide a result of `kind`, given its parents.
@@ -21,7 +24,7 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
         kind: A key of `STAGES`.
 
     Returns:
-        A JSON tree of the keys that matter, nested as in the configuration.
+        A JSON tree of the keys that matter, nested as in the configuration, and `FORMAT`.
 
     Raises:
         ValueError: There is no such kind.
@@ -43,7 +46,7 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
         del tree["critic"]["cached_candidates"]
     if kind == "evaluation":
         del tree["evaluation"]["video"], tree["evaluation"]["report"]
-    sections: dict[str, JsonValue] = {}
+    sections: dict[str, JsonValue] = {"format": FORMAT}
     for path in paths:
         source, target = tree, sections
         *parents, last = path.split(".")

@@ -19,11 +19,11 @@ class Meta(BaseModel):
 
     Attributes:
         kind: A key of `STAGES`.
-        implementation: The prior's or the encoder's name.
+        implementation: The prior's or the encoder's name; empty where there is one only.
         spec: What decided the result, from `stage_spec`.
         parents: Lineage: the dataset's fingerprint and the versions it was made from, by kind.
-        dimensions: state, action, latent, horizon, discrete_actions, goal (0 where there is none).
-        details: What rebuilding needs beyond that: network, schedule, T, sampling defaults, bounds.
+        dimensions: Of a model, as `ldcq.nn.model.Dimensions` has them.
+        details: Of a model, its section of the configuration; of an evaluation, its rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -63,6 +63,14 @@ def test_a_key_changes_the_sections_it_decides_and_no_others(
     assert found == changed
 
 
+def test_artifacts_of_another_format_are_made_again(
+    demo: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {kind: stage_sections(demo, kind) for kind in KINDS}
+    monkeypatch.setattr("common.store.lineage.FORMAT", -1)
+    assert not [kind for kind in KINDS if stage_sections(demo, kind) == before[kind]]
+
+
 def test_only_the_chosen_prior_counts(demo: Config) -> None:
     gaussian = override(demo, {"prior.implementation": "gaussian"})
     changed = override(gaussian, {"prior.diffusion.steps": 50})
