@@ -9,7 +9,7 @@ from benchmarks.plain_critic import PlainLearner
 from ldcq.config import CriticConfig
 from ldcq.critic.critic import Critic
 from ldcq.critic.q_network import QNetwork
-from ldcq.critic.targets import bellman_target
+from ldcq.critic.targets import max_min_target
 from ldcq.critic.transitions import Transitions
 from ldcq.nn.model import Dimensions
 
@@ -36,8 +36,6 @@ def test_the_plain_target_is_ours() -> None:
             theirs.load_state_dict(ours.state_dict())
     reward, discount = torch.randn(6), torch.rand(6)
     with torch.no_grad():
-        expected = bellman_target(
-            reward, discount, critic.best_value(windows.next_state, candidates)
-        )
+        expected = max_min_target(critic, reward, discount, windows.next_state, candidates)
     found = plain.target(reward, discount, windows.next_state, candidates)
     torch.testing.assert_close(found, expected)

@@ -9,8 +9,10 @@ from common.models import model_of, parts_of
 from common.store import Artifact
 from ldcq.config import SamplingConfig
 from ldcq.gaussian import GaussianPrior
-from ldcq.prior import Batch, OptionError, sample
+from ldcq.latent_prior import OptionError
+from ldcq.prior import Batch
 from ldcq.prior_learner import PriorLearner
+from tests.draws import latents as sampled
 from tests.services.prior.world import (
     LATENT,
     STATE,
@@ -45,7 +47,7 @@ def test_loss_is_the_negative_log_likelihood() -> None:
 @torch.no_grad()
 def test_samples_have_the_networks_mean_and_width() -> None:
     prior, states = _prior(), _states(2)
-    drawn = sample(prior.sampler(), states, 20_000, SamplingConfig(), 0)
+    drawn = sampled(prior.sampler(), states, 20_000, SamplingConfig(), 0)
     mean, std = prior(states)
     scale = prior.latent_normaliser.std
     torch.testing.assert_close(
@@ -57,18 +59,18 @@ def test_samples_have_the_networks_mean_and_width() -> None:
 def test_artifact_samples_as_the_model_did() -> None:
     prior = _prior()
     again = model_of(Artifact("p", *parts_of(prior)), GaussianPrior)
-    drawn = sample(prior.sampler(), _states(3), 5, SamplingConfig(), 9)
-    assert torch.equal(drawn, sample(again.sampler(), _states(3), 5, SamplingConfig(), 9))
+    drawn = sampled(prior.sampler(), _states(3), 5, SamplingConfig(), 9)
+    assert torch.equal(drawn, sampled(again.sampler(), _states(3), 5, SamplingConfig(), 9))
 
 
 def test_takes_only_its_own_defaults() -> None:
-    prior = _prior()
-    sampler = prior.sampler()
-    sampler.check(SamplingConfig())
-    sampler.check(prior.describe().defaults)
+    sampler = _prior().sampler()
+    defaults = sampler.describe().defaults
+    assert sampler.resolve(SamplingConfig()) == defaults
+    assert sampler.resolve(defaults) == defaults
     for options in (SamplingConfig(solver="ddpm"), SamplingConfig(temperature=0.5)):
-        with pytest.raises(OptionError, match="a Gaussian prior has no such choice"):
-            sampler.check(options)
+        with pytest.raises(OptionError, match="this prior has no such choice"):
+            sampler.resolve(options)
 
 
 def test_learns_the_state_but_puts_its_mass_between_the_modes() -> None:
@@ -77,7 +79,7 @@ def test_learns_the_state_but_puts_its_mass_between_the_modes() -> None:
     for step in range(learner.total):
         learner.update(step)
     state = torch.tensor([[2.0, 4.0, 4.0], [6.0, 4.0, 4.0]])
-    drawn = sample(learner.published.sampler(), state, 1000, SamplingConfig(), 0)
+    drawn = sampled(learner.published.sampler(), state, 1000, SamplingConfig(), 0)
     offset = drawn[..., 0] - 2 * state[:, :1]
     assert float(offset.mean(dim=1).abs().max()) < 1.0
     assert float((offset.abs() < 1.5).float().mean()) > 0.2

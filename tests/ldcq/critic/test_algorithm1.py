@@ -14,10 +14,16 @@ from torch import Tensor
 
 from common.store import LatentTable
 from ldcq.config import Config
-from ldcq.critic.algorithm1 import CriticLearner, ValidationBatch, make_critic, polyak_update
+from ldcq.critic.algorithm1 import (
+    LDCQ,
+    ValidationBatch,
+    make_critic,
+    polyak_update,
+    weighted_td_loss,
+)
 from ldcq.critic.candidates import CachedCandidates
 from ldcq.critic.fourier import FourierFeatures
-from ldcq.critic.replay import Draw, PrioritisedReplay
+from ldcq.critic.replay import Minibatch, PrioritisedReplay
 from ldcq.critic.transitions import Transitions, training_rows
 
 MakeConfig = Callable[..., Config]
@@ -27,11 +33,11 @@ CPU = torch.device("cpu")
 class FixedSource:
     """Always the same batch and candidates."""
 
-    def __init__(self, draw: Draw, candidates: Tensor) -> None:
-        self.draw, self.candidates = draw, candidates
+    def __init__(self, minibatch: Minibatch, candidates: Tensor) -> None:
+        self.minibatch, self.candidates = minibatch, candidates
 
-    def take(self, step: int) -> tuple[Draw, Tensor]:  # noqa: ARG002
-        return self.draw, self.candidates
+    def take(self, step: int) -> tuple[Minibatch, Tensor]:  # noqa: ARG002
+        return self.minibatch, self.candidates
 
     def updated(self, step: int) -> None:
         pass
@@ -48,6 +54,35 @@ def test_polyak_keeps_most_of_the_old_target() -> None:
     before = old.weight.detach().clone()
     polyak_update(old, new, 0.005)
     torch.testing.assert_close(old.weight, 0.995 * before + 0.005 * new.weight)
+
+
+def test_loss_is_the_weighted_mean_of_both_squared_errors() -> None:
+    values, targets, weights = torch.randn(2, 6), torch.randn(6), torch.rand(6)
+    expected = sum(
+        float(weights[i]) * sum((float(values[j, i]) - float(targets[i])) ** 2 for j in range(2))
+        for i in range(6)
+    )
+    assert float(weighted_td_loss(values, targets, weights)) == pytest.approx(
+        expected / 6, rel=1e-5
+    )
+
+
+def test_weights_act_on_single_samples() -> None:
+    values = torch.zeros(2, 4, requires_grad=True)
+    targets = torch.ones(4)
+    weights = torch.tensor([1.0, 0.5, 0.25, 0.0])
+    weighted_td_loss(values, targets, weights).backward()  # type: ignore[no-untyped-call]
+    assert values.grad is not None
+    # d/dQ of w (Q - 1)^2 / 4 at Q = 0: every sample's gradient carries its own weight.
+    torch.testing.assert_close(values.grad, (-2 * weights / 4).expand(2, 4))
+
+
+@pytest.mark.parametrize(
+    "shapes", [((2, 4), (4, 1), (4,)), ((2, 4), (4,), (4, 1)), ((4,), (4,), (4,))]
+)
+def test_shapes_that_would_broadcast_are_refused(shapes: tuple[tuple[int, ...], ...]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        weighted_td_loss(*(torch.zeros(shape) for shape in shapes))
 
 
 def test_statistics_are_those_of_the_states_and_of_the_latents_drawn(
@@ -69,10 +104,10 @@ def test_the_first_update_against_a_plain_loop(make_config: MakeConfig, table: L
     # No spread, so that the latents drawn are known.
     transitions = Transitions.of(table, np.arange(40), CPU)
     transitions.latent_std.zero_()
-    draw = Draw(rows, np.array([1.0, 0.5, 0.25, 0.125], np.float32))
+    minibatch = Minibatch(rows, np.array([1.0, 0.5, 0.25, 0.125], np.float32))
     candidates = torch.randn(4, 3, 2)
     replay = PrioritisedReplay(config.critic.replay, 40)
-    learner = CriticLearner(config, transitions, replay, FixedSource(draw, candidates))
+    learner = LDCQ(config, transitions, replay, FixedSource(minibatch, candidates))
     critic, target = deepcopy(learner.critic), deepcopy(learner.target)
 
     metrics = learner.update(0)
@@ -86,7 +121,7 @@ def test_the_first_update_against_a_plain_loop(make_config: MakeConfig, table: L
         )
         y = 0.5 * float(table.reward[row]) + float(table.discount[row]) * best
         values = critic.q_values(state, transitions.latent_mean[row : row + 1])[:, 0]
-        loss = loss + float(draw.weights[i]) * (values - y).square().sum() / 4
+        loss = loss + float(minibatch.weights[i]) * (values - y).square().sum() / 4
         errors.append((values - y).abs().mean().item())
     torch.testing.assert_close(torch.as_tensor(metrics["loss"]), loss.detach())
     assert float(metrics["td_error"]) == pytest.approx(np.mean(errors) / 0.5, rel=1e-4)
@@ -148,6 +183,7 @@ def chain() -> tuple[LatentTable, np.ndarray]:
 def test_values_of_a_chain_approach_the_optimal_ones(make_config: MakeConfig, alpha: float) -> None:
     table, optimal = chain()
     config = make_config(
+        updates=800,
         hidden=(32, 32),
         batch_size=32,
         learning_rate=3e-3,
@@ -160,9 +196,8 @@ def test_values_of_a_chain_approach_the_optimal_ones(make_config: MakeConfig, al
     transitions = Transitions.of(table, training_rows(table, None, 0), CPU)
     replay = PrioritisedReplay(config.critic.replay, 8)
     cached = np.tile(np.array([[[-1.0], [1.0]]], np.float16), (8, 1, 1))
-    learner = CriticLearner(config, transitions, replay, CachedCandidates(config, cached, replay))
-    for step in range(800):
-        learner.update(step)
+    learner = LDCQ(config, transitions, replay, CachedCandidates(config, cached, replay))
+    learner.run()
     with torch.no_grad():
         values = learner.critic.score(transitions.state, transitions.latent_mean[:, None])[:, 0]
     np.testing.assert_allclose(values, optimal, atol=0.05)
@@ -172,9 +207,9 @@ def test_validation_is_in_units_of_return(make_config: MakeConfig, table: Latent
     config = make_config(reward_scale=0.1)
     transitions = Transitions.of(table, np.arange(8), CPU)
     replay = PrioritisedReplay(config.critic.replay, 8)
-    source = FixedSource(Draw(np.arange(8), np.ones(8, np.float32)), torch.randn(8, 3, 2))
+    source = FixedSource(Minibatch(np.arange(8), np.ones(8, np.float32)), torch.randn(8, 3, 2))
     validation = ValidationBatch(transitions, torch.randn(8, 2), torch.randn(8, 3, 2))
-    learner = CriticLearner(config, transitions, replay, source, validation)
+    learner = LDCQ(config, transitions, replay, source, validation)
     found = {name: float(value) for name, value in learner.validate().items()}
     with torch.no_grad():
         scores = learner.critic.score(transitions.next_state, validation.candidates)
@@ -182,7 +217,7 @@ def test_validation_is_in_units_of_return(make_config: MakeConfig, table: Latent
         values = learner.critic.q_values(transitions.state, validation.latents) / 0.1
     assert found["max_q"] == pytest.approx(float(scores.amax(1).mean()), rel=1e-4)
     assert found["td_error"] == pytest.approx(float((values - targets).abs().mean()), rel=1e-4)
-    assert CriticLearner(config, transitions, replay, source).validate() == {}
+    assert LDCQ(config, transitions, replay, source).validate() == {}
 
 
 def test_only_training_windows_are_replayed(table: LatentTable) -> None:

@@ -18,7 +18,7 @@ from common.rpc.stage import Progress
 from common.store import LatentTable, Store
 from common.training import Checkpoints
 from ldcq.config import Config
-from ldcq.critic.algorithm1 import CriticLearner
+from ldcq.critic.algorithm1 import LDCQ
 from ldcq.critic.candidates import CachedCandidates, OnlineCandidates
 from ldcq.critic.replay import PrioritisedReplay
 from ldcq.critic.transitions import Transitions
@@ -35,16 +35,16 @@ def online(
     client: PriorClient,
     version: str = "p1",
     stop: threading.Event | None = None,
-) -> CriticLearner:
+) -> LDCQ:
     transitions = Transitions.of(table, np.arange(40), CPU)
     replay = PrioritisedReplay(config.critic.replay, 40)
     source = OnlineCandidates(
-        config, client, version, transitions, replay, stop or threading.Event()
+        config, client.pinned(version), transitions, replay, stop or threading.Event()
     )
-    return CriticLearner(config, transitions, replay, source)
+    return LDCQ(config, transitions, replay, source)
 
 
-def weights(learner: CriticLearner) -> list[np.ndarray]:
+def weights(learner: LDCQ) -> list[np.ndarray]:
     return [p.detach().numpy().copy() for p in learner.critic.parameters()]
 
 
@@ -53,7 +53,7 @@ def assert_same(first: list[np.ndarray], second: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def train(learner: CriticLearner, first: int, end: int) -> CriticLearner:
+def train(learner: LDCQ, first: int, end: int) -> LDCQ:
     for step in range(first, end):
         learner.update(step)
     return learner
@@ -119,10 +119,10 @@ def test_cache_resumes_bit_for_bit(
     config = make_config(candidate_source="cache")
     cached = np.random.default_rng(0).normal(size=(40, 6, 2)).astype(np.float16)
 
-    def fresh() -> CriticLearner:
+    def fresh() -> LDCQ:
         replay = PrioritisedReplay(config.critic.replay, 40)
         transitions = Transitions.of(table, np.arange(40), CPU)
-        return CriticLearner(config, transitions, replay, CachedCandidates(config, cached, replay))
+        return LDCQ(config, transitions, replay, CachedCandidates(config, cached, replay))
 
     whole = train(fresh(), 0, 5)
     state = through_a_checkpoint(whole.state_dict(), tmp_path)
@@ -194,10 +194,10 @@ def test_every_update_uses_distinct_cached_candidates_of_its_own_windows(
     source = CachedCandidates(config, cached, PrioritisedReplay(config.critic.replay, 40))
     used = set()
     for step in range(20):
-        draw, latents = source.take(step)
+        minibatch, latents = source.take(step)
         assert latents.shape == (8, 4, 2)
         assert latents.dtype == torch.float32
-        np.testing.assert_array_equal(latents[:, :, 0], np.tile(draw.indices[:, None], (1, 4)))
+        np.testing.assert_array_equal(latents[:, :, 0], np.tile(minibatch.indices[:, None], (1, 4)))
         assert all(len(set(row.tolist())) == 4 for row in latents[:, :, 1])
         used |= set(latents[:, :, 1].flatten().tolist())
     assert used == set(range(6))
@@ -213,7 +213,7 @@ def fill(
     cache = open_cache(store, config, table, "p1", 40)
     progress, windows = Progress("critic"), Transitions.of(table, np.arange(40), CPU)
     try:
-        fill_cache(cache, client, "p1", windows, config, progress, stop or threading.Event())
+        fill_cache(cache, client.pinned("p1"), windows, config, progress, stop or threading.Event())
         snapshot = progress.snapshot()
         assert (snapshot.step, snapshot.total) == (cache.chunks, cache.chunks)
         assert snapshot.message == "drawing candidates"
@@ -271,7 +271,7 @@ def test_an_interrupted_cache_goes_on_where_it_was(
         progress, stop = Progress("critic"), threading.Event()
         windows = Transitions.of(table, np.arange(40), CPU)
         with pytest.raises(KeyboardInterrupt):
-            fill_cache(cache, client, "p1", windows, config, progress, stop)
+            fill_cache(cache, client.pinned("p1"), windows, config, progress, stop)
         cache.close()
         assert len(open_cache(store, config, table, "p1", 40).missing()) == 7
         np.testing.assert_array_equal(fill(config, table, store, client), expected)

@@ -6,30 +6,40 @@ import numpy as np
 import pytest
 import torch
 
-from ldcq.critic.critic import clipped_double_q
-from ldcq.critic.targets import bellman_target
+from ldcq.critic.critic import Critic
+from ldcq.critic.targets import max_min_target
 
 
 @pytest.mark.parametrize("terminated", [True, False])
-def test_targets_of_an_episode(terminated: bool) -> None:
+def test_targets_of_an_episode(critic: Critic, terminated: bool) -> None:
     """Every window of an episode that terminates, or ends by a time limit (and bootstraps)."""
     rng = np.random.default_rng(0)
     length, horizon, gamma, candidates = 9, 3, 0.9, 4
     rewards = rng.normal(size=length)
-    target_values = rng.normal(size=(2, length + 1, candidates))  # [critic, state, candidate]
-    expected, reward, discount, values = [], [], [], []
+    states, latents = torch.randn(length + 1, 3), torch.randn(length + 1, candidates, 5)
+    with torch.no_grad():
+        values = critic.q_values(states, latents).numpy()  # [critic, state, candidate]
+    expected, reward, discount, ends = [], [], [], []
     for start in range(length - horizon + 1):
         end = start + horizon
         total = sum(gamma**k * rewards[start + k] for k in range(horizon))
         over = terminated and end == length
-        best = max(min(target_values[:, end, i]) for i in range(candidates))
+        best = max(min(values[:, end, i]) for i in range(candidates))
         expected.append(total if over else total + gamma**horizon * best)
         reward.append(total)
         discount.append(0.0 if over else gamma**horizon)
-        values.append(target_values[:, end])
-    targets = bellman_target(
-        torch.tensor(reward),
-        torch.tensor(discount),
-        clipped_double_q(torch.tensor(np.stack(values, axis=1))).amax(1),
+        ends.append(end)
+    with torch.no_grad():
+        targets = max_min_target(
+            critic, torch.tensor(reward), torch.tensor(discount), states[ends], latents[ends]
+        )
+    torch.testing.assert_close(
+        targets.double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-5
     )
-    torch.testing.assert_close(targets, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_on_other_devices_every_candidate_is_looked_at(critic: Critic) -> None:
+    """The screened maximum asks which candidates are left, which tensors without values refuse."""
+    shapes = ((4,), (4,), (4, 3), (4, 9, 5))
+    without_values = [torch.empty(shape, device="meta") for shape in shapes]
+    assert max_min_target(critic.to("meta"), *without_values).shape == (4,)

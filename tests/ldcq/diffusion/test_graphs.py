@@ -16,8 +16,8 @@ from ldcq.diffusion.fast.graphs import LoopGraphs
 from ldcq.diffusion.fast.split import Condition, SplitDenoiser
 from ldcq.diffusion.prior import DiffusionPrior
 from ldcq.diffusion.sampler import DiffusionSampler
-from ldcq.prior import Draw, sample
 from ldcq.randomness import BlockNoise, block_generator, padded_rows
+from tests.draws import latents
 from tests.services.prior.world import STATE, small_config, some_prior
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -142,8 +142,7 @@ def test_on_a_gpu_a_graph_gives_what_the_plain_loop_gives(solver: str, guidance:
     )
     options = SamplingConfig(solver=solver, steps=5, guidance=guidance)
     for states, candidates in ((1, 1), (3, 50), (3, 50), (40, 500)):
-        raw = torch.randn(states, STATE, device=CUDA)
-        draw = Draw(raw, candidates, seed=states)
-        found = sample(captured, draw.states, draw.candidates, options, draw.seed)
-        expected = sample(plain, draw.states, draw.candidates, options, draw.seed)
+        raw = torch.randn(states, STATE)
+        found = latents(captured, raw, candidates, options, seed=states)
+        expected = latents(plain, raw, candidates, options, seed=states)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -18,9 +18,11 @@ from ldcq.diffusion.fast.fused import freeze
 from ldcq.diffusion.fast.split import Condition, FrozenDenoiser, SplitDenoiser
 from ldcq.diffusion.prior import DiffusionPrior
 from ldcq.diffusion.schedule import min_snr_weights
-from ldcq.prior import Batch, OptionError, sample
+from ldcq.latent_prior import OptionError
+from ldcq.prior import Batch
 from ldcq.prior_learner import PriorLearner
 from ldcq.randomness import BLOCK_ROWS, block_generator
+from tests.draws import latents
 from tests.services.prior.world import (
     LATENT,
     STATE,
@@ -100,7 +102,7 @@ def test_sampling_is_algorithm_1(
     prior = _prior(clip_sample=clip)
     base = {"steps": 20, "guidance": 1.0, "extra_steps": 0, "temperature": 1.0}
     options = SamplingConfig.model_validate({**base, **given})
-    drawn = sample(prior.sampler(), _states(3), 4, options, SEED)
+    drawn = latents(prior.sampler(), _states(3), 4, options, SEED)
     torch.testing.assert_close(
         drawn, _algorithm_1(prior, _states(3), 4, options), atol=1e-4, rtol=1e-4
     )
@@ -108,7 +110,7 @@ def test_sampling_is_algorithm_1(
 
 def test_guidance_changes_samples() -> None:
     sampler = _prior().sampler()
-    drawn = {w: sample(sampler, _states(8), 4, SamplingConfig(guidance=w), 0) for w in (0, 1, 3)}
+    drawn = {w: latents(sampler, _states(8), 4, SamplingConfig(guidance=w), 0) for w in (0, 1, 3)}
     assert (drawn[1] - drawn[3]).abs().max() > 0.01
     assert (drawn[0] - drawn[1]).abs().max() > 0.01
 
@@ -118,7 +120,7 @@ def test_guidance_zero_does_not_see_the_state() -> None:
     there, here = _states(2), _states(2) + 3
     for guidance, sees_the_state in ((0.0, False), (1.0, True)):
         options = SamplingConfig(guidance=guidance)
-        first, second = (sample(sampler, states, 4, options, 0) for states in (there, here))
+        first, second = (latents(sampler, states, 4, options, 0) for states in (there, here))
         assert torch.equal(first, second) is not sees_the_state
 
 
@@ -136,16 +138,16 @@ def test_unguided_sampling_runs_one_half_only(monkeypatch: pytest.MonkeyPatch) -
     for guidance, passes in ((1.0, 7), (0.0, 7), (2.0, 14)):
         calls.clear()
         options = SamplingConfig(steps=5, guidance=guidance, extra_steps=2)
-        sample(sampler, _states(1), 1, options, 0)
+        latents(sampler, _states(1), 1, options, 0)
         assert len(calls) == passes
-        assert sampler.steps(options) == 7
+        assert sampler.passes(sampler.resolve(options)) == 7
 
 
 def test_long_calls_do_not_change_their_first_rows() -> None:
     """Every block has its own noise: rows do not depend on how many follow."""
     sampler = _prior().sampler()
-    long = sample(sampler, _states(3), BLOCK_ROWS, SamplingConfig(), 5)
-    short = sample(sampler, _states(2), BLOCK_ROWS, SamplingConfig(), 5)
+    long = latents(sampler, _states(3), BLOCK_ROWS, SamplingConfig(), 5)
+    short = latents(sampler, _states(2), BLOCK_ROWS, SamplingConfig(), 5)
     assert torch.equal(long[:2], short)
     assert not torch.equal(long[0], long[1])
 
@@ -164,18 +166,22 @@ def test_long_calls_do_not_change_their_first_rows() -> None:
 )
 def test_impossible_options_name_the_field(given: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        _prior().sampler().check(SamplingConfig.model_construct(**given))
+        _prior().sampler().resolve(SamplingConfig.model_construct(**given))
 
 
 def test_options_left_out_are_the_models_defaults() -> None:
-    prior = _prior()
-    defaults = prior.describe().defaults
-    assert defaults == SamplingConfig(
-        solver="ddpm", steps=5, guidance=1.0, nulled="state", extra_steps=0, temperature=1.0
-    )
-    sampler = prior.sampler()
-    left_out = sample(sampler, _states(2), 3, SamplingConfig(), 0)
-    assert torch.equal(left_out, sample(sampler, _states(2), 3, defaults, 0))
+    sampler = _prior().sampler()
+    defaults = sampler.describe().defaults
+    assert defaults.model_dump() == {
+        "solver": "ddpm",
+        "steps": 5,
+        "guidance": 1.0,
+        "nulled": "state",
+        "extra_steps": 0,
+        "temperature": 1.0,
+    }
+    left_out = latents(sampler, _states(2), 3, SamplingConfig(), 0)
+    assert torch.equal(left_out, latents(sampler, _states(2), 3, defaults, 0))
 
 
 def _batch(rows: int) -> Batch:
@@ -229,8 +235,8 @@ def test_latents_are_drawn_anew() -> None:
 def test_artifact_samples_as_the_model_did() -> None:
     prior = _prior(clip_sample=2.0)
     again = model_of(Artifact("p", *parts_of(prior)), DiffusionPrior)
-    drawn = sample(prior.sampler(), _states(3), 5, SamplingConfig(), 9)
-    assert torch.equal(drawn, sample(again.sampler(), _states(3), 5, SamplingConfig(), 9))
+    drawn = latents(prior.sampler(), _states(3), 5, SamplingConfig(), 9)
+    assert torch.equal(drawn, latents(again.sampler(), _states(3), 5, SamplingConfig(), 9))
 
 
 def test_covers_both_modes_after_training() -> None:
@@ -253,7 +259,7 @@ def test_covers_both_modes_after_training() -> None:
     for step in range(learner.total):
         learner.update(step)
     state = torch.tensor([[2.0, 4.0, 4.0], [6.0, 4.0, 4.0]])
-    drawn = sample(learner.published.sampler(), state, 1000, SamplingConfig(steps=20), 0)
+    drawn = latents(learner.published.sampler(), state, 1000, SamplingConfig(steps=20), 0)
     offset = drawn[..., 0] - 2 * state[:, :1]
     upper = (offset > 0).float().mean(dim=1)
     assert upper.min() > 0.35

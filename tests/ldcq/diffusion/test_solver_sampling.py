@@ -10,7 +10,7 @@ from diffusers import DPMSolverMultistepScheduler
 from ldcq.config import SamplingConfig
 from ldcq.diffusion.prior import DiffusionPrior
 from ldcq.diffusion.schedule import betas
-from ldcq.prior import sample
+from tests.draws import latents
 from tests.services.prior.world import LATENT, STATE, small_config, some_prior, some_statistics
 
 
@@ -24,7 +24,7 @@ def test_samples_what_diffusers_does(solver: str, order: int, steps: int) -> Non
     assert isinstance(prior, DiffusionPrior)
     states = torch.randn(7, STATE, generator=torch.Generator().manual_seed(1))
     options = SamplingConfig(solver=solver, steps=steps, temperature=0.0)
-    ours = sample(prior.sampler(), states, 1, options, seed=0)[:, 0]
+    ours = latents(prior.sampler(), states, 1, options, 0)[:, 0]
 
     scheduler = DPMSolverMultistepScheduler(
         num_train_timesteps=20,
