@@ -214,6 +214,23 @@ def show_config(config: ConfigArgument, set_: SetOption = []) -> None:  # noqa: 
     print(dump(load(config, set_)), end="")
 
 
+@app.command(epilog="Example: ldcq export runs/demo policy --method ldcq")
+def export(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A trained store.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    method: Annotated[
+        str | None,
+        typer.Option(help="A method of the configuration; default: the first that acts."),
+    ] = None,
+) -> None:
+    """Write a trained policy into a folder, for `ldcq.load_policy` in Python."""
+    from cli.export import export as write  # brings torch, which other commands do without
+
+    config = load(pipeline.last_configuration(store))
+    chosen = write(pipeline.existing(store), config, method, folder)
+    console.print(f"{chosen} is in {folder}; load it with ldcq.load_policy({str(folder)!r})")
+
+
 @app.command(epilog="Example: ldcq certificates runs/tls --name prior.example.org")
 def certificates(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the files.")],

@@ -109,7 +109,7 @@ def train(
 ) -> str:
     """Trains one stage of one pipeline and returns the version it published. Raises like `run`."""
     needed = ancestors(stage)
-    store = _existing(store_url) if needed else Store(store_url)
+    store = existing(store_url) if needed else Store(store_url)
     made(store, config, variant, needed, intact=True)
     with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
         plan = planner.stages({stage: [variant]})
@@ -123,7 +123,7 @@ def train(
 
 def evaluate(config: Config, store_url: str, replicas: int, console: Console) -> RunResult:
     """Rolls out the configured methods with the models of a trained store. Raises like `run`."""
-    store = _existing(store_url)
+    store = existing(store_url)
     for method in config.evaluation.methods.values():
         for kind in POLICIES[method.policy]:
             made(store, config, method.variant, (*ancestors(kind), kind), intact=True)
@@ -176,7 +176,7 @@ def last_configuration(store_url: str) -> str:
     return str(path)
 
 
-def _existing(store_url: str) -> Store:
+def existing(store_url: str) -> Store:
     """A store that is there already: looking for one must not make it."""
     if not is_remote(store_url) and not local_root(store_url).is_dir():
         raise MissingArtifactError(

@@ -163,9 +163,14 @@ def ancestors(kind: str) -> tuple[str, ...]:
     return _with_ancestors(STAGES[kind].parents)
 
 
+def needed_kinds(policy: str) -> tuple[str, ...]:
+    """All artifacts that a policy descends from, each after its parents."""
+    return _with_ancestors(POLICIES[policy])
+
+
 def needed_stages(policy: str) -> tuple[str, ...]:
     """The stages whose processes a policy needs, in order."""
-    return tuple(kind for kind in _with_ancestors(POLICIES[policy]) if STAGES[kind].module)
+    return tuple(kind for kind in needed_kinds(policy) if STAGES[kind].module)
 
 
 def _with_ancestors(kinds: Iterable[str]) -> tuple[str, ...]:

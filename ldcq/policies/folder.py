@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from ldcq.bc import Bc
 from ldcq.config import Config, ConfigError
@@ -76,7 +76,7 @@ def save_policy(
     partial.mkdir(parents=True)
     try:
         for kind, (_, tensors) in models.items():
-            save_file(dict(tensors), partial / f"{kind}.safetensors")
+            (partial / f"{kind}.safetensors").write_bytes(save(dict(tensors)))
         description = {
             "format": FORMAT,
             "policy": policy,
