@@ -81,7 +81,9 @@ def load_episodes(config: DataConfig, store_root: Path, memory: int | None = Non
 
 
 def ensure_dataset(
-    config: DataConfig, store_root: Path, on_progress: Callable[[int, int], None]
+    config: DataConfig,
+    store_root: Path,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> bool:
     """Generates the dataset if the configuration says how and it is not on this machine, or waits
     for the process that is doing so.

@@ -94,7 +94,7 @@ class OnlineCandidates:
         prior: LatentPrior,
         transitions: Transitions,
         replay: PrioritisedReplay,
-        stop: threading.Event,
+        stop: threading.Event | None = None,
     ) -> None:
         """Sends nothing yet.
 
@@ -103,11 +103,11 @@ class OnlineCandidates:
             prior: Draws the candidates; calls may be answered in any order.
             transitions: The windows of the replay.
             replay: Where batches are drawn from.
-            stop: Ends the waiting for a call.
+            stop: Ends the waiting for a call; None: nothing does.
         """
         self._config = config
         self._prior = prior
-        self._stop = stop
+        self._stop = stop or threading.Event()
         self._transitions = transitions
         self._replay = replay
         self._pending: deque[_Pending] = deque()

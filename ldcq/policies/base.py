@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -250,10 +250,12 @@ class StatefulPolicy:
     Args:
         policy: Chooses and decodes.
         seed: Fixes everything that is drawn.
+        threads: Of tensor operations on a CPU while it acts: the last bits depend on their number;
+            None: as many as torch has been told.
     """
 
-    def __init__(self, policy: LatentPlanPolicy, seed: int = 0) -> None:
-        self._policy, self._seed = policy, seed
+    def __init__(self, policy: LatentPlanPolicy, seed: int = 0, threads: int | None = None) -> None:
+        self._policy, self._seed, self._threads = policy, seed, threads
         self._plan: Plan | None = None
         self._restart: Array | None = None
 
@@ -264,7 +266,8 @@ class StatefulPolicy:
         states = observed(observations, policy.decoder.dimensions.state, environments)
         if policy.goal_dim:
             goals = pursued(goals, len(states), policy.goal_dim)
-        actions, self._plan = policy.act(states, goals, plan, self._restart, self._seed)
+        with _threads(self._threads):
+            actions, self._plan = policy.act(states, goals, plan, self._restart, self._seed)
         self._restart = None
         return actions
 
@@ -275,3 +278,13 @@ class StatefulPolicy:
         elif self._plan is not None:
             chosen = masked(mask, len(self._plan.latents))
             self._restart = chosen if self._restart is None else self._restart | chosen
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

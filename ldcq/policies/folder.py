@@ -151,7 +151,7 @@ def load_policy(
             f"{folder} holds no whole policy ({type(error).__name__}: {error}); expected a folder "
             "that `ldcq export` wrote"
         ) from error
-    return StatefulPolicy(policy, seed)
+    return StatefulPolicy(policy, seed, config.threads)
 
 
 def _rebuilt(folder: Path, kind: str, exported: ExportedModel, device: torch.device | str) -> Model:

@@ -1,0 +1,80 @@
+"""LDCQ in one process: dataset -> VAE -> latents -> prior -> Algorithm 1 -> acting. No server.
+
+    python examples/one_process.py                             # PointMaze, generated here; minutes
+    python examples/one_process.py --set data.dataset=D4RL/pointmaze/medium-v2 data.generate=null
+
+What `ldcq run` adds: resume, lineage, replicas, scores with intervals, reports.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from rich.progress import track
+
+from common.data import ensure_dataset, load_episodes, load_task
+from ldcq.config import load
+from ldcq.critic.algorithm1 import LDCQ
+from ldcq.critic.candidates import OnlineCandidates
+from ldcq.critic.replay import PrioritisedReplay
+from ldcq.critic.transitions import Transitions, training_rows
+from ldcq.data.windows import make_windows
+from ldcq.policies.base import StatefulPolicy
+from ldcq.policies.making import make_policy
+from ldcq.prior_learner import PriorLearner
+from ldcq.vae.latents import latent_table
+from ldcq.vae.learner import VaeLearner
+
+arguments = argparse.ArgumentParser(description=__doc__)
+arguments.add_argument("--config", default="demo", help="a YAML file, or a preset: demo, paper")
+arguments.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="overrides")
+arguments.add_argument("--data", type=Path, default=Path("runs/one_process"))
+arguments.add_argument("--episodes", type=int, default=10)
+given = arguments.parse_args()
+
+config = load(given.config, given.overrides)
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+torch.manual_seed(config.seed)
+
+# The data: episodes, cut into windows of H steps
+if config.data.generate is not None:
+    ensure_dataset(config.data, given.data)
+episodes = load_episodes(config.data, given.data)
+windows = make_windows(episodes, config.horizon, config.data.validation_fraction, config.seed)
+
+# 1. The beta-VAE (Eq. 4) compresses windows into latents
+vae = VaeLearner(config, windows, device)
+for step in track(range(vae.total), "VAE"):
+    vae.update(step)
+decoder = vae.vae.eval()
+table = latent_table(decoder, windows, slice(None), config.discount)
+
+# 2. The diffusion prior (Eq. 5) learns which latents a state supports
+learner = PriorLearner(config, table, device)
+for step in track(range(learner.total), "prior"):
+    learner.update(step)
+prior = learner.published.eval().sampler()
+
+# 3. Latent Q-learning (Algorithm 1), with candidates drawn from the prior in every iteration
+rows = training_rows(table, config.critic.windows, config.seed)
+transitions = Transitions.of(table, rows, device)
+replay = PrioritisedReplay(config.critic.replay, len(transitions))
+algorithm1 = LDCQ(config, transitions, replay, OnlineCandidates(config, prior, transitions, replay))
+for step in track(range(algorithm1.iterations), "critic"):
+    algorithm1.update(step)
+
+# 4. Acting: the best of n latents, decoded into actions
+policy = StatefulPolicy(make_policy("ldcq", config, decoder, prior, algorithm1.critic.eval()))
+task = load_task(config, given.data)
+environment = task.make_env()
+for episode in range(given.episodes):
+    observation, info = environment.reset(seed=episode)
+    policy.reset()
+    total = 0.0
+    for _ in range(task.max_episode_steps):
+        action = policy.act(observation[None])[0]
+        observation, reward, terminated, truncated, info = environment.step(action)
+        total += float(reward)
+        if terminated or truncated:
+            break
+    print(f"episode {episode}: return {total:.1f}")
