@@ -229,7 +229,11 @@ class OnePassPrior(Prior):
 
     state_normaliser: Normaliser
     latent_normaliser: Normaliser
-    goal_normaliser: Normaliser | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Here and not in the class, where it would hide the module that a subclass sets.
+        self.goal_normaliser: Normaliser | None = None
 
     @abstractmethod
     def condition(self, states: Tensor, goals: Tensor | None) -> Condition:
