@@ -71,11 +71,14 @@ def resolve_options(
         raise OptionError("nulled", resolved.nulled, expected)
     if not 0 <= resolved.extra_steps <= MAX_EXTRA_STEPS:
         raise OptionError("extra_steps", resolved.extra_steps, f"0 to {MAX_EXTRA_STEPS}")
-    for field in ("guidance", "temperature"):
-        value = getattr(resolved, field)
+    # In single precision, as they arrive over gRPC: here and there they give the same latents.
+    weights = {
+        field: float(np.float32(getattr(resolved, field))) for field in ("guidance", "temperature")
+    }
+    for field, value in weights.items():
         if not (math.isfinite(value) and value >= 0):
             raise OptionError(field, value, "a finite number, at least 0")
-    return resolved
+    return resolved.model_copy(update=weights)
 
 
 def plan_steps(options: ResolvedOptions, alpha_bar: NDArray[np.float64]) -> tuple[Step, ...]:

@@ -40,7 +40,8 @@ class Actor:
         self.priors = Priors(pipeline.config, targets)
         settings = ServiceSettings(pipeline.config, store, prior_targets=targets)
         self.methods: ServedMethods = add_actor(self.server, settings, self.priors)
-        self.channel = grpc.insecure_channel(self.server.start())
+        self.address = self.server.start()
+        self.channel = grpc.insecure_channel(self.address)
         self.stub: Stub = Stub(self.channel)
         self.methods.start()
 

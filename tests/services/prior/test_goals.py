@@ -19,9 +19,11 @@ from ldcq.diffusion.fast import kernel
 from ldcq.diffusion.fast.fused import FusedDenoiser, freeze
 from ldcq.diffusion.fast.split import FrozenDenoiser, Nulled, SplitDenoiser
 from ldcq.diffusion.prior import DiffusionPrior
-from ldcq.prior import Batch, Draw, JoiningSampler, OptionError, sample
+from ldcq.latent_prior import OptionError
+from ldcq.prior import Batch, JoiningSampler
 from ldcq.prior_learner import PriorLearner
 from ldcq.randomness import block_generator
+from tests.draws import draw, latents
 from tests.services.prior.world import (
     LATENT,
     STATE,
@@ -166,7 +168,7 @@ def test_sampling_is_algorithm_1(
     prior, statistics = _prior(), some_statistics()
     w, n, states, goals = 2.5, 4, 5 * _rows(3, STATE), 5 * _rows(3, GOALS, 2)
     options = SamplingConfig(steps=20, guidance=w, nulled=nulled)
-    drawn = sample(prior.sampler(), states, n, options, SEED, goals)
+    drawn = latents(prior.sampler(), states, n, options, SEED, goals)
 
     state_mean, state_std = statistics.state_mean, statistics.state_std
     state = np.repeat((states.numpy() - state_mean) / state_std, n, axis=0).astype(np.float64)
@@ -214,16 +216,23 @@ def test_a_row_depends_on_nothing_but_itself(guidance: float) -> None:
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_joined_calls_get_the_bits_they_get_alone(guidance: float) -> None:
-    sampler, options = _prior().sampler(), SamplingConfig(guidance=guidance, steps=5)
+    sampler = _prior().sampler()
     assert isinstance(sampler, JoiningSampler)
+    options = sampler.resolve(SamplingConfig(guidance=guidance, steps=5))
     draws = [
-        Draw(_rows(states, STATE, seed), n, seed, _rows(states, GOALS, 50 + seed))
+        draw(
+            _rows(states, STATE, seed),
+            n,
+            seed=seed,
+            options=options,
+            goals=_rows(states, GOALS, 50 + seed),
+        )
         for seed, (states, n) in enumerate([(1, 1), (3, 7), (1, 64)])
     ]
     with torch.inference_mode():
-        joined = sampler.join(draws, options)
-    alone = [sample(sampler, d.states, d.candidates, options, d.seed, d.goals) for d in draws]
-    assert torch.equal(joined, torch.cat([latents.flatten(0, 1) for latents in alone]))
+        joined = sampler.join(draws)
+    alone = [torch.tensor(sampler.sample(one).latents) for one in draws]
+    assert torch.equal(joined, torch.cat([rows.flatten(0, 1) for rows in alone]))
 
 
 def test_what_is_nulled_is_not_seen() -> None:
@@ -234,24 +243,24 @@ def test_what_is_nulled_is_not_seen() -> None:
         ("both", False, False),
     ):
         options = SamplingConfig.model_validate({"guidance": 0.0, "nulled": nulled})
-        first = sample(sampler, states, 2, options, 0, goals)
-        other_state = sample(sampler, states + 3, 2, options, 0, goals)
-        other_goal = sample(sampler, states, 2, options, 0, goals + 3)
+        first = latents(sampler, states, 2, options, 0, goals)
+        other_state = latents(sampler, states + 3, 2, options, 0, goals)
+        other_goal = latents(sampler, states, 2, options, 0, goals + 3)
         assert torch.equal(first, other_state) is not sees_state
         assert torch.equal(first, other_goal) is not sees_goal
 
 
 def test_guidance_nulls_the_goal_unless_it_is_told_otherwise() -> None:
-    assert _prior().describe().defaults.nulled == "goal"
+    assert _prior().sampler().describe().defaults.nulled == "goal"
     given = {**small_config().prior.sampling.model_dump(), "nulled": "state"}
-    assert _prior(sampling=given).describe().defaults.nulled == "state"
-    plain = some_prior(small_config())
+    assert _prior(sampling=given).sampler().describe().defaults.nulled == "state"
+    plain = some_prior(small_config()).sampler()
     assert plain.describe().defaults.nulled == "state"
     with pytest.raises(OptionError, match="nulled is 'goal', expected state: this prior has no"):
-        plain.sampler().check(SamplingConfig(nulled="goal"))
+        plain.resolve(SamplingConfig(nulled="goal"))
     nonsense = SamplingConfig.model_construct(nulled="time")
     with pytest.raises(OptionError, match="nulled is 'time', expected state, goal, both"):
-        _prior().sampler().check(nonsense)
+        _prior().sampler().resolve(nonsense)
 
 
 def _batch(rows: int) -> Batch:
@@ -286,7 +295,7 @@ def test_artifact_samples_as_the_model_did(implementation: str) -> None:
     prior = some_prior(goal_config(implementation=implementation))
     again = model_of(Artifact("p", *parts_of(prior)), type(prior))
     drawn, redrawn = (
-        sample(one.sampler(), _rows(3, STATE), 5, SamplingConfig(), 9, _rows(3, GOALS))
+        latents(one.sampler(), _rows(3, STATE), 5, SamplingConfig(), 9, _rows(3, GOALS))
         for one in (prior, again)
     )
     assert torch.equal(drawn, redrawn)
@@ -323,14 +332,14 @@ def test_it_learns_which_mode_leads_to_the_goal(implementation: str) -> None:
     for step in range(learner.total):
         learner.update(step)
     state, goal = torch.tensor([[4.0, 4, 4], [4.0, 4, 4]]), torch.tensor([[6.0], [2.0]])
-    drawn = sample(learner.published.sampler(), state, 300, SamplingConfig(steps=None), 0, goal)
+    drawn = latents(learner.published.sampler(), state, 300, SamplingConfig(steps=None), 0, goal)
     offset = drawn[..., 0] - 8
     torch.testing.assert_close(offset.mean(1), torch.tensor([3.0, -3.0]), atol=0.6, rtol=0)
     if implementation == "diffusion":
         metrics = learner.validate()
         assert float(metrics["error"]) < 0.9 * float(metrics["error_without_goal"])
         blind = SamplingConfig(guidance=0.0)
-        without = sample(learner.published.sampler(), state, 300, blind, 0, goal)[..., 0] - 8
+        without = latents(learner.published.sampler(), state, 300, blind, 0, goal)[..., 0] - 8
         assert 0.3 < float((without > 0).float().mean()) < 0.7
 
 

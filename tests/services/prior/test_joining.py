@@ -15,9 +15,11 @@ from common.store import Store
 from ldcq.config import SamplingConfig
 from ldcq.diffusion.fast.fused import freeze
 from ldcq.diffusion.fast.split import SplitDenoiser
-from ldcq.prior import Draw, JoiningSampler, sample
+from ldcq.latent_prior import Draw
+from ldcq.prior import JoiningSampler
 from ldcq.randomness import BLOCK_ROWS
 from services.prior.model import ServedPrior, load_prior
+from tests.draws import draw, latents
 from tests.services.prior.world import STATE, publish, small_config, some_prior
 
 CALLS = some.lists(
@@ -43,27 +45,27 @@ def test_neighbours_do_not_change_a_bit(sampler: JoiningSampler, threads: int) -
     @settings(max_examples=40, deadline=None, database=None)
     @given(calls=CALLS, guidance=some.sampled_from([0.0, 1.0, 2.0]), steps=some.integers(1, 3))
     def check(calls: list[tuple[int, int, int]], guidance: float, steps: int) -> None:
-        options = SamplingConfig(guidance=guidance, steps=steps)
+        options = sampler.resolve(SamplingConfig(guidance=guidance, steps=steps))
         source = torch.Generator().manual_seed(len(calls))
-        draws = [Draw(torch.randn(n, STATE, generator=source), m, seed) for n, m, seed in calls]
-        with torch.inference_mode():
-            joined = sampler.join(draws, options)
-        alone = [
-            sample(sampler, draw.states, draw.candidates, options, draw.seed) for draw in draws
+        draws = [
+            draw(torch.randn(n, STATE, generator=source), m, seed=seed, options=options)
+            for n, m, seed in calls
         ]
-        expected = torch.cat([latents.flatten(0, 1) for latents in alone])
-        assert torch.equal(joined, expected)
+        with torch.inference_mode():
+            joined = sampler.join(draws)
+        alone = [torch.tensor(sampler.sample(one).latents) for one in draws]
+        assert torch.equal(joined, torch.cat([rows.flatten(0, 1) for rows in alone]))
 
     check()
 
 
 def test_a_full_block_of_small_calls(sampler: JoiningSampler) -> None:
-    draws = [Draw(torch.full((1, STATE), float(i)), 64, i) for i in range(BLOCK_ROWS // 64)]
-    options = SamplingConfig()
+    options, states = sampler.resolve(SamplingConfig()), torch.arange(BLOCK_ROWS // 64)
+    draws = [draw(torch.full((1, STATE), i), 64, seed=int(i), options=options) for i in states]
     with torch.inference_mode():
-        joined = sampler.join(draws, options).split(64)  # type: ignore[no-untyped-call]
-    for draw, latents in zip(draws, joined, strict=True):
-        assert torch.equal(sample(sampler, draw.states, 64, options, draw.seed)[0], latents)
+        joined = sampler.join(draws).split(64)  # type: ignore[no-untyped-call]
+    for one, rows in zip(draws, joined, strict=True):
+        assert torch.equal(latents(sampler, one.states, 64, seed=one.seed)[0], rows)
 
 
 def _served(tmp_path: Path) -> ServedPrior:
@@ -85,8 +87,8 @@ def test_calls_are_not_joined_where_their_bits_would_differ(
     kind = type(sampler)
     exact = kind.join
 
-    def inexact(self: JoiningSampler, draws: Sequence[Draw], options: SamplingConfig) -> Tensor:
-        rows: Tensor = exact(self, draws, options)
+    def inexact(self: JoiningSampler, draws: Sequence[Draw]) -> Tensor:
+        rows: Tensor = exact(self, draws)
         return rows if len(draws) == 1 else rows * (1 + 1e-6)
 
     monkeypatch.setattr(kind, "join", inexact)

@@ -19,6 +19,7 @@ from common.rpc.clients import PriorClient
 from common.store import Store
 from ldcq.config import dump
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
+from tests.draws import draw
 from tests.services.prior.world import LATENT, STATE, publish, small_config
 
 Start = Callable[..., tuple["subprocess.Popen[str]", str]]
@@ -53,7 +54,7 @@ def test_trains_then_serves_then_drains(prepared: Store, start: Start) -> None:
     assert last.state == stage_pb2.STAGE_STATE_PUBLISHED
     client = PriorClient(address)
     states = np.ones((2, STATE), np.float32)
-    reply = client.sample(states, 3, seed=0, expected_version=last.artifact_version)
+    reply = client.pinned(last.artifact_version).sample(draw(states, 3))
     assert reply.latents.shape == (2, 3, LATENT)
     client.close()
     process.send_signal(signal.SIGTERM)

@@ -18,12 +18,13 @@ from prometheus_client import REGISTRY
 from common.rpc.channel import connect
 from common.rpc.clients import PriorClient
 from common.rpc.conformance import check_prior
-from common.rpc.prior import FULL_NAME, sample_request
+from common.rpc.prior import FULL_NAME, PriorityName, sample_request
 from common.store import Store
 from ldcq.config import SamplingConfig
+from ldcq.latent_prior import MAX_ROWS
 from ldcq.v1 import prior_pb2_grpc
 from services.prior.queueing import Job
-from services.prior.requests import MAX_ROWS
+from tests.draws import draw
 from tests.services.prior.conftest import StartReplica
 from tests.services.prior.world import LATENT, STATE, Replica, goal_config, publish, small_config
 
@@ -38,12 +39,20 @@ def _metric(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-def _call(replica: Replica, timeout: float = 30, **options: Any) -> Any:
+def _call(
+    replica: Replica,
+    timeout: float = 30,
+    *,
+    priority: PriorityName = "learner",
+    expected_version: str | None = None,
+    **options: Any,
+) -> Any:
     """A call without retries, so that the first answer counts; returns its future."""
     channel = grpc.insecure_channel(replica.address, [("grpc.enable_retries", 0)])
     stub = prior_pb2_grpc.PriorServiceStub(channel)
-    arguments = {"states": _states(2), "candidates": 3, "seed": 1, **options}
-    return stub.Sample.future(sample_request(**arguments), timeout=timeout)
+    asked = draw(**{"states": _states(2), "candidates": 3, "seed": 1, **options})
+    request = sample_request(asked, priority=priority, expected_version=expected_version)
+    return stub.Sample.future(request, timeout=timeout)
 
 
 class _Wait:
@@ -59,7 +68,7 @@ class _Wait:
         self.release.wait(30)
         yield from ()
 
-    def join(self, works: Sequence[_Wait]) -> Sequence[Exception | None]:
+    def join(self, works: Sequence[_Wait]) -> None:
         raise NotImplementedError
 
 
@@ -117,31 +126,35 @@ def test_describes_itself(store: Store, start_replica: StartReplica) -> None:
 
 
 def test_goals_and_model_must_agree(store: Store, start_replica: StartReplica) -> None:
-    publish(store, small_config())
+    without = publish(store, small_config())
     replica = start_replica().ready()
     goals = _states(2)[:, :2]
     call = _call(replica, goals=goals)
     assert _code(call) is grpc.StatusCode.FAILED_PRECONDITION
     assert "goals: got some; expected none" in call.details()
     with _held(replica):
-        # Accepted while the model has no goals, computed when it has.
+        # Accepted while the model has no goals, computed when its successor has: a call is answered
+        # by the model that it began with.
         overtaken = _call(replica)
         _wait_for_rows(7)
         replica.ready(publish(store, goal_config()))
-    assert _code(overtaken) is grpc.StatusCode.FAILED_PRECONDITION
-    assert r"goals: got none; expected shape (N, 2)" in overtaken.details()
-    assert _code(_call(replica)) is grpc.StatusCode.FAILED_PRECONDITION
+    assert overtaken.result().model_version == without
+    late = _call(replica)
+    assert _code(late) is grpc.StatusCode.FAILED_PRECONDITION
+    assert r"goals: got none; expected shape (N, 2)" in late.details()
     assert _code(_call(replica, goals=goals[:1])) is grpc.StatusCode.INVALID_ARGUMENT
     assert _code(_call(replica, goals=goals * np.nan)) is grpc.StatusCode.INVALID_ARGUMENT
     with PriorClient(replica.address) as client:
         assert client.describe().goal_dim == 2
         guided = {
             nulled: client.sample(
-                _states(2),
-                3,
-                seed=1,
-                goals=goals,
-                options=SamplingConfig.model_validate({"guidance": 2.0, "nulled": nulled}),
+                draw(
+                    _states(2),
+                    3,
+                    seed=1,
+                    goals=goals,
+                    options=SamplingConfig.model_validate({"guidance": 2.0, "nulled": nulled}),
+                )
             ).latents
             for nulled in ("goal", "state", "both", None)
         }
@@ -157,14 +170,14 @@ def test_a_seed_fixes_latents_alone_beside_others_and_elsewhere(
     here, there = start_replica().ready(), start_replica().ready()
     clients = [PriorClient(replica.address) for replica in (here, there)]
 
-    def draw(client: PriorClient, seed: int) -> np.ndarray:
-        return client.sample(_states(5), 700, seed=seed).latents
+    def drawn(client: PriorClient, seed: int) -> np.ndarray:
+        return client.sample(draw(_states(5), 700, seed=seed)).latents
 
-    alone = draw(clients[0], 7)
+    alone = drawn(clients[0], 7)
     assert alone.shape == (5, 700, LATENT)
-    assert np.array_equal(alone, draw(clients[1], 7))
+    assert np.array_equal(alone, drawn(clients[1], 7))
     with futures.ThreadPoolExecutor(8) as executor:
-        beside = list(executor.map(lambda seed: draw(clients[0], seed), [1, 7, 2, 7, 3, 7, 4, 5]))
+        beside = list(executor.map(lambda seed: drawn(clients[0], seed), [1, 7, 2, 7, 3, 7, 4, 5]))
     assert all(np.array_equal(alone, beside[index]) for index in (1, 3, 5))
     assert not np.array_equal(alone, beside[0])
     for client in clients:
@@ -229,7 +242,7 @@ def test_small_calls_that_wait_are_computed_at_once_and_get_the_same_bits(
     publish(store, small_config())
     replica = start_replica().ready()
 
-    def small(index: int, priority: str) -> Any:
+    def small(index: int, priority: PriorityName) -> Any:
         states = _states(1 + index % 3, seed=index)
         return _call(
             replica, states=states, candidates=1 + 13 * index, seed=index, priority=priority
@@ -242,6 +255,25 @@ def test_small_calls_that_wait_are_computed_at_once_and_get_the_same_bits(
         _wait_for_rows(1 + sum((1 + index % 3) * (1 + 13 * index) for index in range(8)))
     assert [call.result().latents.data for call in calls] == alone
     assert _metric("ldcq_prior_batch_calls_count") - batches == 2  # what held, and all of them
+
+
+def test_defaults_that_are_spelled_out_join_those_that_are_left_out(
+    store: Store, start_replica: StartReplica
+) -> None:
+    sampling = {**small_config().prior.sampling.model_dump(), "temperature": 0.7}
+    publish(store, small_config(sampling=sampling))
+    replica = start_replica().ready()
+    with PriorClient(replica.address) as client:
+        defaults = client.describe().defaults
+    alone = _call(replica).result().latents.data
+    batches = _metric("ldcq_prior_batch_calls_count")
+    with _held(replica):
+        calls = [_call(replica, options=options) for options in (SamplingConfig(), defaults)]
+        other = _call(replica, options=SamplingConfig(steps=4))
+        _wait_for_rows(19)
+    assert [call.result().latents.data for call in calls] == [alone, alone]
+    assert other.result().latents.data != alone
+    assert _metric("ldcq_prior_batch_calls_count") - batches == 3  # what held, both, the other
 
 
 def test_swaps_under_load_never_mix_versions(store: Store, start_replica: StartReplica) -> None:
@@ -331,7 +363,7 @@ def test_bad_fields_are_named(
 
 def test_unknown_priority_is_refused(store: Store, start_replica: StartReplica) -> None:
     publish(store, small_config())
-    request = sample_request(_states(1), 1, seed=0)
+    request = sample_request(draw(_states(1), 1))
     request.priority = 17  # type: ignore[assignment]
     channel = grpc.insecure_channel(start_replica().ready().address)
     with pytest.raises(grpc.RpcError, match="priority: got 17"):

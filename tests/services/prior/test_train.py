@@ -49,8 +49,9 @@ def test_publishes_an_artifact_that_serves_itself(prepared: Store, implementatio
         "vae": prepared.current("vae"),
         "latents": prepared.current("latents"),
     }
-    served = load_prior(artifact, CPU)
+    served = load_prior(artifact, CPU).description
     assert (served.state_dim, served.latent_dim) == (STATE, LATENT)
+    assert (served.implementation, served.model_version) == (implementation, version)
     assert served.vae_version == prepared.current("vae")
     assert context.progress.snapshot().state == stage_pb2.STAGE_STATE_PUBLISHED
     again = _context(prepared, small_config(implementation))
