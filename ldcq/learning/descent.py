@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 from ldcq.learning.distributed import ranks
-from ldcq.learning.schedule import learning_rate_schedule
 
 
 class Descent:
@@ -65,3 +66,20 @@ class Descent:
         """Restores what `state_dict` returned; other entries do not count."""
         self._optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
+
+
+def learning_rate_schedule(
+    optimiser: Optimizer, schedule: Literal["constant", "one_cycle"], total: int
+) -> LRScheduler:
+    """A schedule over `total` steps, to be stepped once after every optimiser step.
+
+    Args:
+        optimiser: Its learning rate is the constant one, or the peak of the cycle.
+        schedule: `constant`, or `one_cycle`: a warm-up over 30 % of the steps, then a cosine to
+            almost 0. Momentum is left alone.
+        total: Steps in all.
+    """
+    if schedule == "constant":
+        return ConstantLR(optimiser, factor=1.0, total_iters=0)
+    peaks = [float(group["lr"]) for group in optimiser.param_groups]
+    return OneCycleLR(optimiser, max_lr=peaks, total_steps=max(total, 1), cycle_momentum=False)

@@ -13,7 +13,7 @@ from common.training import MetricLog, configure_torch, read_metrics, resolve_de
 from common.training.device import DeviceError
 from ldcq.config import Config
 from ldcq.learning.averaging import ExponentialMovingAverage
-from ldcq.learning.schedule import learning_rate_schedule
+from ldcq.learning.descent import learning_rate_schedule
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])

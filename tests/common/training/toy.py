@@ -24,7 +24,7 @@ from common.training import Checkpoints, configure_torch, train
 from ldcq.config import Config, TrainingConfig, load, override
 from ldcq.learning.averaging import ExponentialMovingAverage
 from ldcq.learning.batches import BatchSampler
-from ldcq.learning.schedule import learning_rate_schedule
+from ldcq.learning.descent import learning_rate_schedule
 
 TOTAL = 60
 CONFIG = TrainingConfig(checkpoint_every=7, keep_checkpoints=2, log_every=3, validate_every=10)
