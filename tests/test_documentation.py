@@ -2,12 +2,11 @@
 
 The language of a fence decides its test. Python runs. YAML loads as a configuration, over the
 preset `demo` where it names no base. In a fence without a language, every line that starts with a
-known command is parsed. A snippet under `<!-- needs ldcq.NAME -->` waits until that name exists.
+known command is parsed.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import itertools
 import re
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import typer
 from pydantic import BaseModel
@@ -32,7 +32,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs/methods").glob("*.md")),
 ]
-FENCE = re.compile(r"^(?:<!-- needs ([\w.]+) -->\n)?```(\w*)\n(.*?)^```$", flags=re.M | re.S)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.M | re.S)
 INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 EXTERNAL = re.compile(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=\"?(?:https?:)?//[^>]*>")
@@ -42,31 +42,24 @@ COMMAND: Any = typer.main.get_command(app)
 
 @dataclass(frozen=True)
 class Snippet:
-    """One fence of a page; `needs` names the part of the package that it waits for."""
+    """One fence of a page."""
 
     page: str
     line: int
-    needs: str
     language: str
     text: str
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
 
-    def wait(self) -> None:
-        """Skips the test where the package lacks what the snippet needs."""
-        module, _, name = self.needs.rpartition(".")
-        if self.needs and not hasattr(importlib.import_module(module), name):
-            pytest.skip(f"{self.needs} does not exist yet")
-
 
 def _snippets() -> Iterator[Snippet]:
     for page in PAGES:
         text = page.read_text()
         for match in FENCE.finditer(text):
-            needs, language, body = match.groups(default="")
+            language, body = match.groups(default="")
             line = text.count("\n", 0, match.start()) + 1
-            yield Snippet(page.relative_to(ROOT).as_posix(), line, needs, language, body)
+            yield Snippet(page.relative_to(ROOT).as_posix(), line, language, body)
 
 
 def _lines(snippet: Snippet) -> list[str]:
@@ -85,16 +78,15 @@ CONFIGURATIONS = [s for s in SNIPPETS if s.language == "yaml"]
 PYTHON = [s for s in SNIPPETS if s.language == "python"]
 PROSE = {page: FENCE.sub("", page.read_text()) for page in PAGES}
 LINES = [
-    pytest.param(s, line, id=f"{s}: {line}")
+    pytest.param(line, id=f"{s}: {line}")
     for s in SHELL
     for line in _lines(s)
     if line.split(" ")[0] in ("ldcq", "make", "python", "docker", "kubectl")
 ]
 
 
-@pytest.mark.parametrize(("snippet", "line"), LINES)
-def test_a_shell_line_names_what_is_there(snippet: Snippet, line: str) -> None:
-    snippet.wait()
+@pytest.mark.parametrize("line", LINES)
+def test_a_shell_line_names_what_is_there(line: str) -> None:
     program, *arguments = shlex.split(line)
     if program == "ldcq":
         _parse(arguments)
@@ -116,16 +108,20 @@ def test_a_configuration_loads(snippet: Snippet, tmp_path: Path) -> None:
     _load(snippet, tmp_path)
 
 
+@pytest.mark.xdist_group("pipeline")
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("snippet", PYTHON, ids=str)
-def test_python_runs(snippet: Snippet) -> None:
-    snippet.wait()
-    code = compile(snippet.text, str(snippet), "exec")
-    if snippet.needs:
-        for node in ast.walk(ast.parse(snippet.text)):
-            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "ldcq":
-                assert hasattr(importlib.import_module("ldcq"), node.attr)
-    else:
-        exec(code, {"__name__": str(snippet)})
+def test_python_runs(
+    snippet: Snippet, exported: Path, served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside an exported policy and with an actor that serves, as the pages have it."""
+    monkeypatch.chdir(exported.parent)
+    found: dict[str, Any] = {
+        "observations": np.zeros((3, 4)),
+        "mask": np.array([True, False, True]),
+    }
+    exec(compile(snippet.text.replace("localhost:50051", served), str(snippet), "exec"), found)
+    assert found.get("actions", np.zeros((3, 2))).shape == (3, 2)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

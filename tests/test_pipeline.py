@@ -18,16 +18,9 @@ from typing import Any
 import pytest
 
 from common.store import Store
-from tests.command import PATIENCE, TINY, ldcq, run_json
+from tests.command import PATIENCE, TINY, ldcq
 
 METHODS = ["ldcq", "bcq_h", "prior", "behaviour"]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A store after `ldcq run --json`, and what that printed."""
-    store = tmp_path_factory.mktemp("pipeline") / "store"
-    return store, run_json(TINY, store)
 
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("pipeline")]

@@ -1,0 +1,54 @@
+"""One small run from nothing to scores, for the tests that look at what it leaves.
+
+They are in the group `pipeline`, so that it is made once.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command import TINY, ldcq, run_json
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A store after `ldcq run --json`, and what that printed."""
+    store = tmp_path_factory.mktemp("pipeline") / "store"
+    return store, run_json(TINY, store)
+
+
+@pytest.fixture(scope="session")
+def exported(finished: tuple[Path, dict[str, Any]]) -> Path:
+    """The folder of `ldcq export`, called `policy`, beside the store."""
+    folder = finished[0].parent / "policy"
+    ldcq("export", finished[0], folder, "--method", "ldcq")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def served(finished: tuple[Path, dict[str, Any]]) -> Iterator[str]:
+    """The address of an actor over the run's models."""
+    with ExitStack() as processes:
+        prior = processes.enter_context(_serving("prior", finished[0]))
+        options = ("--prior", prior, "--prior", f"bcq_h={prior}")
+        yield processes.enter_context(_serving("actor", finished[0], *options))
+
+
+@contextmanager
+def _serving(service: str, store: Path, *options: str) -> Iterator[str]:
+    """A server started as its users do; its address."""
+    command = [sys.executable, "-m", "cli.main", "serve", service, "--store", str(store), *options]
+    command += ["--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().removeprefix("listening on ").strip()
+        finally:
+            process.terminate()

@@ -1,0 +1,39 @@
+"""The examples in Python run as they stand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command import PATIENCE, TINY
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(600)]
+
+
+def _run(example: str, *arguments: str | Path) -> str:
+    command = [sys.executable, str(EXAMPLES / example), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_one_process_is_the_whole_method(tmp_path: Path) -> None:
+    printed = _run("one_process.py", "--config", TINY, "--data", tmp_path, "--episodes", "2")
+    assert "VAE" in printed
+    assert "critic" in printed
+    assert printed.count("return") == 2
+
+
+def test_both_kinds_of_policy_play_the_same_episodes(
+    finished: tuple[Path, dict[str, Any]], exported: Path, served: str
+) -> None:
+    settings = ("--store", finished[0], "--episodes", "2", "--seed", "3")
+    printed = _run("act.py", exported, *settings)
+    assert printed.count("return") == 2
+    assert _run("act.py", served, *settings) == printed
