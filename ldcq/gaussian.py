@@ -7,20 +7,31 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ldcq.config import PriorConfig, SamplingConfig
+from ldcq.config.section import Widths
 from ldcq.nn.mlp import mlp
 from ldcq.nn.model import Dimensions
-from ldcq.prior import Batch, Description, OptionError, Prior
+from ldcq.prior import Batch, Description, OptionError, Prior, PriorOptions
 from ldcq.randomness import block_generator, block_ranges
 
 DEFAULTS = SamplingConfig(temperature=1.0)
 """All it has to say about sampling: there are no steps to choose."""
+
+
+class GaussianOptions(PriorOptions):
+    """`prior.options.gaussian`."""
+
+    hidden: Widths = (512, 512, 256)
+    """Widths of the network; the default has about as many parameters as the default denoiser."""
+    min_std: Annotated[float, Field(ge=0)] = 1e-3
+    """Floor of sigma, in standardised latents."""
 
 
 class GaussianPrior(Prior):
@@ -29,12 +40,14 @@ class GaussianPrior(Prior):
     It does not look at `prior.sampling`, which is about diffusion models.
     """
 
+    Options = GaussianOptions
+    options: GaussianOptions
     takes_goals: ClassVar[bool] = True
 
     def __init__(self, dimensions: Dimensions, config: PriorConfig) -> None:
         super().__init__(dimensions, config)
         size = dimensions
-        sizes = [size.state + size.goal, *config.gaussian.hidden, 2 * size.latent]
+        sizes = [size.state + size.goal, *self.options.hidden, 2 * size.latent]
         self.network = mlp(sizes, nn.GELU, layer_norm=True)
 
     def forward(self, states: Tensor, goals: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -48,7 +61,7 @@ class GaussianPrior(Prior):
             mu(s) and sigma(s), or mu(s, g) and sigma(s, g), each (B, Z).
         """
         mean, raw_std = self.network(self.condition(states, goals)).chunk(2, dim=1)
-        return mean, functional.softplus(raw_std) + self.config.gaussian.min_std
+        return mean, functional.softplus(raw_std) + self.options.min_std
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """-log N(z; mu(s), sigma(s)) of z ~ q, per latent dimension, a scalar."""
