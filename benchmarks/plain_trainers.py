@@ -18,6 +18,7 @@ from ldcq.config import Config
 from ldcq.data.latents import LatentTable
 from ldcq.data.windows import Windows
 from ldcq.diffusion.denoiser import Denoiser
+from ldcq.diffusion.options import DiffusionOptions
 from ldcq.diffusion.schedule import alpha_bars, min_snr_weights
 from ldcq.nn.mlp import mlp
 from ldcq.vae.conditional_prior import ConditionalPrior
@@ -127,8 +128,9 @@ class PlainPrior:
     """Adam on Eq. 5, and a moving average of the weights, tensor by tensor."""
 
     def __init__(self, config: Config, table: LatentTable) -> None:
-        settings, diffusion = config.prior, config.prior.diffusion
+        settings, diffusion = config.prior, DiffusionOptions.of(config.prior)
         self._config, self._steps = config, diffusion.steps
+        self._drop = diffusion.drop_probability
         self.denoiser = Denoiser(
             table.state.shape[1],
             table.latent_mean.shape[1],
@@ -154,7 +156,7 @@ class PlainPrior:
         time = torch.randint(1, self._steps + 1, (len(states),))
         signal = self._alpha_bar[time].unsqueeze(1)
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * torch.randn_like(clean)
-        drop = self._config.prior.diffusion.drop_probability
+        drop = self._drop
         keep = (torch.rand(len(states)) >= drop).float()
         error = ((self.denoiser(noisy, states, time, keep) - clean) ** 2).mean(1)
         loss = (self._weights[time - 1] * error).mean()

@@ -10,6 +10,7 @@ from experiments.experiment import Context, Experiment
 from experiments.figures import curves
 from experiments.result import Findings, Picture, Row, Scalar, Scale
 from ldcq.config import Config, override
+from ldcq.diffusion.options import DiffusionOptions
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def run(context: Context) -> Findings:
     """Trains LDCQ once for every seed and plays it with every setting."""
     base = configuration("steps", context.scale, context.dataset)
     need_dataset(base, context.store)
-    chosen = settings_of(context.scale, base.prior.diffusion.steps)
+    trained = DiffusionOptions.of(base.prior).steps
+    chosen = settings_of(context.scale, trained)
     evaluations = run_seeds(context, with_settings(base, chosen))
     rows = [
         evaluations.row(setting.variant, method="ldcq", settings=setting.columns())
@@ -100,7 +102,7 @@ def run(context: Context) -> Findings:
         notes=evaluations.notes,
         settings={
             "data.dataset": base.data.dataset,
-            "T of training": base.prior.diffusion.steps,
+            "T of training": trained,
             "solver while the critic is trained": base.prior.sampling.solver,
             "steps while the critic is trained": base.prior.sampling.steps or "all T",
             "actor.candidates": base.actor.candidates,

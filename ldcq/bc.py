@@ -25,7 +25,7 @@ class Bc(LowLevelPolicy):
     """
 
     kind = "bc"
-    Config = BcConfig
+    Settings = BcConfig
     config: BcConfig
 
     def __init__(self, dimensions: Dimensions, config: BcConfig) -> None:

@@ -5,16 +5,27 @@ likelihood; with goals N(mu(s, g), diag sigma(s, g)^2).
 from __future__ import annotations
 
 import math
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ldcq.config import PriorConfig
+from ldcq.config.section import Widths
 from ldcq.nn.mlp import mlp
 from ldcq.nn.model import Dimensions
-from ldcq.prior import Batch, Condition, OnePassPrior
+from ldcq.prior import Batch, Condition, OnePassPrior, PriorOptions
+
+
+class GaussianOptions(PriorOptions):
+    """`prior.options.gaussian`."""
+
+    hidden: Widths = (512, 512, 256)
+    """Widths of the network; the default has about as many parameters as the default denoiser."""
+    min_std: Annotated[float, Field(ge=0)] = 1e-3
+    """Floor of sigma, in standardised latents."""
 
 
 class GaussianPrior(OnePassPrior):
@@ -23,18 +34,20 @@ class GaussianPrior(OnePassPrior):
     It does not look at `prior.sampling`, which is about diffusion models.
     """
 
+    Options = GaussianOptions
+    options: GaussianOptions
     takes_goals: ClassVar[bool] = True
 
     def __init__(self, dimensions: Dimensions, config: PriorConfig) -> None:
         super().__init__(dimensions, config)
         size = dimensions
-        sizes = [size.state + size.goal, *config.gaussian.hidden, 2 * size.latent]
+        sizes = [size.state + size.goal, *self.options.hidden, 2 * size.latent]
         self.network = mlp(sizes, nn.GELU, layer_norm=True)
 
     def condition(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """mu(s) and sigma(s), or mu(s, g) and sigma(s, g), of standardised latents, each (B, Z)."""
         mean, raw_std = self.network(inputs).chunk(2, dim=1)
-        return mean, functional.softplus(raw_std) + self.config.gaussian.min_std
+        return mean, functional.softplus(raw_std) + self.options.min_std
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """-log N(z; mu(s), sigma(s)) of z ~ q, per latent dimension, a scalar."""

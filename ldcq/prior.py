@@ -12,14 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldcq.config import PriorConfig, SamplingConfig
+from ldcq.config import Config, ConfigError, PriorConfig, SamplingConfig, validated
+from ldcq.config.section import Section
 from ldcq.latent_prior import Description, Draw, OptionError, Samples
 from ldcq.nn.model import Dimensions, Model
 from ldcq.nn.normaliser import Normaliser
@@ -157,14 +158,31 @@ class JoiningSampler(Sampler):
         """
 
 
+class PriorOptions(Section):
+    """Hyperparameters that one implementation alone has: `prior.options.<its name>`."""
+
+    @classmethod
+    def of(cls, config: PriorConfig) -> Self:
+        """Those of the chosen implementation, to whose class these belong.
+
+        Raises:
+            ConfigError: A key is unknown or a value is impossible.
+        """
+        name = config.implementation
+        return validated(cls, config.options.get(name, {}), at=f"prior.options.{name}")
+
+
 class Prior(Model, ABC):
     """A trainable p(z | s): a model that holds everything that is trained, averaged and published.
 
     Args:
         dimensions: Of states and latents; `goal` is 0 for a prior without goals.
-        config: The section `prior`.
+        config: The section `prior`. The model's own `config` has the options spelled out, and
+            those of no other implementation.
 
     Attributes:
+        Options: The type of its options.
+        options: What it alone has to choose.
         takes_goals: Whether it can learn p(z | s, goal).
         state_normaliser: Of raw states (S,).
         latent_normaliser: Of raw latents (Z,).
@@ -172,15 +190,38 @@ class Prior(Model, ABC):
     """
 
     kind = "prior"
-    Config = PriorConfig
+    Settings = PriorConfig
     config: PriorConfig
+    Options: ClassVar[type[PriorOptions]] = PriorOptions
+    options: PriorOptions
     takes_goals: ClassVar[bool] = False
 
     def __init__(self, dimensions: Dimensions, config: PriorConfig) -> None:
-        super().__init__(dimensions, config)
+        options = self.Options.of(config)
+        own = {config.implementation: options.model_dump(mode="json")}
+        super().__init__(dimensions, config.model_copy(update={"options": own}))
+        self.options = options
         self.state_normaliser = Normaliser.identity(dimensions.state)
         self.latent_normaliser = Normaliser.identity(dimensions.latent)
         self.goal_normaliser = Normaliser.identity(dimensions.goal) if dimensions.goal else None
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Looks through a configuration for what this implementation cannot do.
+
+        Args:
+            config: With this implementation as `prior.implementation`.
+
+        Raises:
+            ConfigError: There is something; the message says where.
+        """
+        cls.Options.of(config.prior)
+        if config.prior.goal_conditioned and not cls.takes_goals:
+            raise ConfigError(
+                "prior.goal_conditioned is true, but the prior "
+                f"{config.prior.implementation!r} takes no goals; expected false, or another "
+                "prior.implementation"
+            )
 
     def fit_normalisers(self, statistics: Statistics) -> None:
         """Takes over the statistics of the training windows."""

@@ -39,7 +39,7 @@ class WorldModel(Model):
     """
 
     kind = "world_model"
-    Config = WorldModelConfig
+    Settings = WorldModelConfig
     config: WorldModelConfig
 
     def __init__(self, dimensions: Dimensions, config: WorldModelConfig) -> None:

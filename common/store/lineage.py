@@ -39,9 +39,7 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
             for key in ("goal_conditioned", "goal_drop_probability", "hindsight_steps"):
                 del tree["prior"][key]
         chosen = config.prior.implementation
-        for implementation in ("diffusion", "gaussian"):
-            if implementation != chosen:
-                del tree["prior"][implementation]
+        tree["prior"]["options"] = tree["prior"]["options"].get(chosen, {})
     if kind == "critic" and config.critic.candidate_source == "online":
         del tree["critic"]["cached_candidates"]
     if kind == "evaluation":

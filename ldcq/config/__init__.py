@@ -5,8 +5,15 @@ project.
 from ldcq.config.actor import ActorConfig, EvaluationConfig, MethodConfig, PlanningConfig
 from ldcq.config.critic import CriticConfig, ReplayConfig
 from ldcq.config.data import DataConfig, MazeName, PointMazeConfig, RandomWalkConfig
-from ldcq.config.loading import ConfigError, dump, load, override, resolve_variant
-from ldcq.config.prior import DiffusionConfig, GaussianConfig, PriorConfig, SamplingConfig
+from ldcq.config.loading import (
+    ConfigError,
+    dump,
+    load,
+    override,
+    resolve_variant,
+    validated,
+)
+from ldcq.config.prior import PriorConfig, SamplingConfig
 from ldcq.config.schema import Config, TrainingConfig
 from ldcq.config.supervised import BcConfig, VaeConfig, WorldModelConfig
 
@@ -17,9 +24,7 @@ __all__ = [
     "ConfigError",
     "CriticConfig",
     "DataConfig",
-    "DiffusionConfig",
     "EvaluationConfig",
-    "GaussianConfig",
     "MazeName",
     "MethodConfig",
     "PlanningConfig",
@@ -35,4 +40,5 @@ __all__ = [
     "load",
     "override",
     "resolve_variant",
+    "validated",
 ]

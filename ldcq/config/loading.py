@@ -68,8 +68,8 @@ def resolve_variant(config: Config, variant: str) -> Config:
 
 
 def dump(config: Config) -> str:
-    """The whole resolved configuration as YAML, every default spelled out; `load` reads it back to
-    an equal `Config`.
+    """The whole resolved configuration as YAML, every default spelled out but those that only a
+    prior's implementation knows; `load` reads it back to an equal `Config`.
     """
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
@@ -217,6 +217,9 @@ def _explain(root: type[BaseModel], at: str, error: dict[str, Any]) -> str:
     location, model = _section(root, tuple(str(part) for part in error["loc"]))
     key = ".".join([at, *location] if at else location)
     if error["type"] == "extra_forbidden":
+        if model is PriorConfig and isinstance(error["input"], dict):
+            own = f"prior.options.{location[-1]}"
+            return f"{key}: unknown key; what one implementation alone has: write {own}"
         known = sorted(model.model_fields)
         close = difflib.get_close_matches(location[-1], known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""

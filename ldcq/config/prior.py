@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
-from ldcq.config.section import NonNegative, Positive, PositiveFloat, Section, Widths
+from ldcq.config.section import NonNegative, Positive, PositiveFloat, Section
 
 
 class SamplingConfig(Section):
@@ -25,42 +25,15 @@ class SamplingConfig(Section):
     temperature: Annotated[float, Field(ge=0)] | None = None
 
 
-class DiffusionConfig(Section):
-    """The latent diffusion prior (section 4.1, A.2.2, Table 6)."""
-
-    steps: Annotated[int, Field(ge=2)] = 200
-    """T; section 5.4 says 200, Table 6 says 500."""
-    schedule: Literal["linear", "cosine"] = "linear"
-    blocks: Widths = (128, 32, 16, 8, 16, 32, 128)
-    """Widths of the residual blocks; equal widths are joined by skip connections from the outside
-    in."""
-    condition_dim: Positive = 128
-    """Width of the state's encoding."""
-    time_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 256
-    """Width of the sinusoidal embedding of t."""
-    drop_probability: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Probability that training nulls the state, for classifier-free guidance."""
-    min_snr_gamma: PositiveFloat = 5.0
-    clip_sample: PositiveFloat | None = None
-    """Bound of the predicted z0 in standardised latents; None: unbounded."""
-
-
-class GaussianConfig(Section):
-    """The conditional Gaussian prior of BCQ-H (section 5.3)."""
-
-    hidden: Widths = (512, 512, 256)
-    """Widths of the network; the default has about as many parameters as the default denoiser."""
-    min_std: Annotated[float, Field(ge=0)] = 1e-3
-
-
 class PriorConfig(Section):
     """The latent prior p(z | s): which implementation, and how it is trained and sampled."""
 
     implementation: Annotated[str, Field(min_length=1)] = "diffusion"
     """A name registered in the entry-point group `ldcq.priors`: `diffusion`, `gaussian`, or a
     third party's."""
-    diffusion: DiffusionConfig = DiffusionConfig()
-    gaussian: GaussianConfig = GaussianConfig()
+    options: dict[str, dict[str, JsonValue]] = Field(default={})
+    """Hyperparameters that one implementation alone has, by its name: it knows and checks them when
+    it is trained. Those of other implementations do not count."""
     goal_conditioned: bool = False
     """Learn p(z | s, goal) (LDGC, section 4.3); needs `data.goal_indices`."""
     goal_drop_probability: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -111,18 +111,3 @@ class Config(Section):
                     f"{sorted(known)}"
                 )
         return self
-
-    @model_validator(mode="after")
-    def _samplers_have_the_steps(self) -> Config:
-        steps = self.prior.diffusion.steps
-        for section, sampling in (
-            ("prior", self.prior.sampling),
-            ("critic", self.critic.sampling),
-            ("actor", self.actor.sampling),
-        ):
-            if sampling.steps is not None and sampling.steps > steps:
-                raise ValueError(
-                    f"{section}.sampling.steps is {sampling.steps}, expected at most "
-                    f"prior.diffusion.steps ({steps})"
-                )
-        return self

@@ -29,7 +29,7 @@ class Critic(Model):
     """
 
     kind = "critic"
-    Config = CriticConfig
+    Settings = CriticConfig
     config: CriticConfig
 
     def __init__(self, dimensions: Dimensions, config: CriticConfig) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ldcq.config import PriorConfig, SamplingConfig
+from ldcq.config import Config, ConfigError, PriorConfig, SamplingConfig
 from ldcq.diffusion.denoiser import Denoiser
 from ldcq.diffusion.fast.fused import freeze
+from ldcq.diffusion.options import DiffusionOptions
 from ldcq.diffusion.sampler import DiffusionSampler, resolve_options
 from ldcq.diffusion.schedule import alpha_bars, min_snr_weights
 from ldcq.nn.model import Dimensions
@@ -25,9 +26,12 @@ class DiffusionPrior(Prior):
     standardised latents.
 
     Raises:
-        OptionError: `prior.sampling` does not fit `prior.diffusion`.
+        ConfigError: `prior.options.diffusion` are not its options.
+        OptionError: `prior.sampling` does not fit them.
     """
 
+    Options = DiffusionOptions
+    options: DiffusionOptions
     takes_goals: ClassVar[bool] = True
     _snr_weights: Tensor
     _signal: Tensor
@@ -35,8 +39,7 @@ class DiffusionPrior(Prior):
 
     def __init__(self, dimensions: Dimensions, config: PriorConfig) -> None:
         super().__init__(dimensions, config)
-        self.options = options = config.diffusion
-        goals = dimensions.goal > 0
+        options, goals = self.options, dimensions.goal > 0
         resolve_options(config.sampling, SamplingConfig(), options.steps, goals)
         self.denoiser = Denoiser(
             dimensions.state,
@@ -56,6 +59,19 @@ class DiffusionPrior(Prior):
             # A function of the configuration, so not published: only the schedule's name and T are.
             tensor = torch.from_numpy(values).float()
             self.register_buffer(name, tensor, persistent=False)
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """See `Prior.check`: nobody may ask for more steps than were trained."""
+        super().check(config)
+        steps = DiffusionOptions.of(config.prior).steps
+        for section in ("prior", "critic", "actor"):
+            asked = getattr(config, section).sampling.steps
+            if asked is not None and asked > steps:
+                raise ConfigError(
+                    f"{section}.sampling.steps is {asked}, expected at most "
+                    f"prior.options.diffusion.steps ({steps})"
+                )
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Eq. 5: E over t, tau, z_0 ~ q and z_t of min{SNR(t), gamma} ||z_0 - mu(z_t, s, t)||^2.

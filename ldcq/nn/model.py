@@ -39,13 +39,13 @@ class Model(nn.Module):
 
     Attributes:
         kind: The kind of the artifacts that hold it.
-        Config: The type of its section.
+        Settings: The type of its section.
         dimensions: Its sizes.
         config: Its section.
     """
 
     kind: ClassVar[str]
-    Config: ClassVar[type[Section]]
+    Settings: ClassVar[type[Section]]
     dimensions: Dimensions
     config: Section
 
@@ -74,7 +74,7 @@ class Model(nn.Module):
             ValueError: The three do not fit one another or this class; the message says where.
         """
         try:
-            model = cls(validated(Dimensions, dimensions), validated(cls.Config, config))
+            model = cls(validated(Dimensions, dimensions), validated(cls.Settings, config))
             _load(model, tensors)
         except ValueError as error:
             raise ValueError(f"{cls.__name__} cannot be rebuilt: {error}") from error

@@ -25,7 +25,7 @@ class Vae(LowLevelPolicy):
     """
 
     kind = "vae"
-    Config = VaeConfig
+    Settings = VaeConfig
     config: VaeConfig
 
     def __init__(self, dimensions: Dimensions, config: VaeConfig) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from common.store import open_latents
+from common.store import open_latents, owning_variant
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, make_once
 from common.training.process import train_process
-from ldcq.config import ConfigError
+from ldcq.config import Config, resolve_variant
 from ldcq.learning.distributed import ranks
 from ldcq.prior_learner import PriorLearner
 from ldcq.registry import find_prior
@@ -30,7 +30,7 @@ def run(context: StageContext) -> str:
 
     Raises:
         UnknownPriorError: `prior.implementation` is not registered.
-        ConfigError: It takes no goals, and is to be conditioned on them.
+        ConfigError: It cannot do what is asked of it, in training or by who samples it.
         LineageError: The latents are another VAE's.
         StoreError: The latents are damaged, or the store does not take the artifact.
         Stopped: Asked to stop; a checkpoint was saved.
@@ -40,12 +40,9 @@ def run(context: StageContext) -> str:
     if foreign_target(context) is not None:
         return adopt(context)
     # Before anything is waited for: an unknown name would not become known meanwhile.
-    settings = context.config.prior
-    if not find_prior(settings.implementation).takes_goals and settings.goal_conditioned:
-        raise ConfigError(
-            f"prior.goal_conditioned is true, but the prior {settings.implementation!r} takes no "
-            "goals; expected false, or another prior.implementation"
-        )
+    implementation = find_prior(context.config.prior.implementation)
+    for config in _users(context):
+        implementation.check(config)
     parents = ranks().agree(lambda: context.wait_for_parents(STAGE))
     version, reused = make_once(context, STAGE, parents, _train)
     context.progress.published(version, reused)
@@ -54,6 +51,19 @@ def run(context: StageContext) -> str:
 
 main = partial(train_process, STAGE, run)
 """Trains, with `StageService` answering meanwhile, and ends: `train_process` of this stage."""
+
+
+def _users(context: StageContext) -> list[Config]:
+    """Those of all variants that share this prior: each samples it in its own way."""
+    base = context.base
+    owners = {
+        variant: owning_variant(base, variant, STAGE) for variant in (base.variant, *base.variants)
+    }
+    return [
+        resolve_variant(base, variant)
+        for variant, owner in owners.items()
+        if owner == owners[context.variant]
+    ]
 
 
 def _train(making: Making) -> str:

@@ -29,7 +29,7 @@ def _one_thread() -> None:
 
 
 def _walk_config(**prior: Any) -> Config:
-    overrides = ["prior.diffusion.steps=50", "prior.diffusion.blocks=[32, 32]"]
+    overrides = ["prior.options.diffusion.steps=50", "prior.options.diffusion.blocks=[32, 32]"]
     return load("demo", [*overrides, *(f"prior.{key}={value}" for key, value in prior.items())])
 
 

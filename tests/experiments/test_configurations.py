@@ -12,6 +12,7 @@ from experiments.registry import MODULES, find
 from experiments.result import Scale
 from experiments.steps import settings_of, with_settings
 from ldcq.config import ConfigError, load, override
+from ldcq.diffusion.options import DiffusionOptions
 
 SCALES = get_args(Scale)
 PIPELINES = ("maze2d", "door-human", "horizon", "steps")
@@ -58,7 +59,7 @@ def test_a_horizon_lowers_what_it_bounds_and_nothing_else(horizon: int) -> None:
 
 def test_settings_of_the_sampler_share_everything_trained() -> None:
     base = configuration("steps", "small")
-    chosen = settings_of("small", base.prior.diffusion.steps)
+    chosen = settings_of("small", DiffusionOptions.of(base.prior).steps)
     assert len({setting.variant for setting in chosen}) == len(chosen)
     assert {setting.extra_steps for setting in chosen} == {0, 10}
     config = with_settings(base, chosen)

@@ -29,8 +29,8 @@ def demo() -> Config:
         ("data.observation_keys", ["achieved_goal"], {"vae", "bc"}),
         ("data.validation_fraction", 0.2, {"vae", "bc"}),
         ("vae.epochs", 1, {"vae"}),
-        ("prior.diffusion.steps", 50, {"prior"}),
-        ("prior.gaussian.hidden", [8], set()),
+        ("prior.options.diffusion.steps", 50, {"prior"}),
+        ("prior.options.gaussian.hidden", [8], set()),
         ("prior.hindsight_steps", 5, set()),
         ("data.goal_indices", [1, 0], set()),
         ("critic.updates", 5, {"critic"}),
@@ -73,11 +73,11 @@ def test_artifacts_of_another_format_are_made_again(
 
 def test_only_the_chosen_prior_counts(demo: Config) -> None:
     gaussian = override(demo, {"prior.implementation": "gaussian"})
-    changed = override(gaussian, {"prior.diffusion.steps": 50})
+    changed = override(gaussian, {"prior.options.diffusion.steps": 50})
     assert stage_sections(gaussian, "prior") == stage_sections(changed, "prior")
     foreign = stage_sections(override(demo, {"prior.implementation": "theirs"}), "prior")["prior"]
     assert isinstance(foreign, dict)
-    assert not {"diffusion", "gaussian"} & set(foreign)
+    assert foreign["options"] == {}
     assert {"learning_rate", "epochs", "implementation"} <= set(foreign)
 
 

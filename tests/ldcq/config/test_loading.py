@@ -17,6 +17,8 @@ from ldcq.config import (
     override,
     resolve_variant,
 )
+from ldcq.diffusion.options import DiffusionOptions
+from ldcq.gaussian import GaussianOptions
 
 
 def _write(folder: Path, text: str, name: str = "config.yaml") -> Path:
@@ -35,11 +37,10 @@ def test_the_paper_preset_holds_the_numbers_of_the_papers_tables() -> None:
 
     prior = config.prior  # Table 6; T = 200 is section 5.4's
     assert (prior.learning_rate, prior.epochs, prior.batch_size) == (1e-4, 300, 32)
-    assert prior.diffusion.steps == 200
-    assert prior.diffusion.drop_probability == 0.1
-    assert prior.diffusion.schedule == "linear"
+    diffusion = DiffusionOptions.of(prior)
+    assert (diffusion.steps, diffusion.schedule) == (200, "linear")
+    assert (diffusion.drop_probability, diffusion.min_snr_gamma) == (0.1, 5.0)
     assert prior.sampling.extra_steps == 10
-    assert prior.diffusion.min_snr_gamma == 5.0
 
     critic = config.critic  # Table 7
     assert (critic.learning_rate, critic.batch_size) == (5e-4, 128)
@@ -48,6 +49,12 @@ def test_the_paper_preset_holds_the_numbers_of_the_papers_tables() -> None:
     assert (critic.replay.beta_growth, critic.replay.beta_growth_every) == (0.03, 3000)
     assert critic.hidden == (256, 256, 256, 32)
     assert critic.candidate_source == "online"
+
+
+def test_the_paper_preset_spells_out_what_the_priors_alone_have() -> None:
+    options = load("paper").prior.options
+    defaults = {"diffusion": DiffusionOptions(), "gaussian": GaussianOptions()}
+    assert options == {name: own.model_dump(mode="json") for name, own in defaults.items()}
 
 
 def test_the_demo_preset_generates_its_data_and_compares_four_methods() -> None:
@@ -76,7 +83,7 @@ def test_the_configurations_in_the_repository_are_the_presets(name: str) -> None
 def test_what_is_dumped_loads_to_an_equal_configuration(source: str, tmp_path: Path) -> None:
     config = load(source, ["seed=7", "vae.beta=0.1"])
     assert load(_write(tmp_path, dump(config))) == config
-    assert "min_snr_gamma" in dump(config)  # defaults are spelled out
+    assert "beta_growth_every" in dump(config)  # defaults are spelled out
 
 
 def test_a_base_is_a_preset_or_a_file_beside_and_is_merged_key_by_key(tmp_path: Path) -> None:
@@ -128,7 +135,11 @@ def test_overrides_are_yaml_values_applied_last() -> None:
         ("data.validation_fraction=1", "data.validation_fraction: got 1; .*less than 1"),
         ("actor.execute_steps=31", r"actor.execute_steps is 31, expected at most horizon \(30\)"),
         ("vae.decoded_steps=31", "vae.decoded_steps is 31, expected at most horizon"),
-        ("actor.sampling.steps=101", "actor.sampling.steps is 101, expected at most prior.diff"),
+        ("prior.diffusion.steps=5", "prior.diffusion: unknown key; .*write prior.options.diff"),
+        ("prior.gaussian={hidden: [8]}", "prior.gaussian: .* write prior.options.gaussian"),
+        ("variants.bcq_h={prior.gaussian.hidden: [8]}", "write prior.options.gaussian"),
+        ("prior.epoch=3", "prior.epoch: unknown key; did you mean 'epochs'?"),
+        ("prior.options.diffusion=5", "prior.options.diffusion: got 5; expected a section"),
         ("critic.candidates=99", "candidates is 99, expected at most cached_candidates"),
         ("critic.fourier_octaves=3", "fourier_indices is empty, expected entries of the state"),
         ("critic={windows: null, reward_windows: 0.5}", "windows is null, expected a number"),

@@ -35,9 +35,8 @@ from tests.services.prior.world import (
 SEED = 2**63 + 5
 
 
-def _prior(**diffusion: object) -> DiffusionPrior:
-    section = {**small_config().prior.diffusion.model_dump(), **diffusion}
-    prior = some_prior(small_config(diffusion=section))
+def _prior(**options: object) -> DiffusionPrior:
+    prior = some_prior(small_config(options=options))
     assert isinstance(prior, DiffusionPrior)
     return prior
 
@@ -247,7 +246,7 @@ def test_covers_both_modes_after_training() -> None:
         batch_size=512,
         learning_rate=6e-3,
         ema_decay=0.98,
-        diffusion={
+        options={
             "steps": 20,
             "schedule": "cosine",
             "blocks": [48, 48],

@@ -19,8 +19,7 @@ from tests.services.prior.world import LATENT, STATE, small_config, some_prior, 
 @torch.no_grad()
 def test_samples_what_diffusers_does(solver: str, order: int, steps: int) -> None:
     """At temperature 0 sampling starts from 0, so that no noise has to agree."""
-    diffusion = {**small_config().prior.diffusion.model_dump(), "clip_sample": None}
-    prior = some_prior(small_config(diffusion=diffusion))
+    prior = some_prior(small_config())
     assert isinstance(prior, DiffusionPrior)
     states = torch.randn(7, STATE, generator=torch.Generator().manual_seed(1))
     options = SamplingConfig(solver=solver, steps=steps, temperature=0.0)

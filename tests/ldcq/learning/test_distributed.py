@@ -57,7 +57,7 @@ def config(tmp_path: Path) -> Config:
             "prior": {
                 "batch_size": 33,
                 "epochs": 3,
-                "diffusion": {"blocks": (8, 8, 8), "condition_dim": 8, "time_dim": 8},
+                "options": {"diffusion": {"blocks": [8, 8, 8], "condition_dim": 8, "time_dim": 8}},
             },
         },
     )

@@ -18,7 +18,7 @@ class WideConfig(Section):
 
 
 class Wide(Model):
-    Config = WideConfig
+    Settings = WideConfig
     config: WideConfig
     high: torch.Tensor
 

@@ -40,15 +40,17 @@ CONFIG = {
         "epochs": 1,
     },
     "prior": {
-        "diffusion": {
-            "steps": 10,
-            "schedule": "cosine",
-            "blocks": [16, 16],
-            "condition_dim": 8,
-            "time_dim": 8,
-            "clip_sample": 4.0,
+        "options": {
+            "diffusion": {
+                "steps": 10,
+                "schedule": "cosine",
+                "blocks": [16, 16],
+                "condition_dim": 8,
+                "time_dim": 8,
+                "clip_sample": 4.0,
+            },
+            "gaussian": {"hidden": [16]},
         },
-        "gaussian": {"hidden": [16]},
         "batch_size": 256,
         "epochs": 2,
         "sampling": {"solver": "ddpm", "steps": 5, "extra_steps": 0},

@@ -270,7 +270,7 @@ def _batch(rows: int) -> Batch:
 
 def test_state_and_goal_are_nulled_independently(monkeypatch: pytest.MonkeyPatch) -> None:
     prior = _prior(
-        diffusion={**small_config().prior.diffusion.model_dump(), "drop_probability": 0.25},
+        options={"drop_probability": 0.25},
         goal_drop_probability=0.5,
     )
     seen: dict[str, Tensor] = {}

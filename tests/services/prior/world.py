@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from tests.latent_tables import publish_table
 
 STATE, LATENT = 3, 2
 
-SMALL_PRIOR: dict[str, object] = {
+OPTIONS: dict[str, dict[str, object]] = {
     "diffusion": {
         "steps": 20,
         "schedule": "cosine",
@@ -32,6 +34,10 @@ SMALL_PRIOR: dict[str, object] = {
         "time_dim": 16,
     },
     "gaussian": {"hidden": [64, 64]},
+}
+
+SMALL_PRIOR: dict[str, object] = {
+    "options": OPTIONS,
     "learning_rate": 2e-3,
     "batch_size": 128,
     "epochs": 2,
@@ -39,13 +45,20 @@ SMALL_PRIOR: dict[str, object] = {
 }
 
 
-def small_config(implementation: str = "diffusion", **prior: object) -> Config:
+def small_config(
+    implementation: str = "diffusion",
+    options: Mapping[str, object] = MappingProxyType({}),
+    **prior: object,
+) -> Config:
+    """`options` are changes to those of the implementation."""
+    own = {**OPTIONS.get(implementation, {}), **options}
     section = {**SMALL_PRIOR, "implementation": implementation, **prior}
+    section["options"] = {**OPTIONS, implementation: own}
     return Config.model_validate({"threads": 1, "device": "cpu", "prior": section})
 
 
 def goal_config(
-    implementation: str = "diffusion", indices: Sequence[int] = (2, 0), **prior: object
+    implementation: str = "diffusion", indices: Sequence[int] = (2, 0), **prior: Any
 ) -> Config:
     """Goals are two entries of a state, in another order."""
     config = small_config(implementation, goal_conditioned=False, **prior).model_dump()
