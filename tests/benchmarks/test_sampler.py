@@ -8,8 +8,8 @@ import torch
 from benchmarks import sampler
 from benchmarks.plain_sampler import plain_sample
 from ldcq.config import SamplingConfig
-from ldcq.prior import sample
 from ldcq.randomness import block_generator
+from tests.draws import latents
 
 
 def test_figures_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +33,7 @@ def test_plain_sampling_is_ours(guidance: float) -> None:
     options = SamplingConfig(
         solver="ddpm", steps=200, guidance=guidance, extra_steps=0, temperature=1.0
     )
-    drawn = sample(prior.sampler(), states, 20, options, seed=3)
+    drawn = latents(prior.sampler(), states, 20, options, seed=3)
     noise = block_generator(3, 0, torch.device("cpu"))
     plain = plain_sample(prior, states, 20, guidance=guidance, generator=noise)
     torch.testing.assert_close(drawn.flatten(0, 1), plain, atol=1e-4, rtol=1e-4)

@@ -24,6 +24,7 @@ from common.rpc.stage import Progress
 from common.store import Store
 from common.training.context import StageContext
 from ldcq.config import Config, override
+from tests.draws import draw
 from tests.services.actor.conftest import CONFIG
 from tests.services.prior.world import LATENT, publish_latents, publish_vae, small_config
 
@@ -86,7 +87,7 @@ def test_it_keeps_the_contract_and_draws_from_the_latents(
         described = client.wait_ready(lambda _: None, context(config, store).stop)
         assert described.vae_version == store.current("vae")
         states = np.full((1, described.state_dim), 4.0, np.float32)
-        latents = client.sample(states, 500, seed=3).latents[0]
+        latents = client.sample(draw(states, 500, seed=3)).latents[0]
     assert [result for result in check_prior(address) if not result.passed] == []
     assert latents.shape == (500, LATENT)
     # The world's latents: (2 s_0 +- 3, 5), here for states around 4, both sides alike.

@@ -15,13 +15,16 @@ from common.rpc.prior import FULL_NAME, sample_request
 from common.rpc.server import Server
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
 from tests.common.rpc.conftest import Start
+from tests.draws import draw
 from tests.numpy_prior import NumpyPrior
 
 
 def _call(channel: grpc.Channel, count: int) -> None:
     stub = prior_pb2_grpc.PriorServiceStub(channel)
     for seed in range(count):
-        stub.Sample(sample_request(np.zeros((1, 3)), 1, seed=seed), timeout=10, wait_for_ready=True)
+        stub.Sample(
+            sample_request(draw(np.zeros((1, 3)), 1, seed=seed)), timeout=10, wait_for_ready=True
+        )
 
 
 @pytest.mark.parametrize("as_list", [False, True])
@@ -80,7 +83,7 @@ def test_messages_beyond_the_limit_of_either_end_are_refused(
     monkeypatch.setattr(options, "MAX_MESSAGE_BYTES", 1 << 20)
     with connect(address) as channel:
         stub = prior_pb2_grpc.PriorServiceStub(channel)
-        request = sample_request(np.zeros((states, 3)), 20, seed=0)
+        request = sample_request(draw(np.zeros((states, 3)), 20))
         with pytest.raises(grpc.RpcError) as caught:
             stub.Sample(request, timeout=10)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -98,7 +101,7 @@ def test_a_server_refuses_a_message_beyond_its_own_limit(
     with connect(address) as channel:
         stub = prior_pb2_grpc.PriorServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Sample(sample_request(np.zeros((100_000, 3)), 1, seed=0), timeout=10)
+            stub.Sample(sample_request(draw(np.zeros((100_000, 3)), 1)), timeout=10)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert prior.calls == 0
 
@@ -107,7 +110,7 @@ def test_the_default_limits_let_a_batch_of_the_paper_through(start: Start) -> No
     """128 states x 500 candidates: more than gRPC's own 4 MiB by far with 16 latent dimensions."""
     with connect(start(NumpyPrior())) as channel:
         stub = prior_pb2_grpc.PriorServiceStub(channel)
-        reply = stub.Sample(sample_request(np.zeros((128, 3)), 500 * 8, seed=0), timeout=30)
+        reply = stub.Sample(sample_request(draw(np.zeros((128, 3)), 500 * 8)), timeout=30)
     assert len(reply.latents.data) == 128 * 500 * 16 * 4
 
 

@@ -20,7 +20,9 @@ from common.rpc.errors import (
 )
 from ldcq.config import SamplingConfig
 from ldcq.learning.learner import Stopped
+from ldcq.v1 import prior_pb2
 from tests.common.rpc.conftest import Spawn, Start
+from tests.draws import draw
 from tests.numpy_prior import VERSION, NumpyPrior, serve
 
 STATES = np.arange(6, dtype=np.float64).reshape(2, 3)
@@ -33,31 +35,40 @@ def _until_called(prior: NumpyPrior, times: int) -> None:
 
 def test_a_sample_is_what_the_prior_makes_of_states_and_seed(start: Start) -> None:
     with PriorClient(start(NumpyPrior())) as client:
-        reply = client.sample(STATES, 4, seed=5, expected_version=VERSION)
+        reply = client.pinned(VERSION).sample(draw(STATES, 4, seed=5))
         noise = np.random.default_rng(5).standard_normal((2, 4, 2))
         expected = (noise + STATES[:, None, :1]).astype(np.float32)
         np.testing.assert_array_equal(reply.latents, expected)
         assert reply.model_version == VERSION
-        again = client.sample_async(STATES, 4, seed=5).result(timeout=10)
+        again = client.sample_async(draw(STATES, 4, seed=5)).result(timeout=10)
         np.testing.assert_array_equal(again.latents, expected)
 
 
 def test_goals_options_and_priority_arrive(start: Start) -> None:
-    with PriorClient(start(NumpyPrior(goals=True))) as client:
+    class Listening(NumpyPrior):
+        def _reply(self, request):  # type: ignore[no-untyped-def]
+            priorities.append(request.priority)
+            return super()._reply(request)
+
+    priorities: list[int] = []
+    address = start(Listening(goals=True))
+    with PriorClient(address, priority="actor") as client, PriorClient(address) as learner:
         options = SamplingConfig(solver="ddpm", steps=10)
         goals = np.zeros((2, 2))
-        client.sample(STATES, 1, seed=0, goals=goals, options=options, priority="actor")
+        client.sample(draw(STATES, 1, goals=goals, options=options))
+        learner.sample(draw(STATES, 1, goals=goals))
+        assert priorities == [prior_pb2.PRIORITY_ACTOR, prior_pb2.PRIORITY_LEARNER]
         with pytest.raises(CallError, match="goals: given") as caught:
-            client.sample(STATES, 1, seed=0)
+            client.sample(draw(STATES, 1))
         assert caught.value.code is grpc.StatusCode.FAILED_PRECONDITION
         with pytest.raises(CallError, match=r"options.steps: got 11; expected 1 to 10"):
-            client.sample(STATES, 1, seed=0, goals=goals, options=SamplingConfig(steps=11))
+            client.sample(draw(STATES, 1, goals=goals, options=SamplingConfig(steps=11)))
 
 
 def test_options_are_not_sent_to_a_prior_without_denoising_steps(start: Start) -> None:
     with PriorClient(start(NumpyPrior(solvers=()))) as client:
-        plain = client.sample(STATES, 4, seed=5)
-        optional = client.sample(STATES, 4, seed=5, options=SamplingConfig(steps=11))
+        plain = client.sample(draw(STATES, 4, seed=5))
+        optional = client.sample(draw(STATES, 4, seed=5, options=SamplingConfig(steps=11)))
         np.testing.assert_array_equal(optional.latents, plain.latents)
 
 
@@ -76,17 +87,17 @@ def test_a_refused_request_fails_at_once_with_the_servers_words(start: Start) ->
         PriorClient(start(prior)) as client,
         pytest.raises(CallError, match=r"INVALID_ARGUMENT: states: got shape \(2, 5\)") as caught,
     ):
-        client.sample(np.zeros((2, 5)), 4, seed=0)
+        client.sample(draw(np.zeros((2, 5)), 4))
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert prior.calls == 1
 
 
 def test_a_deadline_is_kept_per_call(start: Start) -> None:
     with (
-        PriorClient(start(NumpyPrior(delay=5.0))) as client,
+        PriorClient(start(NumpyPrior(delay=5.0)), timeout=0.2) as client,
         pytest.raises(CallError, match="DEADLINE_EXCEEDED"),
     ):
-        client.sample(STATES, 1, seed=0, timeout=0.2)
+        client.sample(draw(STATES, 1))
 
 
 def test_a_reply_of_another_shape_is_refused(start: Start) -> None:
@@ -99,7 +110,7 @@ def test_a_reply_of_another_shape_is_refused(start: Start) -> None:
         PriorClient(start(Truncating())) as client,
         pytest.raises(CallError, match=r"latents: got shape \(2, 3, 2\); expected shape \(2, 4,"),
     ):
-        client.sample(STATES, 4, seed=0)
+        client.sample(draw(STATES, 4))
 
 
 def test_another_model_version_is_an_error_that_names_both(start: Start) -> None:
@@ -107,7 +118,7 @@ def test_another_model_version_is_an_error_that_names_both(start: Start) -> None
         PriorClient(start(NumpyPrior()), version_patience=0.0) as client,
         pytest.raises(ModelVersionError, match=f"does not serve version other.*{VERSION}"),
     ):
-        client.sample(STATES, 1, seed=0, expected_version="other")
+        client.pinned("other").sample(draw(STATES, 1))
 
 
 def test_a_prior_that_ignores_the_expected_version_is_caught_by_its_reply(start: Start) -> None:
@@ -115,13 +126,13 @@ def test_a_prior_that_ignores_the_expected_version_is_caught_by_its_reply(start:
         PriorClient(start(NumpyPrior(fault="reply version"))) as client,
         pytest.raises(ModelVersionError, match=f"version another, expected {VERSION}"),
     ):
-        client.sample(STATES, 1, seed=0, expected_version=VERSION)
+        client.pinned(VERSION).sample(draw(STATES, 1))
 
 
 def test_a_replica_that_follows_a_moment_later_is_waited_for(start: Start) -> None:
     prior = NumpyPrior(version="old")
     with PriorClient(start(prior), version_patience=30.0) as client:
-        future = client.sample_async(STATES, 1, seed=0, expected_version="new")
+        future = client.pinned("new").sample_async(draw(STATES, 1))
         _until_called(prior, 1)
         prior.version = "new"
         assert future.result(timeout=30).model_version == "new"
@@ -130,7 +141,7 @@ def test_a_replica_that_follows_a_moment_later_is_waited_for(start: Start) -> No
 def test_a_full_queue_is_tried_again(start: Start) -> None:
     prior = NumpyPrior(raises=QueueFullError("too many rows"))
     with PriorClient(start(prior)) as client:
-        future = client.sample_async(STATES, 1, seed=0)
+        future = client.sample_async(draw(STATES, 1))
         _until_called(prior, 2)
         prior.raises = None
         assert future.result(timeout=30).latents.shape == (2, 1, 2)
@@ -143,14 +154,14 @@ def test_nobody_there_is_an_error_after_the_patience_that_says_what_to_do() -> N
         PriorClient(address, patience=0.3) as client,
         pytest.raises(PriorUnavailableError, match=f"prior at {address}: no answer for 0.3 s"),
     ):
-        client.sample(STATES, 1, seed=0)
+        client.sample(draw(STATES, 1))
 
 
 def test_a_call_waits_for_a_server_that_starts_later() -> None:
     server, address = serve(NumpyPrior())
     server.drain(0)
     with PriorClient(address) as client:
-        future = client.sample_async(STATES, 1, seed=0)
+        future = client.sample_async(draw(STATES, 1))
         server, _ = serve(NumpyPrior(), address)
         try:
             assert future.result(timeout=30).latents.shape == (2, 1, 2)
@@ -162,7 +173,7 @@ def test_no_call_fails_when_a_replica_is_killed(spawn: Spawn) -> None:
     (doomed, first), (_, second) = spawn("--delay", "0.02"), spawn("--delay", "0.02")
     with PriorClient(f"{first},{second}", patience=30.0, max_in_flight=4) as client:
         client.wait_ready(lambda _: None, threading.Event())
-        calls = [client.sample_async(STATES, 4, seed=seed) for seed in range(80)]
+        calls = [client.sample_async(draw(STATES, 4, seed=seed)) for seed in range(80)]
         calls[20].result(timeout=30)
         doomed.kill()
         replies = [call.result(timeout=60) for call in calls]
@@ -176,7 +187,7 @@ def test_no_call_fails_when_a_replica_is_killed(spawn: Spawn) -> None:
 def test_no_call_fails_when_the_only_replica_is_killed_and_started_again(spawn: Spawn) -> None:
     doomed, address = spawn("--delay", "0.02")
     with PriorClient(address, patience=60.0, max_in_flight=4) as client:
-        calls = [client.sample_async(STATES, 4, seed=seed) for seed in range(40)]
+        calls = [client.sample_async(draw(STATES, 4, seed=seed)) for seed in range(40)]
         calls[5].result(timeout=30)
         doomed.kill()
         doomed.wait()
@@ -189,7 +200,7 @@ def test_a_message_beyond_the_limit_is_not_tried_again(start: Start) -> None:
         PriorClient(start(NumpyPrior(), max_message_bytes=1 << 16)) as client,
         pytest.raises(CallError, match="larger than max") as caught,
     ):
-        client.sample(np.zeros((10_000, 3)), 1, seed=0)
+        client.sample(draw(np.zeros((10_000, 3)), 1))
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -232,10 +243,10 @@ def test_closing_ends_calls_under_way_and_calls_that_wait_to_try_again(start: St
     slow, absent = NumpyPrior(delay=2.0), NumpyPrior(raises=NotReadyError("no model yet"))
     for prior in (slow, absent):
         client = PriorClient(start(prior))
-        call = client.sample_async(STATES, 1, seed=0)
+        call = client.sample_async(draw(STATES, 1))
         _until_called(prior, 1)
         client.close()
         with pytest.raises(CallInterruptedError):
             call.result(timeout=20)
         with pytest.raises(RuntimeError):
-            client.sample_async(STATES, 1, seed=0)
+            client.sample_async(draw(STATES, 1))

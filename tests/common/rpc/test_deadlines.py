@@ -14,9 +14,10 @@ from common.rpc.clients import PriorClient
 from common.rpc.prior import sample_request
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
 from tests.common.rpc.conftest import Start
+from tests.draws import draw
 from tests.numpy_prior import NumpyPrior, serve
 
-STATES = np.zeros((1, 3))
+DRAW = draw(np.zeros((1, 3)), 1)
 Ask = Callable[[PriorClient], object]
 
 
@@ -38,8 +39,8 @@ class Relay(NumpyPrior):
 
 
 ASKS: dict[str, Ask] = {
-    "now": lambda client: client.sample(STATES, 1, seed=0),
-    "in another thread": lambda client: client.sample_async(STATES, 1, seed=0).result(),
+    "now": lambda client: client.sample(DRAW),
+    "in another thread": lambda client: client.sample_async(DRAW).result(),
 }
 
 
@@ -80,5 +81,5 @@ def _call(address: str) -> grpc.RpcError:
     with grpc.insecure_channel(address) as channel:
         stub = prior_pb2_grpc.PriorServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Sample(sample_request(STATES, 1, seed=0), timeout=5.0)
+            stub.Sample(sample_request(DRAW), timeout=5.0)
     return caught.value

@@ -23,6 +23,7 @@ from common.rpc.errors import (
 from common.rpc.prior import sample_request
 from ldcq.v1 import prior_pb2_grpc
 from tests.common.rpc.conftest import Start
+from tests.draws import draw
 from tests.numpy_prior import NumpyPrior, serve
 
 METHOD = "/ldcq.v1.PriorService/Sample"
@@ -31,7 +32,7 @@ METHOD = "/ldcq.v1.PriorService/Sample"
 def _sample(address: str) -> Any:
     with grpc.insecure_channel(address) as channel:
         stub = prior_pb2_grpc.PriorServiceStub(channel)
-        return stub.Sample(sample_request(np.zeros((1, 3)), 1, seed=0), timeout=10)
+        return stub.Sample(sample_request(draw(np.zeros((1, 3)), 1)), timeout=10)
 
 
 def _count(code: str) -> float:

@@ -18,6 +18,7 @@ from common.rpc.channel import label
 from common.rpc.clients import PriorClient
 from common.rpc.server import Server
 from tests.common.rpc.conftest import Spawn
+from tests.draws import draw
 from tests.numpy_prior import NumpyPrior, serve
 
 PLACES = 16
@@ -49,7 +50,7 @@ class _Caller:
         expected = np.random.default_rng(7).standard_normal((1, 2, 2)).astype(np.float32)
         while not self._stop.is_set() and not self.failures:
             try:
-                latents = self._client.sample(np.zeros((1, 3)), 2, seed=7).latents
+                latents = self._client.sample(draw(np.zeros((1, 3)), 2, seed=7)).latents
                 np.testing.assert_array_equal(latents, expected)
             except BaseException as error:
                 self.failures.append(error)

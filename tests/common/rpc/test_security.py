@@ -29,6 +29,7 @@ from common.rpc.stage import FULL_NAME as STAGE
 from common.rpc.stage import Progress, StageServicer
 from ldcq.learning.learner import Stopped
 from ldcq.v1 import prior_pb2, prior_pb2_grpc, stage_pb2, stage_pb2_grpc
+from tests.draws import draw
 from tests.numpy_prior import NumpyPrior
 
 Start = Callable[..., str]
@@ -83,7 +84,7 @@ def test_a_process_is_protected_by_its_environment_alone(start: Start) -> None:
     """Server, client, futures, health checks and all of the contract, with what `issue` made."""
     address = start(NumpyPrior())
     with PriorClient(address, patience=0.1) as client:
-        drawn = client.sample_async(np.zeros((3, 3), np.float32), 2, seed=1).result(10)
+        drawn = client.sample_async(draw(np.zeros((3, 3)), 2, seed=1)).result(10)
     assert drawn.latents.shape[:2] == (3, 2)
     assert all(result.passed for result in check_prior(address))
     with pytest.raises(grpc.RpcError):

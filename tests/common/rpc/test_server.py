@@ -31,6 +31,7 @@ from common.rpc.signals import StopSignals
 from common.rpc.stage import Progress, StageServicer
 from ldcq.v1 import prior_pb2_grpc, stage_pb2, stage_pb2_grpc
 from tests.common.rpc.conftest import Spawn, Start
+from tests.draws import draw
 from tests.numpy_prior import NumpyPrior
 
 
@@ -160,7 +161,7 @@ def test_sigterm_ends_calls_under_way_with_their_answer_and_then_the_process(spa
     process, address = spawn("--delay", "1.0")
     with PriorClient(address, patience=0.0) as client:
         client.wait_ready(lambda _: None, threading.Event())
-        future = client.sample_async(np.zeros((2, 3)), 4, seed=1)
+        future = client.sample_async(draw(np.zeros((2, 3)), 4, seed=1))
         time.sleep(0.3)  # the call is under way
         process.send_signal(signal.SIGTERM)
         assert future.result(timeout=20).latents.shape == (2, 4, 2)

@@ -13,7 +13,7 @@ import torch
 from common.store import LatentTable, Meta, RowFile, Store, latents_size, stream_latents
 from ldcq.config import Config
 from ldcq.critic import transitions
-from ldcq.critic.algorithm1 import CriticLearner
+from ldcq.critic.algorithm1 import LDCQ
 from ldcq.critic.candidates import CachedCandidates
 from ldcq.critic.replay import PrioritisedReplay
 from ldcq.critic.transitions import StoredTransitions, Transitions, training_rows
@@ -46,7 +46,7 @@ def large_table(rows: int, state_dim: int) -> LatentTable:
 
 def updated(config: Config, windows: Transitions | StoredTransitions, cached: Any) -> Any:
     replay = PrioritisedReplay(config.critic.replay, len(windows))
-    learner = CriticLearner(config, windows, replay, CachedCandidates(config, cached, replay))
+    learner = LDCQ(config, windows, replay, CachedCandidates(config, cached, replay))
     for step in range(20):
         learner.update(step)
     return learner.state_dict()
