@@ -16,6 +16,7 @@ from common.store import Store
 from common.training.context import StageContext
 from ldcq.config import Config, ConfigError, load, override
 from ldcq.registry import registered
+from tests.draws import draw
 from tests.services.prior.world import (
     Replica,
     publish_latents,
@@ -71,7 +72,7 @@ def test_it_is_trained_served_and_finds_both_modes(tmp_path: Path) -> None:
     try:
         with PriorClient(replica.address) as client:
             states = np.full((1, 3), 4.0, np.float32)
-            reply, again = (client.sample(states, 2000, seed=3) for _ in range(2))
+            reply, again = (client.sample(draw(states, 2000, seed=3)) for _ in range(2))
     finally:
         replica.stop()
     assert reply.model_version == version

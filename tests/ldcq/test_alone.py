@@ -12,8 +12,16 @@ import pytest
 
 import ldcq
 
-ABOVE = ("grpc", "google.protobuf", "zarr", "obstore", "gymnasium", "minari", "mujoco", "h5py")
-ABOVE += ("prometheus_client", "common", "services", "cli", "experiments", "benchmarks")
+ABOVE: tuple[str, ...] = ("common", "services", "cli", "experiments", "benchmarks", "grpc", "zarr")
+ABOVE += (
+    "google.protobuf",
+    "obstore",
+    "prometheus_client",
+    "gymnasium",
+    "minari",
+    "mujoco",
+    "h5py",
+)
 METHOD = sorted(
     module.name
     for module in pkgutil.walk_packages(ldcq.__path__, "ldcq.")

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from common.store import LatentTable, Meta
-from ldcq.config import Config
+from ldcq.config import Config, CriticConfig
 from ldcq.critic.critic import Critic
-from ldcq.critic.fourier import FourierFeatures
+from ldcq.nn.model import Dimensions
 from ldcq.nn.normaliser import Normaliser
 from tests.numpy_prior import LATENT_DIM, STATE_DIM
 
@@ -113,17 +113,16 @@ def table() -> LatentTable:
     )
 
 
-@pytest.fixture(params=[FourierFeatures(), FourierFeatures((2, 0), 3)], ids=["", "fourier"])
+@pytest.fixture(params=[{}, {"fourier_indices": (2, 0), "fourier_octaves": 3}], ids=["", "fourier"])
 def critic(request: pytest.FixtureRequest) -> Critic:
     """Random and small, over states of 3 entries and latents of 5; rewards were scaled by 1/4."""
     torch.manual_seed(0)
-    built = Critic(
-        Normaliser(torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.5, 3.0])),
-        Normaliser(torch.randn(5), torch.rand(5) + 0.5),
-        hidden=(16, 12, 8),
-        reward_scale=0.25,
-        fourier=request.param,
+    config = CriticConfig(hidden=(16, 12, 8), reward_scale=0.25, **request.param)
+    built = Critic(Dimensions(state=3, latent=5), config)
+    built.state_normaliser = Normaliser(
+        torch.tensor([1.0, -2.0, 0.5]), torch.tensor([2.0, 0.5, 3.0])
     )
+    built.latent_normaliser = Normaliser(torch.randn(5), torch.rand(5) + 0.5)
     with torch.no_grad():  # LayerNorms of fresh networks are all alike: make them count.
         for parameter in built.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

@@ -12,6 +12,7 @@ from common.store import Artifact
 from ldcq.config import ConfigError, CriticConfig
 from ldcq.critic.critic import ROWS_AT_ONCE, Critic
 from ldcq.critic.q_network import QNetwork
+from ldcq.nn.model import Dimensions
 
 S, Z, N, CANDIDATES = 3, 5, 7, 4
 
@@ -80,4 +81,7 @@ def test_an_artifact_is_enough_to_score(critic: Critic) -> None:
 
 def test_features_of_entries_that_states_do_not_have_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"critic.fourier_indices is \[9\], expected .* 0 to 2"):
-        Critic(SIZE, CriticConfig(hidden=(8,), fourier_indices=(9,), fourier_octaves=2))
+        Critic(
+            Dimensions(state=S, latent=Z),
+            CriticConfig(hidden=(8,), fourier_indices=(9,), fourier_octaves=2),
+        )

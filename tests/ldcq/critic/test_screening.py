@@ -7,10 +7,11 @@ from typing import cast
 import pytest
 import torch
 
+from ldcq.config import CriticConfig
 from ldcq.critic.critic import ROWS_AT_ONCE, Critic
 from ldcq.critic.q_network import QNetwork
 from ldcq.critic.screening import screened_max
-from ldcq.nn.normaliser import Normaliser
+from ldcq.nn.model import Dimensions
 
 S, Z = 3, 5
 
@@ -43,7 +44,7 @@ def test_the_best_value_is_found_however_much_the_networks_disagree(
 def test_choosing_in_half_precision_loses_next_to_nothing() -> None:
     """Where the CPU has no such products this is the float32 path, which is exact."""
     torch.manual_seed(0)
-    critic = Critic(Normaliser.identity(S), Normaliser.identity(Z), hidden=(256, 256, 256, 32))
+    critic = Critic(Dimensions(state=S, latent=Z), CriticConfig(hidden=(256, 256, 256, 32)))
     with torch.no_grad():
         states, latents = torch.randn(64, S), torch.randn(64, 100, Z)
         smaller = critic.min_q(states, latents)
