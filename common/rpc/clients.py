@@ -86,9 +86,7 @@ class PriorClient:
             PriorUnavailableError: No replica answered within the patience.
             CallError: The call failed in another way, or the answer makes no sense.
         """
-        request = prior_pb2.PriorServiceDescribeRequest()
-        reply = self._patiently(self._stub.Describe, request, self._timeout, None)
-        return description(reply)
+        return self._describe(None)
 
     def sample(self, draw: Draw) -> Samples:
         """Draws latents, of whichever model version answers; see `LatentPrior.sample`.
@@ -111,6 +109,19 @@ class PriorClient:
             version: The model version, as `describe` has it.
         """
         return PinnedPrior(self, version)
+
+    def _describe(self, version: str | None) -> Description:
+        request = prior_pb2.PriorServiceDescribeRequest()
+        backoff = Backoff(deadlines.at_most(self._version_patience), self._closed)
+        while True:
+            found = description(self._patiently(self._stub.Describe, request, self._timeout, None))
+            if version in (None, found.model_version):
+                return found
+            if not backoff.pause():
+                raise ModelVersionError(
+                    f"prior at {self.target}: it does not serve version {version} (it serves "
+                    f"{found.model_version}); serve that version, or train again what depends on it"
+                )
 
     def _submit(self, draw: Draw, version: str | None) -> futures.Future[Samples]:
         # With the trace and the deadline of the call that this one is made for.
@@ -270,8 +281,12 @@ class PinnedPrior:
     version: str
 
     def describe(self) -> Description:
-        """What the service says of itself now, whichever version it serves."""
-        return self.client.describe()
+        """What this version is: another one may have other dimensions, or goals.
+
+        Raises:
+            ModelVersionError: The service holds another version.
+        """
+        return self.client._describe(self.version)
 
     def sample(self, draw: Draw) -> Samples:
         """See `PriorClient.sample`.

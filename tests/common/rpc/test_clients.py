@@ -119,6 +119,11 @@ def test_another_model_version_is_an_error_that_names_both(start: Start) -> None
         pytest.raises(ModelVersionError, match=f"does not serve version other.*{VERSION}"),
     ):
         client.pinned("other").sample(draw(STATES, 1))
+    with (
+        PriorClient(start(NumpyPrior()), version_patience=0.0) as client,
+        pytest.raises(ModelVersionError, match=f"does not serve version other.*{VERSION}"),
+    ):
+        client.pinned("other").describe()
 
 
 def test_a_prior_that_ignores_the_expected_version_is_caught_by_its_reply(start: Start) -> None:
@@ -136,6 +141,20 @@ def test_a_replica_that_follows_a_moment_later_is_waited_for(start: Start) -> No
         _until_called(prior, 1)
         prior.version = "new"
         assert future.result(timeout=30).model_version == "new"
+
+
+def test_a_description_is_of_the_version_expected(start: Start) -> None:
+    """Its dimensions and its goals: those of the version before would be another model's."""
+
+    class Following(NumpyPrior):
+        def Describe(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+            reply = super().Describe(request, context)
+            self.version, self.goals = "new", True
+            return reply
+
+    with PriorClient(start(Following(version="old")), version_patience=30.0) as client:
+        found = client.pinned("new").describe()
+    assert (found.model_version, found.goal_dim) == ("new", 2)
 
 
 def test_a_full_queue_is_tried_again(start: Start) -> None:

@@ -72,7 +72,7 @@ def test_nobody_shares_an_environment() -> None:
 def test_a_rollout_that_fails_gives_its_environments_back() -> None:
     workshop = Workshop()
     pool = EnvironmentPool(workshop.make)
-    agent = Mock(side_effect=RuntimeError("no prior"))
+    agent = Mock(act=Mock(side_effect=RuntimeError("no prior")))
     arguments: Any = {"episodes": 3, "environments": 3, "seed": 0, "max_episode_steps": LIMIT}
     with pytest.raises(RuntimeError, match="no prior"):
         list(rollout(pool.make, agent, **arguments))

@@ -11,18 +11,25 @@ import pytest
 import torch
 
 import services.prior.train
-from common.rpc.clients import PriorClient
+from common.models import model_of
+from common.rpc.clients import PinnedPrior, PriorClient
 from common.rpc.codec import decode, encode
 from common.store import Store
-from ldcq.config import override
+from ldcq.config import SamplingConfig, override
+from ldcq.latent_prior import Draw
+from ldcq.policies.base import Execution, derive_seed
+from ldcq.policies.ldgc import LdgcPolicy
+from ldcq.registry import find_prior
 from ldcq.v1 import actor_pb2
+from ldcq.vae.model import Vae
 from services.actor.evaluate import prepare_evaluation
 from services.actor.making import make_policy
 from services.actor.models import models_of_prior
-from services.actor.plans import derive_seed
 from services.actor.priors import Priors
 from services.actor.report import prior_samples
+from tests.draws import draw
 from tests.services.actor.conftest import Pipeline, Replica
+from tests.services.actor.test_policies import acted
 from tests.services.actor.test_server import Actor
 
 METHODS: dict[str, Any] = {
@@ -76,13 +83,27 @@ def test_act_takes_a_sample_for_state_and_goal(actor: Actor, goals: Pipeline) ->
     wanted = _some(1, 2)
     with PriorClient(goals.targets["ldgc"]) as client:
         seed = derive_seed(derive_seed(5, 0), 0)
-        drawn = client.sample(_some(0, 4), 1, seed=seed, goals=wanted).latents[:, 0]
+        drawn = client.sample(draw(_some(0, 4), 1, seed=seed, goals=wanted)).latents[:, 0]
     found = _plan(actor, method="ldgc", goals=encode(wanted))
     np.testing.assert_allclose(found, drawn, rtol=1e-5, atol=1e-6)
     other = _plan(actor, method="ldgc", goals=encode(wanted + 1))
     assert not np.allclose(other, drawn)
     without = _plan(actor, method="prior")
     np.testing.assert_array_equal(_plan(actor, method="prior", goals=encode(wanted)), without)
+
+
+def test_a_prior_with_goals_acts_in_this_process_as_it_does_behind_grpc(goals: Pipeline) -> None:
+    store = goals.store
+    artifact = store.load("prior", store.current("prior", "ldgc") or "")
+    decoder = model_of(store.load("vae", store.current("vae") or ""), Vae)
+    here = model_of(artifact, find_prior(artifact.meta.implementation)).sampler()
+    with PriorClient(goals.targets["ldgc"]) as client:
+        served = client.pinned(artifact.version)
+        over_grpc, local = (
+            acted(LdgcPolicy(decoder, prior, SamplingConfig(guidance=1.3), Execution(3)))
+            for prior in (served, here)
+        )
+    np.testing.assert_array_equal(local, over_grpc)
 
 
 def test_describe_says_how_wide_goals_are(actor: Actor) -> None:
@@ -107,13 +128,13 @@ def test_an_evaluation_tells_the_policy_the_tasks_goal(
     goals: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    sample = PriorClient.sample_async
+    sample = PinnedPrior.sample_async
 
-    def look(self: PriorClient, states: Any, *arguments: Any, **options: Any) -> Any:
-        asked.append(options["goals"])
-        return sample(self, states, *arguments, **options)
+    def look(self: PinnedPrior, draw: Draw) -> Any:
+        asked.append(draw.goals)
+        return sample(self, draw)
 
-    monkeypatch.setattr(PriorClient, "sample_async", look)
+    monkeypatch.setattr(PinnedPrior, "sample_async", look)
     config = override(
         goals.config, {"evaluation.methods": {"ldgc": METHODS["ldgc"]}, "evaluation.episodes": 1}
     )

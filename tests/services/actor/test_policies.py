@@ -1,64 +1,81 @@
-"""Shorter plans near the goal."""
+"""A policy acts over a prior in this process as it does over one behind gRPC."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
+import pytest
+import torch
 
-from ldcq.config import SamplingConfig, VaeConfig
-from ldcq.nn.model import Dimensions
-from ldcq.policies.base import LatentPlanPolicy, NearGoal, PolicySettings
+from common.models import model_of
+from common.rpc.clients import PriorClient
+from ldcq.config import Config, SamplingConfig
+from ldcq.critic.critic import Critic
+from ldcq.latent_prior import LatentPrior
+from ldcq.policies.base import Execution, LatentPlanPolicy, StatefulPolicy
+from ldcq.policies.costs import euclidean
+from ldcq.policies.ldcp import LdcpPolicy
+from ldcq.policies.ldcq import LdcqPolicy
+from ldcq.policies.ldgc import LdgcPolicy
+from ldcq.registry import find_prior
 from ldcq.vae.model import Vae
-from services.actor.models import Models
+from ldcq.world_model import WorldModel
+from tests.services.actor.conftest import Pipeline
 
-DIMENSIONS = Dimensions(state=3, action=1, latent=2, horizon=9)
-
-
-class Still(LatentPlanPolicy):
-    """Always the same latent; remembers which goals it was given."""
-
-    def choose(self, states: np.ndarray, goals: np.ndarray | None, seed: int) -> np.ndarray:
-        del seed
-        self.given = goals
-        return np.zeros((len(states), 2), np.float32)
+Make = Callable[[Vae, LatentPrior, Critic], LatentPlanPolicy]
+SAMPLING = SamplingConfig(steps=4, guidance=1.3, temperature=0.7)
+"""No binary fractions, which single precision on the wire would round; none for a Gaussian prior,
+which is asked for none of it."""
+EXECUTION = Execution(3, sample_actions=True)
 
 
-def policy(near: NearGoal | None, **models: Any) -> Still:
-    executed = Vae(DIMENSIONS, VaeConfig(encoder="mlp", hidden=4, decoder_hidden=4, min_std=0.1))
-    executed.decoder.bound([-1], [1])
-    settings = PolicySettings(5, 8, SamplingConfig(), sample_actions=False, near_goal=near)
-    return Still("m", Models(executed, None, "v", "p", "p", **models), settings)
+def _ldcq(decoder: Vae, prior: LatentPrior, critic: Critic) -> LatentPlanPolicy:
+    return LdcqPolicy(decoder, prior, critic, 6, SAMPLING, EXECUTION)
 
 
-def test_plans_made_near_the_goal_are_shorter() -> None:
-    near = policy(NearGoal((2, 0), distance=1.0, execute_steps=3))
-    assert near.goal_dim == 2, "such a policy asks for goals"
-    # The goal is (x_2, x_0) = (10, 20): distances 0, 1.3 and, were entries swapped, 0.
-    states = np.array([[20, 0, 10], [19.5, 0, 8.8], [10, 0, 20]], np.float32)
-    goals = np.tile(np.array([10, 20], np.float32), (3, 1))
-    _, plan = near.act(states, goals, None, None, 0)
-    assert plan.steps_left.tolist() == [2, 7, 7]
-    assert near.given is None, "the prior has no goals: it is not given any"
-    moved = states[[0, 0, 0]]
-    for _ in range(2):
-        _, plan = near.act(moved, goals, plan, None, 0)
-    assert plan.steps_left.tolist() == [0, 5, 5], "only a new plan is shorter"
-    _, plan = near.act(moved, goals, plan, None, 0)
-    assert plan.steps_left.tolist() == [2, 4, 4]
+def _ldgc(decoder: Vae, prior: LatentPrior, critic: Critic) -> LatentPlanPolicy:
+    del critic
+    return LdgcPolicy(decoder, prior, SAMPLING, EXECUTION)
 
 
-def test_without_the_option_goals_change_nothing() -> None:
-    far = policy(None)
-    assert far.goal_dim == 0
-    states, goals = np.zeros((2, 3), np.float32), np.zeros((2, 2), np.float32)
-    _, plan = far.act(states, goals, None, None, 0)
-    assert plan.steps_left.tolist() == [7, 7]
+class Moving(WorldModel):
+    """Where a latent leads: as far as it is long."""
+
+    def predict(self, states: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        return states + latents
 
 
-def test_a_policy_that_pursues_goals_is_given_them() -> None:
-    near = policy(NearGoal((0, 1), distance=1.0, execute_steps=3), goal_dim=2)
-    goals = np.full((2, 2), 7, np.float32)
-    near.act(np.zeros((2, 3), np.float32), goals, None, None, 0)
-    assert near.given is not None
-    np.testing.assert_array_equal(near.given, goals)
+def _ldcp(decoder: Vae, prior: LatentPrior, critic: Critic) -> LatentPlanPolicy:
+    del critic
+    world_model = Moving(decoder.dimensions, Config().world_model)
+    cost = euclidean([0, 1])
+    return LdcpPolicy(decoder, prior, world_model, cost, 3, 2, SAMPLING, EXECUTION, 2)
+
+
+def acted(policy: LatentPlanPolicy) -> np.ndarray:
+    """Actions of some steps, with resets between them."""
+    acting, random = StatefulPolicy(policy, seed=11), np.random.default_rng(0)
+    actions = []
+    for step in range(7):
+        states = random.normal(0, 0.5, (5, 4)).astype(np.float32)
+        if step == 2:
+            acting.reset(np.array([False, True, True, False, False]))
+        actions.append(acting.act(states, states[:, :2] + 1))
+    return np.array(actions)
+
+
+@pytest.mark.parametrize("variant", ["main", "bcq_h"])
+@pytest.mark.parametrize("make", [_ldcq, _ldgc, _ldcp])
+def test_the_actions_are_the_same_for_the_same_seed(
+    pipeline: Pipeline, make: Make, variant: str
+) -> None:
+    store = pipeline.store
+    artifact = store.load("prior", store.current("prior", variant) or "")
+    decoder = model_of(store.load("vae", store.current("vae") or ""), Vae)
+    critic = model_of(store.load("critic", store.current("critic", variant) or ""), Critic)
+    here = model_of(artifact, find_prior(artifact.meta.implementation)).sampler()
+    with PriorClient(pipeline.targets[variant]) as client:
+        served = client.pinned(artifact.version)
+        over_grpc = acted(make(decoder, served, critic))
+    np.testing.assert_array_equal(acted(make(decoder, here, critic)), over_grpc)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 import ldcq
@@ -49,10 +48,9 @@ def _observations(count: int, environments: int = 7) -> NDArray[np.float32]:
 def test_the_folder_acts_as_the_service_does_to_the_bit(
     pipeline: Pipeline, actor: Actor, method: str, tmp_path: Path
 ) -> None:
-    """Over several plans, with resets of some environments and of all, in any number of threads."""
+    """Over several plans, with resets of some environments and of all."""
     local = ldcq.load_policy(_exported(pipeline, method, tmp_path / "policy"), seed=SEED)
-    random, before = np.random.default_rng(1), torch.get_num_threads()
-    torch.set_num_threads(2)
+    random = np.random.default_rng(1)
     with ldcq.connect(actor.address, method=method, seed=SEED) as remote:
         for step, observations in enumerate(_observations(30)):
             if step % 7 == 6:
@@ -64,8 +62,6 @@ def test_the_folder_acts_as_the_service_does_to_the_bit(
             assert found.dtype == expected.dtype == np.float32
             assert found.shape == (7, 2)
             assert np.array_equal(found, expected)
-    assert torch.get_num_threads() == 2, "the user's own setting stays"
-    torch.set_num_threads(before)
 
 
 def test_another_seed_acts_otherwise(pipeline: Pipeline, tmp_path: Path) -> None:

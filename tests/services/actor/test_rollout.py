@@ -37,15 +37,19 @@ class Drift(gymnasium.Env[Any, Any]):
 
 
 class Agent:
-    """Acts on each state alone; counts the restarts it is told of."""
+    """Acts on each state alone; counts the beginnings it is told of before it acts."""
 
     def __init__(self) -> None:
-        self.restarts = 0
+        self.restarts, self._begun = 0, 0.0
 
-    def __call__(self, states: Any, goals: Any, restart: Any) -> Any:
+    def act(self, observations: Any, goals: Any = None) -> Any:
         assert goals is None
-        self.restarts += int(restart.sum())
-        return np.sin(3 * states[:, :2]) * 1.5  # partly outside the action space
+        self.restarts += round(self._begun * len(observations))
+        self._begun = 0.0
+        return np.sin(3 * observations[:, :2]) * 1.5  # partly outside the action space
+
+    def reset(self, mask: Any = None) -> None:
+        self._begun = 1.0 if mask is None else mask.mean()
 
 
 def _play(environments: int, episodes: int = 7, seed: int = 5, ends: bool = True) -> list[Episode]:
@@ -67,7 +71,7 @@ def _single(seed: int) -> tuple[list[float], list[Any]]:
     state, _ = env.reset(seed=seed)
     rewards, positions = [], [state[[0, 2]]]
     for _ in range(LIMIT):
-        action = np.clip(agent(state[None], None, np.zeros(1, bool))[0], -1, 1).astype(np.float32)
+        action = np.clip(agent.act(state[None])[0], -1, 1).astype(np.float32)
         state, reward, ended, _, _ = env.step(action)
         rewards.append(reward)
         positions.append(state[[0, 2]])
@@ -150,11 +154,13 @@ class GoalAgent:
     def __init__(self) -> None:
         self.seen: dict[bytes, Any] = {}
 
-    def __call__(self, states: Any, goals: Any, restart: Any) -> Any:
-        assert restart.shape == (len(states),)
-        for state, goal in zip(states, goals, strict=True):
+    def act(self, observations: Any, goals: Any = None) -> Any:
+        for state, goal in zip(observations, goals, strict=True):
             self.seen[state.tobytes()] = goal.copy()
         return np.sin(goals)
+
+    def reset(self, mask: Any = None) -> None:
+        assert mask is None or mask.any()
 
 
 @pytest.mark.parametrize("environments", [1, 3])

@@ -20,13 +20,14 @@ from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Store
 from ldcq.critic.critic import Critic
+from ldcq.policies.base import derive_seed
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from ldcq.vae.model import Vae
 from services.actor.merging import merged
 from services.actor.methods import ServedMethods
-from services.actor.plans import derive_seed
 from services.actor.priors import Priors
 from services.actor.server import FULL_NAME, add_actor
+from tests.draws import draw
 from tests.services.actor.conftest import Pipeline
 
 Stub = actor_pb2_grpc.ActorServiceStub
@@ -113,7 +114,7 @@ def test_ldcq_takes_the_best_candidate_and_decodes_the_current_state(
     vae = model_of(store.load("vae", store.current("vae") or ""), Vae)
     with PriorClient(pipeline.targets[variant]) as client:
         seed = derive_seed(derive_seed(5, 0), 0)
-        drawn = client.sample(states, 6, seed=seed).latents
+        drawn = client.sample(draw(states, 6, seed=seed)).latents
     values = critic.score(torch.tensor(states), torch.tensor(drawn)).detach().numpy()
     assert (np.ptp(values, axis=1) > 0).all()
     expected = np.stack([drawn[i, max(range(6), key=lambda k: values[i, k])] for i in range(3)])
@@ -135,7 +136,8 @@ def test_prior_takes_the_one_sample_as_it_comes(actor: Actor, pipeline: Pipeline
     states = _states()
     latents, _, _ = _plan(_act(actor, states, method="prior", seed=5)[1])
     with PriorClient(pipeline.targets["main"]) as client:
-        drawn = client.sample(states, 1, seed=derive_seed(derive_seed(5, 0), 0)).latents
+        seed = derive_seed(derive_seed(5, 0), 0)
+        drawn = client.sample(draw(states, 1, seed=seed)).latents
     np.testing.assert_allclose(latents, drawn[:, 0], rtol=1e-5, atol=1e-6)
 
 

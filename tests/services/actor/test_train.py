@@ -238,8 +238,9 @@ def test_an_environment_of_other_spaces_is_refused_before_there_are_models(
 
 def test_a_prior_that_is_away_ends_the_rollout_with_its_address(pipeline: Pipeline) -> None:
     away = PriorClient("127.0.0.1:1", patience=0.2)
+    config = override(pipeline.config, {"evaluation.methods": {"prior": {"policy": "prior"}}})
     with pytest.raises(PriorUnavailableError, match=r"127\.0\.0\.1:1.*ldcq serve prior"):
-        _play(pipeline, pipeline.config, main=away)
+        _play(pipeline, config, main=away)
 
 
 def test_the_report_holds_its_pictures_and_its_numbers(
