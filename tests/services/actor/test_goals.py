@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+import ldcq
 import services.prior.train
+from cli.export import export
 from common.models import model_of
 from common.rpc.clients import PinnedPrior, PriorClient
 from common.rpc.codec import decode, encode
+from common.rpc.errors import CallError
 from common.store import Store
 from ldcq.config import SamplingConfig, override
 from ldcq.latent_prior import Draw
@@ -169,3 +173,20 @@ def test_the_report_asks_for_latents_that_lead_where_the_datas_do(
         "diffusion (ldgc)": (20, 4),
     }
     assert {rows.shape for rows in drawn.priors_near.values()} == {(10, 4)}
+
+
+def test_an_exported_policy_takes_goals_as_the_service_does(
+    actor: Actor, goals: Pipeline, tmp_path: Path
+) -> None:
+    export(goals.store, goals.config, "ldgc", tmp_path / "policy")
+    local = ldcq.load_policy(tmp_path / "policy", seed=5)
+    states = _some(0, 4)
+    with pytest.raises(ValueError, match=r"goals: got none, expected shape \(3, 2\)"):
+        local.act(states)
+    with ldcq.connect(actor.address, method="ldgc", seed=5) as remote:
+        for seed in range(9):
+            wanted = _some(seed, 2)
+            expected = remote.act(states, goals=wanted)
+            np.testing.assert_array_equal(local.act(states, goals=wanted), expected)
+        with pytest.raises(CallError, match=r"goals.*expected shape \(3, 2\)"):
+            remote.act(states)
