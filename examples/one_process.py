@@ -20,7 +20,7 @@ from ldcq.critic.replay import PrioritisedReplay
 from ldcq.critic.transitions import Transitions, training_rows
 from ldcq.data.windows import make_windows
 from ldcq.policies.base import StatefulPolicy
-from ldcq.policies.making import make_policy
+from ldcq.policies.by_name import make_policy
 from ldcq.prior_learner import PriorLearner
 from ldcq.vae.latents import latent_table
 from ldcq.vae.learner import VaeLearner

@@ -22,8 +22,8 @@ from experiments.experiment import Context, Experiment
 from experiments.result import Findings, Picture, Row, Scale
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
 from ldcq.config import Config, ConfigError, override
+from ldcq.vae.low_level import LowLevelPolicy
 from ldcq.vae.model import Vae
-from ldcq.vae.policy import LowLevelPolicy
 from ldcq.world_model import WorldModel
 from services.actor.report.maze_figure import draw_map
 from services.actor.report.theme import Draw, Theme, new_figure

@@ -13,7 +13,7 @@ from ldcq.learning.supervised import SupervisedLearner
 from ldcq.nn.model import Dimensions
 from ldcq.nn.normaliser import Normaliser
 from ldcq.vae.decoder import make_decoder
-from ldcq.vae.policy import LowLevelPolicy, policy_dimensions
+from ldcq.vae.low_level import LowLevelPolicy, policy_dimensions
 
 
 class Bc(LowLevelPolicy):

@@ -14,7 +14,7 @@ from ldcq.config import Config, WorldModelConfig
 from ldcq.critic.transitions import Transitions, moments
 from ldcq.data.latents import LatentTable
 from ldcq.learning.supervised import SupervisedLearner
-from ldcq.nn.gaussian import Gaussian, log_density
+from ldcq.nn.distributions import Gaussian, log_density
 from ldcq.nn.mlp import mlp
 from ldcq.nn.model import Dimensions, Model
 from ldcq.nn.normaliser import Normaliser

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ldcq.config import ConfigError, SamplingConfig
 from ldcq.latent_prior import Draw, LatentPrior
 from ldcq.policy import masked, observed, pursued
-from ldcq.vae.policy import LowLevelPolicy
+from ldcq.vae.low_level import LowLevelPolicy
 
 Array = NDArray[Any]
 

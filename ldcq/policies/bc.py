@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ldcq.policies.base import Array, Execution, LatentPlanPolicy
-from ldcq.vae.policy import LowLevelPolicy
+from ldcq.vae.low_level import LowLevelPolicy
 
 
 class BcPolicy(LatentPlanPolicy):

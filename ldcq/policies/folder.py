@@ -19,8 +19,8 @@ from ldcq.config import Config, ConfigError
 from ldcq.critic.critic import Critic
 from ldcq.nn.model import Model
 from ldcq.policies.base import StatefulPolicy
+from ldcq.policies.by_name import PolicyName, make_policy
 from ldcq.policies.costs import EUCLIDEAN, Cost
-from ldcq.policies.making import PolicyName, make_policy
 from ldcq.registry import find_prior
 from ldcq.vae.model import Vae
 from ldcq.world_model import WorldModel

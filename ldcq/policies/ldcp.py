@@ -9,7 +9,7 @@ from ldcq.config import ConfigError, SamplingConfig
 from ldcq.latent_prior import Draw, LatentPrior
 from ldcq.policies.base import Array, Execution, LatentPlanPolicy, derive_seed
 from ldcq.policies.costs import Cost
-from ldcq.vae.policy import LowLevelPolicy
+from ldcq.vae.low_level import LowLevelPolicy
 from ldcq.world_model import WorldModel
 
 BLOCK_ROWS = 1 << 14

@@ -9,7 +9,7 @@ from ldcq.config import SamplingConfig
 from ldcq.critic.critic import Critic
 from ldcq.latent_prior import LatentPrior
 from ldcq.policies.base import Array, Candidates, Execution, LatentPlanPolicy
-from ldcq.vae.policy import LowLevelPolicy
+from ldcq.vae.low_level import LowLevelPolicy
 
 
 class LdcqPolicy(LatentPlanPolicy):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ldcq.config import SamplingConfig
 from ldcq.latent_prior import LatentPrior
 from ldcq.policies.base import Array, Candidates, Execution, LatentPlanPolicy
-from ldcq.vae.policy import LowLevelPolicy
+from ldcq.vae.low_level import LowLevelPolicy
 
 
 class LdgcPolicy(LatentPlanPolicy):

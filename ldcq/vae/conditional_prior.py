@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ldcq.nn.gaussian import Gaussian, GaussianHead
+from ldcq.nn.distributions import Gaussian, GaussianHead
 from ldcq.nn.mlp import mlp
 from ldcq.vae.encoder import MIN_LATENT_STD
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ldcq.nn.gaussian import Gaussian, log_density
+from ldcq.nn.distributions import Gaussian, log_density
 from ldcq.nn.mlp import mlp
 from ldcq.nn.model import Dimensions
 

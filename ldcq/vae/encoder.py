@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ldcq.nn.gaussian import Gaussian, GaussianHead
+from ldcq.nn.distributions import Gaussian, GaussianHead
 from ldcq.nn.mlp import mlp
 
 MIN_LATENT_STD = 1e-4

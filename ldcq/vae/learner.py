@@ -13,8 +13,8 @@ from ldcq.config import Config
 from ldcq.data.windows import Windows
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.vae.losses import decoded_steps, kl_divergence, negative_elbo
+from ldcq.vae.low_level import policy_dimensions
 from ldcq.vae.model import Vae
-from ldcq.vae.policy import policy_dimensions
 
 
 class Evidence(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ldcq.nn.gaussian import Gaussian
+from ldcq.nn.distributions import Gaussian
 
 
 def kl_divergence(posterior: Gaussian, prior: Gaussian) -> Tensor:

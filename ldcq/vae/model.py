@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from ldcq.config import VaeConfig
-from ldcq.nn.gaussian import Gaussian
+from ldcq.nn.distributions import Gaussian
 from ldcq.nn.model import Dimensions
 from ldcq.nn.normaliser import Normaliser
 from ldcq.vae.conditional_prior import ConditionalPrior
 from ldcq.vae.decoder import make_decoder
 from ldcq.vae.encoder import make_encoder
-from ldcq.vae.policy import LowLevelPolicy
+from ldcq.vae.low_level import LowLevelPolicy
 
 
 class Vae(LowLevelPolicy):

@@ -18,8 +18,8 @@ from ldcq.policies.base import StatefulPolicy
 from ldcq.policy import Policy
 from services.actor import metrics
 from services.actor.environments import EnvironmentPool
-from services.actor.making import MethodPolicy
 from services.actor.merging import merged
+from services.actor.method_policy import MethodPolicy
 from services.actor.models import Models
 from services.actor.rollout import Episode, check_spaces, rollout
 from services.actor.scores import Scores, first_reward_steps, score

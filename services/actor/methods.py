@@ -13,7 +13,7 @@ from common.rpc.errors import NotReadyError
 from common.stages import STAGES
 from common.store import Follower, LineageError, Store
 from ldcq.config import Config
-from services.actor.making import MethodPolicy, make_policy
+from services.actor.method_policy import MethodPolicy, method_policy
 from services.actor.models import Models, Part, followed_artifacts, method_models, model_loader
 from services.actor.priors import Priors
 
@@ -105,7 +105,7 @@ class ServedMethods:
         with self._lock:
             policy = self._policies.get(method)
         if policy is None or policy.models is not models:
-            policy = make_policy(self._base, method, models, self._priors)
+            policy = method_policy(self._base, method, models, self._priors)
             with self._lock:
                 self._policies[method] = policy
         return policy

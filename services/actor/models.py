@@ -14,8 +14,8 @@ from common.store.served import served_version
 from ldcq.bc import Bc
 from ldcq.config import Config, resolve_variant
 from ldcq.critic.critic import Critic
+from ldcq.vae.low_level import LowLevelPolicy
 from ldcq.vae.model import Vae
-from ldcq.vae.policy import LowLevelPolicy
 from ldcq.world_model import WorldModel
 
 

@@ -29,7 +29,7 @@ from ldcq.policies.base import Plan
 from ldcq.policies.costs import check_costs
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from services.actor.evaluate import Evaluation, evaluation_parents, prepare_evaluation
-from services.actor.making import MethodPolicy
+from services.actor.method_policy import MethodPolicy
 from services.actor.methods import ServedMethods
 from services.actor.plans import from_token, to_token
 from services.actor.priors import MissingPriorError, Priors

@@ -18,7 +18,7 @@ from common.training.process import train_process
 from ldcq.learning.learner import Stopped
 from ldcq.policies.costs import check_costs
 from services.actor.evaluate import OnStep, evaluation_parents, prepare_evaluation
-from services.actor.making import make_policy
+from services.actor.method_policy import method_policy
 from services.actor.models import Models, followed_artifacts, method_models, model_loader
 from services.actor.priors import Priors
 from services.actor.report import ensure_report
@@ -74,7 +74,7 @@ def _run(context: StageContext, priors: Priors) -> str:
         context.progress.published(found, reused=True)
         return found
     _wait_for_priors(context, priors, models)
-    policies = {name: make_policy(base, name, used, priors) for name, used in models.items()}
+    policies = {name: method_policy(base, name, used, priors) for name, used in models.items()}
     evaluation = prepare_evaluation(base, store, policies, _reporter(context))
     for _ in evaluation.play():
         pass

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from ldcq.nn.gaussian import Gaussian, GaussianHead, log_density
+from ldcq.nn.distributions import Gaussian, GaussianHead, log_density
 from ldcq.nn.mlp import mlp
 from ldcq.nn.normaliser import STD_FLOOR, Normaliser
 

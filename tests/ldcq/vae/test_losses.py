@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as torch_kl
 
-from ldcq.nn.gaussian import Gaussian
+from ldcq.nn.distributions import Gaussian
 from ldcq.vae.losses import decoded_steps, kl_divergence, negative_elbo, reconstruction
 
 

@@ -14,8 +14,8 @@ from ldcq.config import Config, override
 from ldcq.data.windows import Windows
 from ldcq.nn.model import Dimensions
 from ldcq.nn.normaliser import Normaliser
+from ldcq.vae.low_level import policy_dimensions
 from ldcq.vae.model import Vae
-from ldcq.vae.policy import policy_dimensions
 
 
 def through(store: Store, vae: Vae) -> Vae:

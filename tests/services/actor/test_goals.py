@@ -27,7 +27,7 @@ from ldcq.registry import find_prior
 from ldcq.v1 import actor_pb2
 from ldcq.vae.model import Vae
 from services.actor.evaluate import prepare_evaluation
-from services.actor.making import make_policy
+from services.actor.method_policy import method_policy
 from services.actor.models import models_of_prior
 from services.actor.priors import Priors
 from services.actor.report import prior_samples
@@ -146,7 +146,7 @@ def test_an_evaluation_tells_the_policy_the_tasks_goal(
     artifact = store.load("prior", store.current("prior", "ldgc") or "")
     models = models_of_prior(store, artifact, torch.device("cpu"))
     with Priors(config, goals.targets) as priors:
-        policies = {"ldgc": make_policy(config, "ldgc", models, priors)}
+        policies = {"ldgc": method_policy(config, "ldgc", models, priors)}
         evaluation = prepare_evaluation(config, store, policies)
         assert [done.done for done in evaluation.play()] == [1]
     assert [row["method"] for row in evaluation.rows()] == ["ldgc"]

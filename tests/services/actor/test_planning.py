@@ -20,7 +20,7 @@ from ldcq.nn.model import Dimensions
 from ldcq.policies.bc import BcPolicy
 from ldcq.world_model import WorldModel
 from services.actor import train
-from services.actor.making import make_policy
+from services.actor.method_policy import method_policy
 from services.actor.models import Models, Predictor, method_models
 from services.actor.priors import Priors
 from services.actor.report.wording import method_explanations, stage_title
@@ -102,7 +102,7 @@ def test_bc_acts_on_the_state_it_sees(planning: tuple[Pipeline, Artifact]) -> No
     network = model_of(artifact, Bc)
     used = Models(network, None, "", "", "", bc_version=artifact.version)
     with Priors(made.config, {}) as none:  # and needs no prior service
-        played = make_policy(made.config, "bc", used, none)
+        played = method_policy(made.config, "bc", used, none)
     assert isinstance(played.policy, BcPolicy)
     assert played.policy.goal_dim == 0
     states = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)

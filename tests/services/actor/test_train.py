@@ -25,7 +25,7 @@ from ldcq.learning.learner import Stopped
 from ldcq.v1 import stage_pb2
 from services.actor import train
 from services.actor.evaluate import Evaluation, prepare_evaluation
-from services.actor.making import make_policy
+from services.actor.method_policy import method_policy
 from services.actor.models import Models, model_loader
 from services.actor.priors import MissingPriorError, Priors
 from services.actor.report import write_report
@@ -106,7 +106,7 @@ def _play(pipeline: Pipeline, config: Config, **clients: PriorClient) -> Evaluat
     with Priors(config, pipeline.targets) as priors:
         priors._clients |= {pipeline.targets[name]: client for name, client in clients.items()}
         models, methods = _models(pipeline), config.evaluation.methods
-        policies = {name: make_policy(config, name, models, priors) for name in methods}
+        policies = {name: method_policy(config, name, models, priors) for name in methods}
         evaluation = prepare_evaluation(config, pipeline.store, policies)
         for _ in evaluation.play():
             pass
@@ -285,7 +285,7 @@ def test_a_task_without_map_and_a_report_without_prior_service(
     assert "prior/positions" not in evaluation.tensors
     film = pipeline.store.root / "videos" / f"{version}.gif"
     with Priors(config, pipeline.targets) as priors:
-        played.policies = {"prior": make_policy(config, "prior", _models(pipeline), priors)}
+        played.policies = {"prior": method_policy(config, "prior", _models(pipeline), priors)}
         assert save_video(pipeline.store.root, version, played) == film
     with Image.open(film) as frames:
         assert frames.size == (420, 315)

@@ -13,8 +13,8 @@ from common.store import Meta, Store, open_latents
 from ldcq.config import Config
 from ldcq.data.windows import Windows
 from ldcq.learning.learner import Stopped
+from ldcq.vae.low_level import policy_dimensions
 from ldcq.vae.model import Vae
-from ldcq.vae.policy import policy_dimensions
 from services.vae import export
 from services.vae.export import bootstrap_discounts, discounted_rewards, write_latents
 

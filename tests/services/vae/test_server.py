@@ -20,8 +20,8 @@ from common.store import Store
 from ldcq.config import Config
 from ldcq.data.windows import Windows
 from ldcq.v1 import vae_pb2, vae_pb2_grpc
+from ldcq.vae.low_level import policy_dimensions
 from ldcq.vae.model import Vae
-from ldcq.vae.policy import policy_dimensions
 from services.vae import server as module
 from services.vae.server import FULL_NAME, add_vae
 from tests.following import wait_loaded

@@ -13,7 +13,7 @@ from ldcq.policies.costs import Cost, find_cost
 from ldcq.policies.ldcp import LdcpPolicy
 from ldcq.policies.ldcq import LdcqPolicy
 from ldcq.policies.ldgc import LdgcPolicy
-from ldcq.vae.policy import LowLevelPolicy
+from ldcq.vae.low_level import LowLevelPolicy
 from ldcq.world_model import WorldModel
 
 PolicyName = Literal["ldcq", "bcq_h", "ldgc", "prior", "ldcp", "bc"]

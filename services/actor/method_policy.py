@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ldcq.config import Config, resolve_variant
-from ldcq.policies import making as policies
 from ldcq.policies.base import LatentPlanPolicy
+from ldcq.policies.by_name import make_policy
 from services.actor import metrics
 from services.actor.models import Models
 from services.actor.priors import Priors
@@ -28,7 +28,7 @@ class MethodPolicy:
     policy: LatentPlanPolicy
 
 
-def make_policy(base: Config, method: str, models: Models, priors: Priors) -> MethodPolicy:
+def method_policy(base: Config, method: str, models: Models, priors: Priors) -> MethodPolicy:
     """The policy of a configured method over loaded models.
 
     Args:
@@ -48,7 +48,7 @@ def make_policy(base: Config, method: str, models: Models, priors: Priors) -> Me
     if models.prior_version:
         prior = priors.client(chosen.variant).pinned(models.served_version)
     assert chosen.policy != "behaviour"
-    policy = policies.make_policy(
+    policy = make_policy(
         chosen.policy,
         resolve_variant(base, chosen.variant),
         models.decoder,
