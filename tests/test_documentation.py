@@ -153,6 +153,18 @@ def test_the_readme_s_folders_exist() -> None:
     assert all((ROOT / folder).is_dir() for folder in folders)
 
 
+def test_the_paper_is_where_its_table_says() -> None:
+    table = (
+        (ROOT / "docs/paper.md").read_text().partition("|---|---|---|\n")[2].partition("\n\n")[0]
+    )
+    for row in table.splitlines():
+        _, files, names = (cell.strip() for cell in row.strip("|").split("|"))
+        text = "".join((ROOT / file).read_text() for file in INLINE.findall(files))
+        for name in INLINE.findall(names):
+            for part in name.split("."):
+                assert re.search(rf"^\s*(class|def) {part}\b", text, re.MULTILINE), (files, name)
+
+
 def test_the_site_needs_no_other_server(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
