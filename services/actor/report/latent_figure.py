@@ -106,9 +106,9 @@ def draw_clouds(
     margin = 0.06 * np.maximum(high - low, 1e-6)
     for place, (panel, cloud) in enumerate(zip(panels, clouds, strict=True)):
         if place:
-            panel.scatter(*clouds[0].T, s=5, color=theme.wall, linewidths=0)
+            panel.scatter(clouds[0][:, 0], clouds[0][:, 1], s=5, color=theme.wall, linewidths=0)
             look = {"color": theme.colour(place - 1)}
-        panel.scatter(cloud[:, 0], cloud[:, 1], **{"s": 6, "alpha": 0.6, "linewidths": 0, **look})
+        panel.scatter(cloud[:, 0], cloud[:, 1], **{"alpha": 0.6, **look}, s=6, linewidths=0)
         panel.set_xlim(low[0] - margin[0], high[0] + margin[0])
         panel.set_ylim(low[1] - margin[1], high[1] + margin[1])
     return project
