@@ -17,7 +17,7 @@ from common.store import Store
 from ldcq.config import Config
 
 if TYPE_CHECKING:
-    from experiments.result import Result
+    from experiments.experiment import Result
 
 OUT = "runs/experiments"
 THIRD_PARTY = "LDCQ_THIRD_PARTY_DATA"

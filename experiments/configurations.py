@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
 
 from common.data import is_on_this_machine, load_task
 from common.store import Store
-from experiments.result import Scalar, Scale
+from experiments.experiment import Methods, Scalar, Scale
 from ldcq.config import Config, ConfigError, load, override
 
 SETTINGS = Path(__file__).parent / "settings"
-Methods = Mapping[str, Mapping[str, str]]
 
 
 def configuration(
@@ -24,7 +22,7 @@ def configuration(
         name: Of the experiment; its files are `settings/<name>.<scale>.yaml`.
         scale: smoke, small or full.
         dataset: A dataset that is there, or can be downloaded, to use instead.
-        methods: What is played, as `evaluation.methods`; None: what the file says.
+        methods: What is played; None: what the file says.
 
     Raises:
         ConfigError: A file is wrong.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from common.data import is_on_this_machine
 from common.data.adroit import write_door_demonstrations
-from experiments.configurations import configuration, configured, need_dataset
+from experiments.configurations import configured, need_dataset
 from experiments.evaluations import run_seeds
-from experiments.experiment import Context, Experiment
+from experiments.experiment import Context, Experiment, Findings, PaperValue, Picture
 from experiments.figures import scores
-from experiments.paper import DOOR_HUMAN
-from experiments.result import Findings, Picture
-from ldcq.config import Config, ConfigError
+from ldcq.config import ConfigError
 
 METHODS = {
     "bc": {"policy": "bc"},
@@ -19,16 +17,20 @@ METHODS = {
     "ldcq": {"policy": "ldcq"},
     "behaviour": {"policy": "behaviour"},
 }
+PAPER = {
+    "bc": PaperValue(0.5, "Table 3", "door-human of D4RL"),
+    "ldcq": PaperValue(11.8, "Table 3", "door-human of D4RL"),
+}
 ARCHIVE = "door-human/door-v0_demos.npz"
 
 
 def run(context: Context) -> Findings:
     """Trains and plays all methods for every training seed."""
-    config = configuration("door-human", context.scale, context.dataset, METHODS)
-    _import_demonstrations(context, config)
+    config = context.config
+    _import_demonstrations(context)
     need_dataset(config, context.store)
     evaluations = run_seeds(context, config)
-    rows = [evaluations.row(name, paper=DOOR_HUMAN.get(name)) for name in METHODS]
+    rows = [evaluations.row(name, paper=PAPER.get(name)) for name in METHODS]
     caption = "Returns with their intervals, normalised as D4RL does."
     return Findings(
         rows,
@@ -46,12 +48,12 @@ def run(context: Context) -> Findings:
             "evaluation.episodes": config.evaluation.episodes,
         },
         artifacts=evaluations.artifacts,
-        confidence=config.evaluation.confidence,
     )
 
 
-def _import_demonstrations(context: Context, config: Config) -> None:
+def _import_demonstrations(context: Context) -> None:
     """Replays the demonstrations into the store, where they are not on this machine yet."""
+    config = context.config
     if context.dataset is not None or is_on_this_machine(config.data, context.store.root):
         return
     file = context.third_party / ARCHIVE if context.third_party else None
@@ -76,4 +78,5 @@ EXPERIMENT = Experiment(
     paper="Table 3",
     seeds={"smoke": 1, "small": 3, "full": 5},
     run=run,
+    methods=METHODS,
 )

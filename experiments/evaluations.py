@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 from common.stages import POLICIES
 from common.store import Artifact, Store
 from common.store.timings import Timing, lineage_timings
-from experiments.aggregate import Floats, hierarchical_bootstrap
-from experiments.experiment import Context
+from experiments.experiment import Context, PaperValue, Row, Scalar
 from experiments.known import KnownRuns
-from experiments.result import PaperValue, Row, Scalar
 from ldcq.config import Config, override
 from services.actor.scores import (
+    RESAMPLES,
+    Estimate,
     episode_returns,
     first_hit_returns,
     first_reward_steps,
     normalise,
 )
+
+Floats = NDArray[np.float64]
 
 
 def run_seeds(context: Context, config: Config, what: str = "") -> Evaluations:
@@ -61,15 +63,10 @@ class Evaluations:
 
     def __init__(self, store: Store, versions: Mapping[int, str]) -> None:
         self._store = store
-        self._loaded: dict[int, Artifact] = {
-            seed: store.load("evaluation", version) for seed, version in versions.items()
-        }
-        self.versions = dict(versions)
-
-    @property
-    def artifacts(self) -> dict[str, str]:
+        self._loaded = [store.load("evaluation", version) for version in versions.values()]
+        self._details: Mapping[str, Any] = self._loaded[0].meta.details
+        self.artifacts = {f"evaluation, seed {seed}": at for seed, at in versions.items()}
         """The evaluations' versions, as a page names them."""
-        return {f"evaluation, seed {seed}": version for seed, version in self.versions.items()}
 
     @property
     def notes(self) -> list[str]:
@@ -85,15 +82,10 @@ class Evaluations:
         """Whether a process that trained was killed before it could say how long it had worked."""
         return any(
             timing.lost
-            for artifact in self._loaded.values()
-            for row in _rows(artifact)
+            for artifact in self._loaded
+            for row in _rows(artifact).values()
             for timing in self._timings(artifact, row).values()
         )
-
-    @property
-    def confidence(self) -> float:
-        """Coverage of the configured intervals."""
-        return float(next(iter(self._loaded.values())).meta.details["confidence"])  # type: ignore[arg-type]
 
     def row(
         self,
@@ -114,26 +106,30 @@ class Evaluations:
             KeyError: It was not played.
             StoreError: A model it was played with is not in the store any more.
         """
-        rows = {seed: _row(artifact, played) for seed, artifact in self._loaded.items()}
-        sample = next(iter(rows.values()))
+        rows = [_rows(artifact)[played] for artifact in self._loaded]
         # What the data themselves score is the same for every training seed.
-        trained = sample["policy"] != "behaviour"
-        artifacts = list(self._loaded.values())[: None if trained else 1]
-        played_seed = int(sample["seed"])
-        returns = [_returns(artifact, played) for artifact in artifacts]
-        hits = [_hits(artifact, played) for artifact in artifacts] if sample["first_hit"] else None
-        successes = [float(np.mean(_first_steps(a, played) >= 0)) for a in artifacts]
+        trained = rows[0]["policy"] != "behaviour"
+        scored = self._loaded if trained else self._loaded[:1]
+        rewards = [_rewards(artifact, played) for artifact in scored]
+        hits = [first_reward_steps(of_seed) for of_seed in rewards] if rows[0]["first_hit"] else []
+        limit = self._details["max_episode_steps"]
         seconds = [
-            sum(timing.seconds for timing in self._timings(artifact, rows[seed]).values())
-            for seed, artifact in self._loaded.items()
+            sum(timing.seconds for timing in self._timings(artifact, row).values())
+            for artifact, row in zip(self._loaded, rows, strict=True)
         ]
+
+        def estimate(values: Sequence[Floats]) -> Estimate:
+            scores = [normalise(of_seed, self._details["reference_scores"]) for of_seed in values]
+            confidence = float(self._details["confidence"])
+            return hierarchical_bootstrap(scores, confidence, int(rows[0]["seed"]))
+
         return Row(
             method or played,
             settings=settings or {},
-            episode_return=hierarchical_bootstrap(returns, self.confidence, played_seed),
-            first_hit=hierarchical_bootstrap(hits, self.confidence, played_seed) if hits else None,
-            success=float(np.mean(successes)) if hits else None,
-            episodes=len(returns[0]),
+            episode_return=estimate([episode_returns(of_seed) for of_seed in rewards]),
+            first_hit=estimate([first_hit_returns(s, limit) for s in hits]) if hits else None,
+            success=float(np.mean([np.mean(s >= 0) for s in hits])) if hits else None,
+            episodes=len(rewards[0]),
             seeds=len(self._loaded) if trained else 0,
             train_seconds=float(np.mean(seconds)) if trained and all(seconds) else None,
             paper=paper,
@@ -143,9 +139,7 @@ class Evaluations:
         """Where the first training seed's episodes went, shape (E, T + 1, 2); None where the task
         has no map.
         """
-        first = next(iter(self._loaded.values()))
-        found: NDArray[np.float32] | None = first.tensors.get(f"{played}/positions")
-        return found
+        return self._loaded[0].tensors.get(f"{played}/positions")
 
     def _timings(self, artifact: Artifact, row: Mapping[str, Any]) -> dict[Any, Timing]:
         found: dict[Any, Timing] = {}
@@ -157,13 +151,9 @@ class Evaluations:
         return found
 
 
-def _rows(artifact: Artifact) -> list[Mapping[str, Any]]:
+def _rows(artifact: Artifact) -> dict[str, Mapping[str, Any]]:
     rows: Any = artifact.meta.details["rows"]
-    return list(rows)
-
-
-def _row(artifact: Artifact, played: str) -> Mapping[str, Any]:
-    return next(row for row in _rows(artifact) if row["method"] == played)
+    return {row["method"]: row for row in rows}
 
 
 def _rewards(artifact: Artifact, played: str) -> list[NDArray[np.floating]]:
@@ -171,20 +161,40 @@ def _rewards(artifact: Artifact, played: str) -> list[NDArray[np.floating]]:
     return [row[:length] for row, length in zip(rewards, lengths, strict=True)]
 
 
-def _first_steps(artifact: Artifact, played: str) -> NDArray[np.int64]:
-    return first_reward_steps(_rewards(artifact, played))
+def hierarchical_bootstrap(values: Sequence[Floats], confidence: float, seed: int) -> Estimate:
+    """Percentile bootstrap of a mean over training seeds and, inside them, episodes.
 
+    Every resample draws seeds with replacement and then episodes with replacement. Episode i of
+    every training seed has the same start, and a hard start is hard for all: episodes are drawn
+    once for all seeds of a resample. With few seeds the interval is a little short: K draws of K
+    seeds vary by (K - 1) / K of what seeds do.
 
-def _returns(artifact: Artifact, played: str) -> Floats:
-    return normalise(episode_returns(_rewards(artifact, played)), _reference(artifact))
+    Args:
+        values: One value per episode for every training seed, (E,) each.
+        confidence: Coverage asked for, such as 0.95.
+        seed: Seed of the resampling.
 
+    Returns:
+        The mean of the seeds' means and its interval; one seed gives the interval over episodes.
 
-def _hits(artifact: Artifact, played: str) -> Floats:
-    limit = artifact.meta.details["max_episode_steps"]
-    assert isinstance(limit, int)
-    return normalise(first_hit_returns(_first_steps(artifact, played), limit), _reference(artifact))
-
-
-def _reference(artifact: Artifact) -> tuple[float, float] | None:
-    known: Any = artifact.meta.details["reference_scores"]
-    return (float(known[0]), float(known[1])) if known else None
+    Raises:
+        ValueError: No seed, a seed without episodes, or unequal counts.
+    """
+    counts = {len(episodes) for episodes in values}
+    if len(counts) != 1 or 0 in counts:
+        raise ValueError(
+            f"episodes per training seed are {[len(v) for v in values]}, expected equal numbers, "
+            "at least 1 each"
+        )
+    generator = np.random.default_rng(seed)
+    seeds = generator.integers(len(values), size=(RESAMPLES, len(values)))
+    table = np.stack(values)
+    picks = generator.integers(table.shape[1], size=(RESAMPLES, table.shape[1]))
+    # Column by column, a mean over the drawn seeds' weights: no (resamples, K, E) array.
+    weights = np.stack([(seeds == k).mean(axis=1) for k in range(len(values))], axis=1)
+    per_seed = np.stack([row[picks].mean(axis=1) for row in table], axis=1)
+    means = (weights * per_seed).sum(axis=1)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(means, [tail, 1.0 - tail])
+    mean = float(np.mean([episodes.mean() for episodes in values]))
+    return Estimate(mean, float(low), float(high))

@@ -1,17 +1,22 @@
-"""What an experiment is given: what was asked for, and the pipeline it runs its configurations
-through.
-"""
+"""What an experiment is, what it is given, and what it returns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from common.store import Store
-from experiments.result import Findings, Scale
 from ldcq.config import Config
+from services.actor.report.theme import Draw
+from services.actor.scores import Estimate
+
+Scale = Literal["smoke", "small", "full"]
+Scalar = str | int | float | bool | None
+Value = Scalar | Estimate
+Methods = Mapping[str, Mapping[str, str]]
+"""What is played, as `evaluation.methods`."""
 
 
 class Pipeline(Protocol):
@@ -36,48 +41,135 @@ class Pipeline(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """One call of an experiment.
+    """One call of an experiment."""
 
-    Attributes:
-        scale: smoke, small or full.
-        seeds: Training seeds: 0, 1, ...
-        dataset: Dataset to use instead of the experiment's own; None: its own.
-        store: Holds everything trained.
-        folder: Where the experiment's results are written.
-        pipeline: Runs configurations on `store`.
-        third_party: Folder of data of third parties, None where none was named.
+    config: Config  # the experiment's at this scale
+    scale: Scale
+    seeds: tuple[int, ...]  # of training: 0, 1, ...
+    dataset: str | None  # used instead of the experiment's own
+    store: Store
+    pipeline: Pipeline  # runs on `store`
+    third_party: Path | None = None  # folder of data of third parties
+
+
+@dataclass(frozen=True)
+class PaperValue:
+    """What the paper reports, from its own data: to be seen beside, not to be compared digit by
+    digit.
     """
 
-    scale: Scale
-    seeds: tuple[int, ...]
-    dataset: str | None
-    store: Store
-    folder: Path
-    pipeline: Pipeline
-    third_party: Path | None = None
+    value: float
+    source: str  # where it stands: "Table 1"
+    data: str  # what it was measured on: "maze2d-large-v1 of D4RL"
+    error: float | None = None  # the +- beside it
+
+    def text(self) -> str:
+        """As it is shown in a table."""
+        return f"{self.value:g}" + ("" if self.error is None else f" ± {self.error:g}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with one setting; a score is None where nothing was played, or where the task does
+    not define it.
+    """
+
+    method: str  # `ldcq`, `bcq_h`, `bcq`, `bc`, `prior`, `ldgc`, `ldcp`, ...
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    """What was varied, `{"horizon": 10}`: columns that all rows of a result have."""
+    episode_return: Estimate | None = None  # undiscounted, normalised where the task defines that
+    first_hit: Estimate | None = None
+    success: float | None = None  # share of episodes with a reward
+    measures: Mapping[str, Value] = field(default_factory=dict)  # further measured columns
+    episodes: int = 0  # played per training seed
+    seeds: int = 0
+    train_seconds: float | None = None
+    """Wall seconds that the stages of one training seed took on average, shared ones included."""
+    paper: PaperValue | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The row of `results.json`."""
+        row = asdict(self)
+        return {
+            "method": self.method,
+            **row["settings"],
+            "return": row["episode_return"],
+            "first_hit": row["first_hit"],
+            "success": self.success,
+            **row["measures"],
+            **{name: row[name] for name in ("episodes", "seeds", "train_seconds", "paper")},
+        }
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a page."""
+
+    name: str  # of the file, without its ending
+    caption: str
+    draw: Draw
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an experiment returns."""
+
+    rows: Sequence[Row]
+    pictures: Sequence[Picture] = ()
+    notes: Sequence[str] = ()  # Markdown: what was seen, what differs from the paper
+    settings: Mapping[str, Scalar] = field(default_factory=dict)  # what was used, by name
+    artifacts: Mapping[str, str] = field(default_factory=dict)  # versions that rows come from
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One table or figure of the paper; a module's `EXPERIMENT`.
+    """One table or figure of the paper; a module's `EXPERIMENT`."""
 
-    Attributes:
-        name: On the command line.
-        title: Of its page.
-        shows: What it is to show, in a sentence or two.
-        paper: Where the paper shows it: "Tables 1, 8".
-        seeds: Training seeds of each scale, where none are asked for.
-        run: Runs it. It raises what pipelines raise, and ConfigError where the dataset asked for
-            has not what it needs.
-        settings: Whose files in `settings` say what is run; empty: its own.
-        takes_dataset: Whether another dataset may be named.
-    """
-
-    name: str
+    name: str  # on the command line
     title: str
-    shows: str
-    paper: str
-    seeds: Mapping[Scale, int]
+    shows: str  # what it is to show, in a sentence or two
+    paper: str  # where the paper shows it: "Tables 1, 8"
+    seeds: Mapping[Scale, int]  # training seeds, where none are asked for
     run: Callable[[Context], Findings]
-    settings: str = ""
+    """Raises what pipelines raise, and ConfigError where the dataset has not what is needed."""
+    methods: Methods | None = None  # None: what its settings say
+    settings: str = ""  # whose files in `settings` say what is run; empty: its own
     takes_dataset: bool = True
+
+
+@dataclass(frozen=True)
+class Result:
+    """Findings and how they were made; what `results.json` and the page are written from."""
+
+    experiment: Experiment
+    command: str  # that makes it again
+    scale: Scale
+    dataset: str
+    seeds: tuple[int, ...]
+    findings: Findings
+    wall_seconds: float  # from start to end, over all calls that made something
+    hardware: str
+    confidence: float = 0.95  # of the intervals
+    shared_store: bool = False  # other experiments' models are in the store and were used
+
+    def as_json(self) -> dict[str, Any]:
+        """`results.json`."""
+        experiment, findings = self.experiment, self.findings
+        return {
+            "experiment": experiment.name,
+            "title": experiment.title,
+            "paper": experiment.paper,
+            "command": self.command,
+            "scale": self.scale,
+            "dataset": self.dataset,
+            "seeds": list(self.seeds),
+            "confidence": self.confidence,
+            "rows": [row.as_json() for row in findings.rows],
+            "notes": list(findings.notes),
+            "settings": dict(findings.settings),
+            "artifacts": dict(findings.artifacts),
+            "pictures": [picture.name for picture in findings.pictures],
+            "wall_seconds": self.wall_seconds,
+            "hardware": self.hardware,
+            "shared_store": self.shared_store,
+        }

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from experiments.configurations import configuration, configured, need_dataset
+from experiments.configurations import configured, need_dataset
 from experiments.evaluations import Evaluations, run_seeds
-from experiments.experiment import Context, Experiment
+from experiments.experiment import Context, Experiment, Findings, Picture, Row, Scale
 from experiments.figures import curves
-from experiments.result import Findings, Picture, Row, Scale
 from ldcq.config import Config, override
 
 HORIZONS: dict[Scale, tuple[int, ...]] = {
@@ -22,7 +21,7 @@ METHODS = {
 
 def run(context: Context) -> Findings:
     """Trains LDCQ and BCQ-H anew at every H and plays them."""
-    base = configuration("horizon", context.scale, context.dataset, METHODS)
+    base = context.config
     need_dataset(base, context.store)
     rows: list[Row] = []
     played: dict[int, Evaluations] = {}
@@ -50,7 +49,6 @@ def run(context: Context) -> Findings:
             for horizon, evaluations in played.items()
             for name, version in evaluations.artifacts.items()
         },
-        confidence=base.evaluation.confidence,
     )
 
 
@@ -75,4 +73,5 @@ EXPERIMENT = Experiment(
     paper="Figures 4 and 10",
     seeds={"smoke": 1, "small": 3, "full": 3},
     run=run,
+    methods=METHODS,
 )

@@ -12,11 +12,7 @@ from experiments.registry import MODULES
 
 
 def index(folder: Path) -> str:
-    """One line per experiment whose results are in `folder`, in the order they are run.
-
-    Args:
-        folder: Holds a folder per experiment.
-    """
+    """One line per experiment whose results are in `folder`, in the order they are run."""
     found = {name: folder / name / "results.json" for name in MODULES}
     results = {name: json.loads(path.read_text()) for name, path in found.items() if path.is_file()}
     header = ["experiment", "paper", "scale", "seeds", "time", "result"]
@@ -38,22 +34,19 @@ def _line(name: str, result: dict[str, Any]) -> list[str]:
         result["scale"],
         str(len(result["seeds"])),
         duration(result["wall_seconds"]),
-        _summary(result["rows"]),
+        _summary(result["rows"]) or "see its figures",
     ]
 
 
 def _summary(rows: list[dict[str, Any]]) -> str:
     """The scores of methods that have one row each; of others the page says more."""
-    methods = [row["method"] for row in rows]
-    if len(set(methods)) < len(methods):
-        return "see its figures"
-    parts = []
-    for row in rows:
-        score = row["first_hit"] or row["return"]
-        if score is not None:
-            kind = "first hit " if row["first_hit"] else ""
-            parts.append(f"{row['method']} {kind}{score['mean']:.1f}")
-    return ", ".join(parts) or "see its figures"
+    if len({row["method"] for row in rows}) < len(rows):
+        return ""
+    return ", ".join(
+        f"{row['method']} {'first hit ' if row['first_hit'] else ''}{score['mean']:.1f}"
+        for row in rows
+        if (score := row["first_hit"] or row["return"])
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -61,9 +54,9 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
         print(f"usage: python -m experiments.index FOLDER, got {arguments}", file=sys.stderr)
         return 2
-    folder = Path(arguments[0])
-    (folder / PAGE).write_text(index(folder))
-    print(folder / PAGE)
+    path = Path(arguments[0]) / PAGE
+    path.write_text(index(path.parent))
+    print(path)
     return 0
 
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks.support import OUTSIDE, Junctions, Support
 from common.data import Layout, load_task
-from experiments.configurations import configuration, configured
-from experiments.experiment import Context, Experiment
+from experiments.configurations import configured
+from experiments.experiment import Context, Experiment, Findings, Picture, Row
 from experiments.horizon import HORIZONS, with_horizon
-from experiments.result import Findings, Picture, Row
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
 from ldcq.config import ConfigError, override
-from services.actor.report.latent_figure import principal_components
+from services.actor.report.latent_figure import draw_clouds
 from services.actor.report.prior_samples import neighbourhood
 from services.actor.report.theme import Draw, Theme, new_figure
 
@@ -38,22 +36,16 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Latents of windows that begin like one, and of priors there.
+    """Latents of windows that begin like one, and of priors there."""
 
-    Attributes:
-        data: Latents of the data, (NEAR, Z).
-        angle: Direction in which each window of them leads, in turns, (NEAR,).
-        priors: Samples by prior, (NEAR, Z).
-    """
-
-    data: Array
-    angle: Array
-    priors: Mapping[str, Array]
+    data: Array  # (NEAR, Z)
+    angle: Array  # direction in which each of these windows leads, in turns, (NEAR,)
+    priors: Mapping[str, Array]  # samples of each, (NEAR, Z)
 
 
 def run(context: Context) -> Findings:
     """Trains VAE and priors for every H and seed, and looks at their latents."""
-    base = with_both_priors(configuration("horizon", context.scale, context.dataset))
+    base = with_both_priors(context.config)
     rows: list[Row] = []
     shown: dict[int, Neighbourhood] = {}
     artifacts: dict[str, str] = {}
@@ -68,10 +60,10 @@ def run(context: Context) -> Findings:
                 layout = load_task(trained.config, context.store.root).layout
                 shown[horizon] = begins_alike(trained, layout)
             artifacts[f"VAE, H = {horizon}, seed {seed}"] = trained.vae
-            for name, prior in trained.priors.items():
-                artifacts[f"{NAMES[name]}, H = {horizon}, seed {seed}"] = (
-                    prior.description.model_version
-                )
+            artifacts |= {
+                f"{NAMES[name]}, H = {horizon}, seed {seed}": prior.description.model_version
+                for name, prior in trained.priors.items()
+            }
         rows += [
             Row(
                 name,
@@ -100,7 +92,6 @@ def run(context: Context) -> Findings:
             "denoising steps": base.actor.sampling.steps or base.prior.sampling.steps,
         },
         artifacts=artifacts,
-        confidence=base.evaluation.confidence,
     )
 
 
@@ -115,9 +106,6 @@ DEFINITION = (
 
 def off_support(trained: TrainedPriors) -> dict[str, float]:
     """Share of samples off the data's support at the states of held-out windows.
-
-    Args:
-        trained: VAE and priors.
 
     Raises:
         ConfigError: No window is held out.
@@ -155,45 +143,20 @@ def begins_alike(trained: TrainedPriors, layout: Layout | None) -> Neighbourhood
 
 def _grid(shown: Mapping[int, Neighbourhood]) -> Draw:
     names = list(next(iter(shown.values())).priors)
+    columns = 1 + len(names)
 
     def draw(theme: Theme) -> Figure:
-        columns = 1 + len(names)
         figure, axes = new_figure(2.9 * columns, 2.5 * len(shown), len(shown), columns)
         for place, (horizon, found) in enumerate(shown.items()):
-            _panels(axes[place * columns : (place + 1) * columns], theme, horizon, found)
+            panels = axes[place * columns : (place + 1) * columns]
+            directions = {"c": found.angle, "cmap": "hsv", "vmin": 0, "vmax": 1, "alpha": 0.8}
+            project = draw_clouds(panels, theme, found.data, found.priors, directions)
+            varying = f"{NAMES['data']} ({project.explained.sum():.0%} of the variance)"
+            for panel, name in zip(panels, [varying, *map(NAMES.get, names)], strict=True):
+                panel.set_title(f"H = {horizon}: {name}", fontsize=9)
         return figure
 
     return draw
-
-
-def _panels(panels: Sequence[Axes], theme: Theme, horizon: int, found: Neighbourhood) -> None:
-    project = principal_components(found.data)
-    data = project(found.data)
-    clouds = [data, *(project(latents) for latents in found.priors.values())]
-    low, high = np.quantile(np.concatenate(clouds), [0.005, 0.995], axis=0)
-    margin = 0.06 * np.maximum(high - low, 1e-6)
-    for place, (panel, cloud) in enumerate(zip(panels, clouds, strict=True)):
-        if place:
-            panel.scatter(data[:, 0], data[:, 1], s=5, color=theme.wall, linewidths=0)
-            colour = theme.colour(place - 1)
-            panel.scatter(cloud[:, 0], cloud[:, 1], s=5, color=colour, alpha=0.6, linewidths=0)
-            name = NAMES[list(found.priors)[place - 1]]
-        else:
-            panel.scatter(
-                cloud[:, 0],
-                cloud[:, 1],
-                s=6,
-                c=found.angle,
-                cmap="hsv",
-                vmin=0,
-                vmax=1,
-                alpha=0.8,
-                linewidths=0,
-            )
-            name = f"{NAMES['data']} ({project.explained.sum():.0%} of the variance)"
-        panel.set_title(f"H = {horizon}: {name}", fontsize=9)
-        panel.set_xlim(low[0] - margin[0], high[0] + margin[0])
-        panel.set_ylim(low[1] - margin[1], high[1] + margin[1])
 
 
 EXPERIMENT = Experiment(

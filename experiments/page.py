@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from common.store.files import replace_atomically
-from experiments.result import Result, Row, Scalar, Value
+from experiments.experiment import Result, Row, Scalar, Value
 from services.actor.report.theme import LIGHT, to_png
-from services.actor.report.wording import method_labels
+from services.actor.report.wording import method_label
 from services.actor.scores import Estimate
 
 Column = tuple[str, Callable[[Row], str]]
@@ -38,11 +38,8 @@ def csv_text(result: Result) -> str:
     paper's number without its error.
     """
     lines = [_flat(row.as_json()) for row in result.findings.rows]
-    names: dict[str, None] = {}
-    for line in lines:
-        names |= dict.fromkeys(line)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(names), lineterminator="\n")
+    writer = csv.DictWriter(text, _names(lines), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
@@ -54,25 +51,32 @@ def page(result: Result) -> str:
     Args:
         result: Its pictures lie beside the page, under their names with `.png`.
     """
-    findings = result.findings
-    parts = [f"# {result.title}", result.shows, _origin(result), score_table(result)]
-    parts += [f"- {note}" for note in _explanations(result)]
+    experiment, findings = result.experiment, result.findings
+    origin = (
+        f"Paper: {experiment.paper}. Scale `{result.scale}`, dataset `{result.dataset}`, "
+        f"training seeds {', '.join(map(str, result.seeds))}."
+    )
+    parts = [f"# {experiment.title}", experiment.shows, origin, table(*cells(result))]
+    explanations = _explanations(result)
+    if explanations:
+        parts.append("\n".join(f"- {text}" for text in explanations))
     for picture in findings.pictures:
         parts += [f"![{picture.caption}]({picture.name}.png)", f"*{picture.caption}*"]
     if findings.notes:
         parts += ["## What was seen", *findings.notes]
-    parts += ["## How it was made", _facts(result)]
+    shared = " It reused models of other experiments on the store." if result.shared_store else ""
+    parts += [
+        "## How it was made",
+        f"```\n{result.command}\n```",
+        f"It took {duration(result.wall_seconds)} on {result.hardware}.{shared} "
+        "A second run on the same store trains nothing.",
+    ]
     if findings.settings:
-        parts += ["Settings:", table(["setting", "value"], _pairs(findings.settings))]
+        parts += ["Settings:", _pairs("setting", "value", findings.settings)]
     if findings.artifacts:
         text = "Artifacts. Equal versions are equal results, bit for bit:"
-        parts += [text, table(["what", "version"], _pairs(findings.artifacts))]
-    return "\n\n".join(_joined_lists(parts)) + "\n"
-
-
-def score_table(result: Result) -> str:
-    """The rows, one column for each thing that any of them has."""
-    return table(*cells(result))
+        parts += [text, _pairs("what", "version", findings.artifacts)]
+    return "\n\n".join(parts) + "\n"
 
 
 def cells(result: Result) -> tuple[list[str], list[list[str]]]:
@@ -114,7 +118,7 @@ def _flat(row: dict[str, object]) -> dict[str, object]:
         if not isinstance(value, dict):
             flat[name] = value
         elif "mean" in value:
-            flat |= {name: value["mean"]}
+            flat[name] = value["mean"]
             flat |= {f"{name}_low": value["ci_low"], f"{name}_high": value["ci_high"]}
         else:
             flat[name] = value["value"]
@@ -122,8 +126,7 @@ def _flat(row: dict[str, object]) -> dict[str, object]:
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
-    labels = method_labels([{"method": row.method} for row in rows])
-    columns: list[Column] = [("method", lambda row: labels[row.method])]
+    columns: list[Column] = [("method", lambda row: method_label(row.method))]
     columns += [_named(name, lambda row: row.settings) for name in _names(r.settings for r in rows)]
     optional: list[tuple[str, Callable[[Row], Value]]] = [
         ("return", lambda row: row.episode_return),
@@ -154,19 +157,16 @@ def _named(name: str, get: Callable[[Row], Mapping[str, Value]]) -> Column:
     return name.replace("_", " "), lambda row: shown(get(row).get(name))
 
 
-def _names(mappings: Iterable[Mapping[str, Value]]) -> list[str]:
-    names: dict[str, None] = {}
-    for mapping in mappings:
-        names |= dict.fromkeys(mapping)
-    return list(names)
+def _names(mappings: Iterable[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
 
 
 def _explanations(result: Result) -> list[str]:
-    findings, rows = result.findings, result.findings.rows
+    rows = result.findings.rows
     notes = []
     if any(row.episode_return or row.first_hit for row in rows):
         notes.append(
-            f"Mean [{findings.confidence:.0%} interval]. Intervals are bootstrapped over training "
+            f"Mean [{result.confidence:.0%} interval]. Intervals are bootstrapped over training "
             "seeds and, inside them, episodes. Episode i has the same start for every seed and "
             "method. Episodes are per training seed. Every model is the last of its training."
         )
@@ -175,10 +175,9 @@ def _explanations(result: Result) -> list[str]:
             "*return* is the true return of whole episodes. *first hit* counts an episode as if "
             "the agent stayed at the goal from its first reward on, as the authors' release does."
         )
-    if any(row.paper for row in rows):
-        sources = dict.fromkeys(
-            f"{row.paper.source}, {row.paper.data}" for row in rows if row.paper is not None
-        )
+    papers = [row.paper for row in rows if row.paper]
+    if papers:
+        sources = dict.fromkeys(f"{paper.source}, {paper.data}" for paper in papers)
         notes.append(
             f"The paper's numbers come from other data ({'; '.join(sources)}). This program did "
             "not measure them."
@@ -191,25 +190,8 @@ def _explanations(result: Result) -> list[str]:
     return notes
 
 
-def _origin(result: Result) -> str:
-    seeds = ", ".join(map(str, result.seeds))
-    return (
-        f"Paper: {result.paper}. Scale `{result.scale}`, dataset `{result.dataset}`, "
-        f"training seeds {seeds}."
-    )
-
-
-def _facts(result: Result) -> str:
-    shared = " It reused models of other experiments on the store." if result.shared_store else ""
-    return (
-        f"```\n{result.command}\n```\n\n"
-        f"It took {duration(result.wall_seconds)} on {result.hardware}.{shared} "
-        "A second run on the same store trains nothing."
-    )
-
-
-def _pairs(values: Mapping[str, Scalar] | Mapping[str, str]) -> list[list[str]]:
-    return [[name, f"`{value}`"] for name, value in values.items()]
+def _pairs(what: str, value: str, known: Mapping[str, Scalar] | Mapping[str, str]) -> str:
+    return table([what, value], [[name, f"`{found}`"] for name, found in known.items()])
 
 
 def _number(value: float) -> str:
@@ -217,14 +199,3 @@ def _number(value: float) -> str:
     if size >= 1000:
         return f"{value:.0f}"
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}"
-
-
-def _joined_lists(parts: Sequence[str]) -> list[str]:
-    """Items of one list under each other, without empty lines between them."""
-    joined: list[str] = []
-    for part in parts:
-        if part.startswith("- ") and joined and joined[-1].startswith("- "):
-            joined[-1] += f"\n{part}"
-        else:
-            joined.append(part)
-    return joined

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from common.data import load_episodes
 from common.data.random_walk import GAP
-from experiments.configurations import configuration, configured
+from experiments.configurations import configured
 from experiments.evaluations import Evaluations
-from experiments.experiment import Context, Experiment
+from experiments.experiment import Context, Experiment, Findings, PaperValue, Picture, Row, Scale
 from experiments.figures import curves
-from experiments.paper import RANDOM_WALK
-from experiments.result import Findings, Picture, Row, Scale
+from experiments.page import table
 from experiments.walk_policies import Decoding, WalkModels, walk_models
 from ldcq.config import Config, override
 from services.actor.report.theme import Draw, Theme, new_figure
@@ -29,6 +28,10 @@ CANDIDATES: dict[Scale, tuple[int, ...]] = {
 METHODS = {"ldcq": "main", "bcq": "bcq"}
 """A method and the pipeline it is played with."""
 NAMES = {"ldcq": "LDCQ (diffusion prior)", "bcq": "BCQ (Gaussian prior)"}
+PAPER = {
+    "ldcq": PaperValue(-2.2, "supplement D", "the paper's random walk"),
+    "bcq": PaperValue(-66.0, "supplement D", "the paper's random walk"),
+}
 DECODINGS = (
     Decoding("ldcq", "drawn", sample_actions=True),
     Decoding("bcq", "drawn", sample_actions=True),
@@ -41,23 +44,9 @@ DECODINGS = (
 Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Alternative:
-    """What another way to act comes to.
-
-    Attributes:
-        decoding: Which.
-        returns: n to the mean return.
-    """
-
-    decoding: Decoding
-    returns: Mapping[int, float]
-
-
 def run(context: Context) -> Findings:
     """Trains both pipelines for every seed, plays them with every n, and decodes their priors."""
-    base = configuration("random-walk", context.scale)
-    counts = CANDIDATES[context.scale]
+    base, counts = context.config, CANDIDATES[context.scale]
     versions: dict[int, dict[int, str]] = {count: {} for count in counts}
     models: list[WalkModels] = []
     for number, seed in enumerate(context.seeds, start=1):
@@ -70,20 +59,24 @@ def run(context: Context) -> Findings:
         models.append(walk_models(context.store, versions[counts[0]][seed], METHODS))
     evaluations = {count: Evaluations(context.store, versions[count]) for count in counts}
     actions = {name: np.stack([model.actions(name) for model in models]) for name in METHODS}
-    rows = [_row(evaluations[n], name, n, actions[name]) for name in METHODS for n in counts]
-    context.pipeline.say("other ways to decode")
-    others = [
-        Alternative(
-            decoding,
-            {n: models[0].mean_return(decoding, n, base.evaluation) for n in counts},
+    rows = [
+        replace(
+            evaluations[n].row(name, settings={"candidates": n}, paper=PAPER[name]),
+            measures={"off_support": off_support(actions[name])},
         )
-        for decoding in DECODINGS
+        for name in METHODS
+        for n in counts
     ]
+    context.pipeline.say("other ways to decode")
+    others = {
+        decoding: [models[0].mean_return(decoding, n, base.evaluation) for n in counts]
+        for decoding in DECODINGS
+    }
     data = load_episodes(base.data, context.store.root).actions[:, 0].astype(np.float32)
     return Findings(
         rows,
         _pictures(rows, data, actions),
-        [*(EXPLANATION if context.scale != "smoke" else ()), _table(rows, others)],
+        [*(EXPLANATION if context.scale != "smoke" else ()), _table(rows, counts, others)],
         settings=configured(
             base,
             *("data.dataset", "horizon", "vae.latent_dim", "vae.beta", "critic.updates"),
@@ -94,7 +87,6 @@ def run(context: Context) -> Findings:
             for count, by_seed in versions.items()
             for seed, version in by_seed.items()
         },
-        confidence=base.evaluation.confidence,
     )
 
 
@@ -118,28 +110,9 @@ def off_support(actions: Array) -> float:
     return float((np.abs(actions) < GAP).mean())
 
 
-def _row(evaluations: Evaluations, name: str, candidates: int, actions: Array) -> Row:
-    row = evaluations.row(name, settings={"candidates": candidates}, paper=RANDOM_WALK[name])
-    return Row(
-        row.method,
-        settings=row.settings,
-        episode_return=row.episode_return,
-        measures={"off_support": off_support(actions)},
-        episodes=row.episodes,
-        seeds=row.seeds,
-        train_seconds=row.train_seconds,
-        paper=row.paper,
-    )
-
-
 def _pictures(rows: Sequence[Row], data: Array, actions: Mapping[str, Array]) -> list[Picture]:
-    returns = curves(
-        rows,
-        "candidates",
-        "n, candidates of a decision",
-        names=NAMES,
-        log=True,
-    )
+    xlabel = "n, candidates of a decision"
+    returns = curves(rows, "candidates", xlabel, group=lambda row: NAMES[row.method], log=True)
     return [
         Picture(
             "actions",
@@ -168,21 +141,16 @@ def _histograms(data: Array, actions: Mapping[str, Array]) -> Draw:
     return draw
 
 
-def _table(rows: Sequence[Row], others: Sequence[Alternative]) -> str:
-    counts = [int(n) for n in others[0].returns]
-    lines = [
-        "| method | actions | " + " | ".join(f"n = {n}" for n in counts) + " |",
-        "| --- | --- |" + " --- |" * len(counts),
-    ]
+def _table(
+    rows: Sequence[Row], counts: Sequence[int], others: Mapping[Decoding, Sequence[float]]
+) -> str:
+    lines = []
     for name in METHODS:
-        means = [row.episode_return for row in rows if row.method == name]
-        cells = [f"{found.mean:.1f}" for found in means if found is not None]
-        lines.append(f"| {NAMES[name]} | mode | " + " | ".join(cells) + " |")
-    for other in others:
-        cells = [f"{other.returns[n]:.1f}" for n in counts]
-        label = f"{NAMES[other.decoding.method]} | {other.decoding.label}"
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        found = [row.episode_return for row in rows if row.method == name]
+        lines.append([NAMES[name], "mode", *(f"{score.mean:.1f}" for score in found if score)])
+    for decoding, returns in others.items():
+        lines.append([NAMES[decoding.method], decoding.label, *(f"{at:.1f}" for at in returns)])
+    return table(["method", "actions", *(f"n = {n}" for n in counts)], lines)
 
 
 EXPLANATION = (

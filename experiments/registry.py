@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar, get_args
+
+import torch
 
 from common.stages import STAGES
-from common.store import Store
+from common.store import Store, digest
+from common.store.files import replace_atomically
 from experiments.configurations import configuration
-from experiments.experiment import Context, Experiment, Pipeline
+from experiments.experiment import Context, Experiment, Pipeline, Result, Scale
 from experiments.page import write
-from experiments.result import Result, Scale, hardware
-from experiments.wall import wall_clock
 from ldcq.config import ConfigError
 
 MODULES = {
@@ -25,7 +32,7 @@ MODULES = {
 }
 """The module of each experiment, which offers an `EXPERIMENT`; in the order of `make results`."""
 
-SCALES: tuple[Scale, ...] = ("smoke", "small", "full")
+T = TypeVar("T")
 
 
 def find(name: str) -> Experiment:
@@ -79,23 +86,21 @@ def perform(
     count = experiment.seeds[known] if seeds is None else seeds
     if count < 1:
         raise ConfigError(f"--seeds {count}: expected at least 1")
-    numbers = tuple(range(count))
-    context = Context(known, numbers, dataset, store, folder, pipeline, third_party)
-    command = _command(name, known, numbers, dataset)
-    with wall_clock(store, command, lambda: _made(store)) as clock:
-        findings = experiment.run(context)
+    config = configuration(experiment.settings or name, known, dataset, experiment.methods)
+    context = Context(config, known, tuple(range(count)), dataset, store, pipeline, third_party)
+    command = f"ldcq experiment {name} --scale {known} --seeds {count}"
+    command += f" --dataset {dataset}" if dataset else ""
+    findings, seconds = _timed(store, command, lambda: experiment.run(context))
     result = Result(
-        name=name,
-        title=experiment.title,
-        shows=experiment.shows,
-        paper=experiment.paper,
-        command=command,
-        scale=known,
-        dataset=dataset or configuration(experiment.settings or name, known).data.dataset,
-        seeds=numbers,
-        findings=findings,
-        wall_seconds=clock.seconds(),
-        hardware=hardware(),
+        experiment,
+        command,
+        known,
+        config.data.dataset,
+        context.seeds,
+        findings,
+        wall_seconds=seconds,
+        hardware=_hardware(),
+        confidence=config.evaluation.confidence,
         shared_store=not store.root.is_relative_to(folder.absolute()),
     )
     write(result, folder)
@@ -103,16 +108,45 @@ def perform(
 
 
 def _scale(text: str) -> Scale:
-    for scale in SCALES:
+    scales: tuple[Scale, ...] = get_args(Scale)
+    for scale in scales:
         if scale == text:
             return scale
-    raise ConfigError(f"--scale {text}: expected one of {', '.join(SCALES)}")
+    raise ConfigError(f"--scale {text}: expected one of {', '.join(scales)}")
 
 
-def _command(name: str, scale: Scale, seeds: tuple[int, ...], dataset: str | None) -> str:
-    command = f"ldcq experiment {name} --scale {scale} --seeds {len(seeds)}"
-    return command + (f" --dataset {dataset}" if dataset else "")
+def _timed(store: Store, command: str, run: Callable[[], T]) -> tuple[T, float]:
+    """What a command comes to, and its seconds with those of the interrupted calls before it.
+
+    A call after a complete one that makes nothing new takes no time of its own; one that does
+    starts from nothing. A process killed outright takes its time with it.
+    """
+    path = store.root / "timings" / "experiment" / f"{digest(command)}.json"
+    try:
+        content = json.loads(path.read_text())
+        before, complete = float(content["seconds"]), bool(content["complete"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        before, complete = 0.0, False
+    held, started, done = _made(store), time.monotonic(), False
+    try:
+        result = run()
+        done = True
+    finally:
+        seconds = time.monotonic() - started + (0.0 if complete else before)
+        if complete and done and _made(store) == held:
+            seconds = before
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"seconds": seconds, "complete": done, "command": command}
+        replace_atomically(path, json.dumps(content).encode())
+    return result, seconds
 
 
 def _made(store: Store) -> dict[str, list[str]]:
     return {kind: store.versions(kind) for kind in STAGES}
+
+
+def _hardware() -> str:
+    """What was computed on, without saying where: cores, architecture, GPU, torch."""
+    cores = len(os.sched_getaffinity(0))
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{cores} CPU cores ({platform.machine()}), {gpu}, torch {torch.__version__}"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.configurations import configuration, need_dataset
+from experiments.configurations import need_dataset
 from experiments.evaluations import run_seeds
-from experiments.experiment import Context, Experiment
+from experiments.experiment import Context, Experiment, Findings, Picture, Row, Scalar, Scale
 from experiments.figures import curves
-from experiments.result import Findings, Picture, Row, Scalar, Scale
 from ldcq.config import Config, override
 from ldcq.diffusion.options import DiffusionOptions
 
@@ -75,7 +74,7 @@ def settings_of(scale: Scale, trained_steps: int) -> list[Setting]:
 
 def run(context: Context) -> Findings:
     """Trains LDCQ once for every seed and plays it with every setting."""
-    base = configuration("steps", context.scale, context.dataset)
+    base = context.config
     need_dataset(base, context.store)
     trained = DiffusionOptions.of(base.prior).steps
     chosen = settings_of(context.scale, trained)
@@ -88,14 +87,7 @@ def run(context: Context) -> Findings:
         "Score of LDCQ over the denoising steps with which it acts; everything trained is the "
         f"same. DDPM + {EXTRA}: with further steps at t = 1 (Diffusion-X)."
     )
-    drawing = curves(
-        rows,
-        "steps",
-        "denoising steps",
-        group=_line_of,
-        names={name: name for name in map(_line_of, rows)},
-        log=True,
-    )
+    drawing = curves(rows, "steps", "denoising steps", group=_line_of, log=True)
     return Findings(
         rows,
         [Picture("steps", caption, drawing)],
@@ -110,7 +102,6 @@ def run(context: Context) -> Findings:
             "evaluation.episodes": base.evaluation.episodes,
         },
         artifacts=evaluations.artifacts,
-        confidence=base.evaluation.confidence,
     )
 
 

@@ -15,6 +15,7 @@ from experiments.experiment import Context
 from ldcq.config import Config, override
 from ldcq.data.latents import LatentTable
 from ldcq.latent_prior import Draw
+from services.actor.report.prior_samples import posterior
 from services.prior.model import ServedPrior, load_prior
 
 VARIANTS = {"diffusion": "main", "gaussian": "bcq_h"}
@@ -25,38 +26,21 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class TrainedPriors:
-    """What one training seed came to.
+    """What one training seed came to."""
 
-    Attributes:
-        config: The main pipeline's configuration.
-        vae: The VAE's version.
-        table: The latents of all windows.
-        priors: By name.
-    """
-
-    config: Config
-    vae: str
+    config: Config  # the main pipeline's
+    vae: str  # its version
     table: LatentTable
-    priors: Mapping[str, ServedPrior]
+    priors: Mapping[str, ServedPrior]  # diffusion and gaussian
 
     def draw(self, name: str, states: Array, count: int, seed: int = 0) -> Array:
-        """Samples of a prior, sampled as the actor does, raw, (N, count, Z).
-
-        Args:
-            name: diffusion or gaussian.
-            states: Raw, (N, S).
-            count: Latents of each.
-            seed: Of the samples.
-        """
+        """A prior's raw latents (N, count, Z) at raw states (N, S), sampled as the actor does."""
         draw = Draw(states, count, self.config.actor.sampling, seed)
         return self.priors[name].sampler.sample(draw).latents
 
     def posterior(self, rows: NDArray[np.int64], seed: int = 0) -> Array:
         """One draw of q(z | tau) for each of some windows, which priors learn to match, (N, Z)."""
-        mean, std = self.table.latent_mean[rows], self.table.latent_std[rows]
-        random = np.random.default_rng(seed)
-        drawn: Array = mean + std * random.standard_normal(mean.shape, dtype=np.float32)
-        return drawn
+        return posterior(self.table, rows, np.random.default_rng(seed))
 
 
 def with_both_priors(config: Config) -> Config:
@@ -72,14 +56,11 @@ def with_both_priors(config: Config) -> Config:
 
 
 def train_priors(context: Context, config: Config) -> TrainedPriors:
-    """Trains a VAE and both priors, as far as they are not there.
+    """Trains a VAE and both priors, as far as they are not there; raises what the pipeline raises.
 
     Args:
         context: The experiment's.
         config: From `with_both_priors`.
-
-    Raises:
-        Exception: Whatever the pipeline raises.
     """
     torch.set_num_threads(config.threads)
     vae = context.pipeline.train(config, "vae")

@@ -34,43 +34,60 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Decoding:
-    """A way to act.
+    """A way to act."""
 
-    Attributes:
-        method: Whose models.
-        label: What to call it.
-        sample_actions: Draw actions from the decoder instead of taking its mode.
-        clip: Deviations of the prior, at a state, that latents may be away from its mean; None: no
-            bound.
-    """
-
-    method: str
+    method: str  # whose models
     label: str
-    sample_actions: bool = False
+    sample_actions: bool = False  # draw actions from the decoder instead of taking its mode
     clip: float | None = None
+    """Deviations of the prior, at a state, that latents may be away from its mean."""
+
+
+@dataclass(frozen=True)
+class WalkModels:
+    """The models of one training seed; critics and priors by method."""
+
+    decoder: Vae
+    critics: Mapping[str, Critic]
+    priors: Mapping[str, LatentPrior]
+    sampling: SamplingConfig
+    task: Task
+
+    def draw(self, method: str, states: Array, count: int, seed: int) -> Array:
+        """Raw latents (N, count, Z) of a method's prior, for states (N, 1)."""
+        return self.priors[method].sample(Draw(states, count, self.sampling, seed)).latents
+
+    def actions(self, method: str) -> NDArray[np.float32]:
+        """Modes of the decoder for samples of a method's prior, shape (STATES, PER_STATE)."""
+        positions = np.linspace(-LIMIT, LIMIT, STATES, dtype=np.float32)[:, None]
+        latents = torch.from_numpy(self.draw(method, positions, PER_STATE, seed=0)).flatten(0, 1)
+        states = torch.from_numpy(positions.repeat(PER_STATE, axis=0))
+        return self.decoder.act(states, latents).numpy().reshape(STATES, PER_STATE)
+
+    def mean_return(
+        self, decoding: Decoding, candidates: int, evaluation: EvaluationConfig
+    ) -> float:
+        """Mean return of another way to act, from the evaluation's own starts."""
+        random = np.random.default_rng(evaluation.seed)
+        episodes = rollout(
+            self.task.make_env,
+            WalkPolicy(self, decoding, candidates, random),
+            episodes=evaluation.episodes,
+            environments=evaluation.episodes,
+            seed=evaluation.seed,
+            max_episode_steps=self.task.max_episode_steps,
+        )
+        return float(episode_returns([episode.rewards for episode in episodes]).mean())
 
 
 @dataclass(frozen=True)
 class WalkPolicy:
-    """Chooses the best of n latents at every step, as H = 1 has it, and decodes it.
+    """Chooses the best of n latents at every step, as H = 1 has it, and decodes it."""
 
-    Attributes:
-        decoder: pi(a | s, z).
-        critic: Chooses.
-        prior: Draws the candidates.
-        sampling: How.
-        candidates: n.
-        decoding: How latents become actions.
-        random: Source of all that is drawn.
-    """
-
-    decoder: Vae
-    critic: Critic
-    prior: LatentPrior
-    sampling: SamplingConfig
-    candidates: int
+    models: WalkModels
     decoding: Decoding
-    random: np.random.Generator
+    candidates: int  # n
+    random: np.random.Generator  # source of all that is drawn
 
     def act(self, observations: Array, goals: Array | None = None) -> Array:
         """Actions (E, 1) for states (E, 1)."""
@@ -79,73 +96,23 @@ class WalkPolicy:
         rows = torch.tensor(observations)
         latents = torch.from_numpy(self._latents(observations, seed))
         with torch.no_grad():
-            best = self.critic.score(rows, latents).argmax(dim=1)
+            best = self.models.critics[self.decoding.method].score(rows, latents).argmax(dim=1)
         generator = torch.Generator().manual_seed(seed) if self.decoding.sample_actions else None
         chosen = latents[torch.arange(len(rows)), best]
-        return self.decoder.act(rows, chosen, generator).numpy()
+        return self.models.decoder.act(rows, chosen, generator).numpy()
 
     def reset(self, mask: Array | None = None) -> None:
         """Nothing is remembered."""
 
     def _latents(self, states: Array, seed: int) -> Array:
         """Candidates (E, n, Z); with a bound near the prior's mean, as BCQ's public code has it."""
-        clip, count = self.decoding.clip, self.candidates
+        method, clip, count = self.decoding.method, self.decoding.clip, self.candidates
         if clip is None:
-            return self.prior.sample(Draw(states, count, self.sampling, seed)).latents
-        drawn = self.prior.sample(Draw(states, max(count, SPREAD), self.sampling, seed)).latents
+            return self.models.draw(method, states, count, seed)
+        drawn = self.models.draw(method, states, max(count, SPREAD), seed)
         mean, reach = drawn.mean(1, keepdims=True), clip * drawn.std(1, keepdims=True)
         near: Array = np.clip(drawn[:, :count], mean - reach, mean + reach)
         return near
-
-
-@dataclass(frozen=True)
-class WalkModels:
-    """The models of one training seed.
-
-    Attributes:
-        decoder: Both methods'.
-        critics: Of each method.
-        sampling: How the priors are sampled.
-        task: The walk.
-    """
-
-    decoder: Vae
-    critics: Mapping[str, Critic]
-    priors: Mapping[str, LatentPrior]
-    sampling: SamplingConfig
-    task: Task
-
-    def actions(self, method: str) -> NDArray[np.float32]:
-        """Modes of the decoder for samples of a method's prior, shape (STATES, PER_STATE)."""
-        positions = np.linspace(-LIMIT, LIMIT, STATES, dtype=np.float32)[:, None]
-        draw = Draw(positions, PER_STATE, self.sampling, seed=0)
-        latents = torch.from_numpy(self.priors[method].sample(draw).latents).flatten(0, 1)
-        states = torch.from_numpy(positions.repeat(PER_STATE, axis=0))
-        decoded = self.decoder.act(states, latents)
-        return decoded.numpy().reshape(STATES, PER_STATE)
-
-    def mean_return(
-        self, decoding: Decoding, candidates: int, evaluation: EvaluationConfig
-    ) -> float:
-        """Mean return of another way to act, from the evaluation's own starts."""
-        policy = WalkPolicy(
-            self.decoder,
-            self.critics[decoding.method],
-            self.priors[decoding.method],
-            self.sampling,
-            candidates,
-            decoding,
-            np.random.default_rng(evaluation.seed),
-        )
-        episodes = rollout(
-            self.task.make_env,
-            policy,
-            episodes=evaluation.episodes,
-            environments=evaluation.episodes,
-            seed=evaluation.seed,
-            max_episode_steps=self.task.max_episode_steps,
-        )
-        return float(episode_returns([episode.rewards for episode in episodes]).mean())
 
 
 def walk_models(store: Store, evaluation: str, variants: Mapping[str, str]) -> WalkModels:

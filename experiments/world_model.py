@@ -17,9 +17,8 @@ from benchmarks.support import Junctions
 from common.data import Layout, load_task, make_evaluation_env
 from common.data.pointmaze import FastPointMaze
 from common.models import model_of
-from experiments.configurations import configuration, configured
-from experiments.experiment import Context, Experiment
-from experiments.result import Findings, Picture, Row, Scale
+from experiments.configurations import configured
+from experiments.experiment import Context, Experiment, Findings, Picture, Row, Scale
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
 from ldcq.config import Config, ConfigError, override
 from ldcq.vae.low_level import LowLevelPolicy
@@ -43,30 +42,23 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where latents lead from some junctions, J of them with n latents each.
+    """Where latents lead from some junctions, J of them with n latents each."""
 
-    Attributes:
-        start: Positions, (J, 2).
-        predicted: The world model's mean positions, (J, n, 2).
-        reached: Where the environment really ends, (J, n, 2).
-    """
-
-    start: Array
-    predicted: Array
-    reached: Array
+    start: Array  # positions, (J, 2)
+    predicted: Array  # the world model's mean positions, (J, n, 2)
+    reached: Array  # where the environment really ends, (J, n, 2)
 
     def measures(self) -> dict[str, float]:
         """Distances in the map's unit (metres), means over all latents, and directions."""
         error = np.linalg.norm(self.predicted - self.reached, axis=2)
         said, done = (self._ways(ends) for ends in (self.predicted, self.reached))
-        counts = [self._count(ends) for ends in (self.predicted, self.reached)]
         return {
             "error": float(error.mean()),
             "error_median": float(np.median(error)),
             "travelled": float(np.linalg.norm(self.reached - self.start[:, None], axis=2).mean()),
             "same_direction": float((said == done).mean()),
-            "ways_predicted": float(counts[0].mean()),
-            "ways_taken": float(counts[1].mean()),
+            "ways_predicted": float(self._count(self.predicted).mean()),
+            "ways_taken": float(self._count(self.reached).mean()),
         }
 
     def most_parted(self, count: int) -> Array:
@@ -86,7 +78,7 @@ class Outcome:
 
 def run(context: Context) -> Findings:
     """Trains VAE, priors and world model for every seed; predicts and executes latents."""
-    base = with_both_priors(configuration("world-model", context.scale, context.dataset))
+    base = with_both_priors(context.config)
     found: dict[str, list[dict[str, float]]] = {}
     artifacts: dict[str, str] = {}
     pictures: list[Picture] = []
@@ -103,9 +95,7 @@ def run(context: Context) -> Findings:
     rows = [
         Row(
             name,
-            measures={
-                key: float(np.mean([measures[key] for measures in by_seed])) for key in by_seed[0]
-            },
+            measures={key: float(np.mean([seed[key] for seed in by_seed])) for key in by_seed[0]},
             seeds=len(by_seed),
         )
         for name, by_seed in found.items()
@@ -115,13 +105,12 @@ def run(context: Context) -> Findings:
         pictures,
         [DEFINITION],
         settings={
-            **configured(base, "data.dataset", "horizon", "vae.epochs", "prior.epochs"),
-            **configured(base, "world_model.epochs"),
+            **configured(base, "data.dataset", "horizon"),
+            **configured(base, "vae.epochs", "prior.epochs", "world_model.epochs"),
             "states at junctions": JUNCTIONS[context.scale],
             "latents at each": SAMPLES[context.scale],
         },
         artifacts=artifacts,
-        confidence=base.evaluation.confidence,
     )
 
 
@@ -189,16 +178,8 @@ def _simulation(config: Config, store_root: Path) -> FastPointMaze:
 def _execute(
     simulation: FastPointMaze, decoder: LowLevelPolicy, states: Array, latents: Array
 ) -> Array:
-    """Where latents end: each is decoded, by the mode, and executed for all H steps.
-
-    Args:
-        simulation: The environment's.
-        decoder: pi(a | s, z).
-        states: Raw, (N, 4).
-        latents: Raw, (N, Z).
-
-    Returns:
-        Raw states s_{t+H}, (N, 4).
+    """Where raw latents (N, Z) end from raw states (N, 4): each is decoded, by the mode, and
+    executed for all H steps. Returns raw states s_{t+H}, (N, 4).
     """
     now, chosen = np.asarray(states, np.float64), torch.from_numpy(latents)
     for _ in range(decoder.dimensions.horizon):
@@ -216,10 +197,8 @@ def _drawing(outcomes: Mapping[str, Outcome], layout: Layout) -> Draw:
 
     def draw(theme: Theme) -> Figure:
         figure, axes = new_figure(2.9 * len(order), 5.6, 2, len(order))
-        titles = ("the world model", "the environment")
-        for row, (title, ends) in enumerate(
-            zip(titles, (outcome.predicted, outcome.reached), strict=True)
-        ):
+        found = {"the world model": outcome.predicted, "the environment": outcome.reached}
+        for row, (title, ends) in enumerate(found.items()):
             for column, index in enumerate(order):
                 panel = axes[row * len(order) + column]
                 colour = theme.colour(row)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.aggregate import hierarchical_bootstrap
+from experiments.evaluations import hierarchical_bootstrap
 from services.actor.scores import bootstrap
 
 

@@ -6,10 +6,10 @@ import pytest
 from common.data.loading import ensure_dataset
 from common.store import Store, stage_sections
 from experiments.configurations import configuration, need_dataset
+from experiments.experiment import Scale
 from experiments.horizon import with_horizon
 from experiments.maze2d import METHODS
 from experiments.registry import MODULES, find
-from experiments.result import Scale
 from experiments.steps import settings_of, with_settings
 from ldcq.config import ConfigError, load, override
 from ldcq.diffusion.options import DiffusionOptions

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from experiments.experiment import Experiment, Findings, PaperValue, Picture, Result, Row
 from experiments.page import duration, page, write
-from experiments.result import Findings, PaperValue, Picture, Result, Row
 from services.actor.report.theme import Theme, new_figure
 from services.actor.scores import Estimate
 
@@ -40,10 +40,8 @@ def result() -> Result:
         {"seed 0": "abc"},
     )
     command = "ldcq experiment maze2d --scale small --seeds 3"
-    return Result(
-        "maze2d", "Large maze", "It shows.", "Table 1", command, "small", "ldcq/x-v0", (0, 1, 2),
-        findings, 754.0, "2 CPU cores",
-    )  # fmt: skip
+    maze = Experiment("maze2d", "Large maze", "It shows.", "Table 1", {}, lambda _: findings)
+    return Result(maze, command, "small", "ldcq/x-v0", (0, 1, 2), findings, 754.0, "2 CPU cores")
 
 
 def test_the_json_holds_what_readers_of_rows_expect(result: Result, tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ import pytest
 
 from common.store import Meta, Store
 from experiments import registry
-from experiments.experiment import Context, Experiment
-from experiments.result import Findings, Result, Row
+from experiments.experiment import Context, Experiment, Findings, Result, Row
 from ldcq.config import Config, ConfigError
 
 
@@ -60,7 +59,7 @@ def test_a_call_that_found_everything_there_reports_the_time_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("experiments.wall.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("experiments.registry.time.monotonic", lambda: now[0])
     durations = iter([100.0, 3.0, 4.0, 50.0, 10.0])
 
     def run(context: Context) -> Findings:

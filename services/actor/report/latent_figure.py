@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,17 +20,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Projection:
-    """The first two principal components of a set of latents.
+    """The first two principal components of a set of latents."""
 
-    Attributes:
-        centre: Shape (Z,).
-        axes: Unit vectors, shape (2, Z); zero where Z is 1.
-        explained: Share of the variance on each, shape (2,).
-    """
-
-    centre: Floats
-    axes: Floats
-    explained: Floats
+    centre: Floats  # (Z,)
+    axes: Floats  # unit vectors, (2, Z); zero where Z is 1
+    explained: Floats  # share of the variance on each, (2,)
 
     def __call__(self, latents: NDArray[np.floating]) -> Floats:
         """Latents (M, Z) to points (M, 2)."""
@@ -39,19 +34,12 @@ class Projection:
 
 @dataclass(frozen=True)
 class LatentSamples:
-    """What the figure compares; every array is (M, Z).
+    """What the figure compares; every array is (M, Z)."""
 
-    Attributes:
-        data: Latents of the data, over many states.
-        priors: Prior to its samples, one at each of the same states.
-        data_near: Latents of the data at the states nearest to one state.
-        priors_near: Prior to its samples at that state.
-    """
-
-    data: NDArray[np.floating]
-    priors: Mapping[str, NDArray[np.floating]]
-    data_near: NDArray[np.floating]
-    priors_near: Mapping[str, NDArray[np.floating]]
+    data: NDArray[np.floating]  # over many states
+    priors: Mapping[str, NDArray[np.floating]]  # one sample at each of the same states
+    data_near: NDArray[np.floating]  # at the states nearest to one state
+    priors_near: Mapping[str, NDArray[np.floating]]  # samples at that state
 
 
 def principal_components(latents: NDArray[np.floating]) -> Projection:
@@ -72,57 +60,55 @@ def principal_components(latents: NDArray[np.floating]) -> Projection:
 
 
 def latent_figure(samples: LatentSamples) -> Draw:
-    """Draws data and priors side by side on the same axes: over many states above, at one state
-    below.
-
-    Each row has its own axes, made from the data alone, so that a prior that misses a mode shows
-    it.
-    """
+    """Draws data and priors side by side: over many states above, at one state below."""
     rows = (
         ("over many states", samples.data, samples.priors),
         ("at one state", samples.data_near, samples.priors_near),
     )
+    columns = 1 + len(samples.priors)
 
     def draw(theme: Theme) -> Figure:
-        columns = 1 + len(samples.priors)
         figure, axes = new_figure(3.3 * columns, 6.0, 2, columns)
         for row, (where, data, priors) in enumerate(rows):
             panels = axes[row * columns : (row + 1) * columns]
-            _row(panels, theme, where, data, priors)
+            explained = draw_clouds(panels, theme, data, priors, {"color": theme.muted}).explained
+            titles = ["the data", *(f"{name} prior" for name in priors)]
+            for panel, title in zip(panels, titles, strict=True):
+                panel.set_title(f"{title}, {where}", fontsize=9.5)
+                panel.set_xlabel(f"component 1 ({explained[0]:.0%} of the variance)", fontsize=8)
+            panels[0].set_ylabel(f"component 2 ({explained[1]:.0%})", fontsize=8)
         return figure
 
     return draw
 
 
-def _row(
-    panels: list[Axes],
+def draw_clouds(
+    panels: Sequence[Axes],
     theme: Theme,
-    where: str,
     data: NDArray[np.floating],
     priors: Mapping[str, NDArray[np.floating]],
-) -> None:
+    look: Mapping[str, Any],
+) -> Projection:
+    """Draws the data's latents, and each prior's over them, all (M, Z), in a panel each.
+
+    The axes are made from the data alone, so that a prior that misses a mode shows it.
+
+    Args:
+        panels: One for the data and one for each prior.
+        theme: Of the figure.
+        data: The data's latents.
+        priors: Samples of each prior.
+        look: Of the data's points, as `Axes.scatter` takes it.
+    """
     project = principal_components(data)
-    points = {"data": project(data), **{name: project(latents) for name, latents in priors.items()}}
-    everything = np.concatenate(list(points.values()))
-    low, high = np.quantile(everything, [0.002, 0.998], axis=0)
+    clouds = [project(data), *map(project, priors.values())]
+    low, high = np.quantile(np.concatenate(clouds), [0.002, 0.998], axis=0)
     margin = 0.06 * np.maximum(high - low, 1e-6)
-    for place, (panel, (name, cloud)) in enumerate(zip(panels, points.items(), strict=True)):
+    for place, (panel, cloud) in enumerate(zip(panels, clouds, strict=True)):
         if place:
-            data_points = points["data"]
-            panel.scatter(
-                data_points[:, 0],
-                data_points[:, 1],
-                s=5,
-                color=theme.wall,
-                linewidths=0,
-                label="data",
-            )
-        colour = theme.colour(place - 1) if place else theme.muted
-        panel.scatter(cloud[:, 0], cloud[:, 1], s=6, color=colour, alpha=0.6, linewidths=0)
-        title = "the data" if name == "data" else f"{name} prior"
-        panel.set_title(f"{title}, {where}", fontsize=9.5)
+            panel.scatter(clouds[0][:, 0], clouds[0][:, 1], s=5, color=theme.wall, linewidths=0)
+            look = {"color": theme.colour(place - 1)}
+        panel.scatter(cloud[:, 0], cloud[:, 1], **{"alpha": 0.6, **look}, s=6, linewidths=0)
         panel.set_xlim(low[0] - margin[0], high[0] + margin[0])
         panel.set_ylim(low[1] - margin[1], high[1] + margin[1])
-        panel.set_xlabel(f"component 1 ({project.explained[0]:.0%} of the variance)", fontsize=8)
-        if place == 0:
-            panel.set_ylabel(f"component 2 ({project.explained[1]:.0%})", fontsize=8)
+    return project

@@ -88,16 +88,16 @@ def draw_latents(
     many, near = rows[:MANY], rows[near]
     ends, ends_near = table.next_state[many], table.next_state[near]
     return LatentSamples(
-        data=_posterior(table, many, random),
+        data=posterior(table, many, random),
         priors={p.name: _sample(base, priors, p, states[:MANY], ends) for p in evaluated},
-        data_near=_posterior(table, near, random),
+        data_near=posterior(table, near, random),
         priors_near={
             p.name: _sample(base, priors, p, states[[anchor]], ends_near) for p in evaluated
         },
     )
 
 
-def _posterior(table: LatentTable, rows: NDArray[np.int64], random: np.random.Generator) -> Array:
+def posterior(table: LatentTable, rows: NDArray[np.int64], random: np.random.Generator) -> Array:
     """One draw of q(z | tau) per window, which is what a prior learns to match."""
     mean, std = table.latent_mean[rows], table.latent_std[rows]
     draws: Array = mean + std * random.standard_normal(mean.shape, dtype=np.float32)

@@ -9,19 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from services.actor.report.theme import Draw, Theme, new_figure
+from services.actor.report.wording import method_label
 
 Row = Mapping[str, Any]
 """One row of an evaluation, as in report.json."""
 
 
-def score_figure(rows: Sequence[Row], labels: Mapping[str, str]) -> Draw:
-    """Draws every score that the task defines, one panel each, methods in the order of the
-    configuration.
-
-    Args:
-        rows: The evaluation's rows.
-        labels: A method's name to what a reader calls it.
-    """
+def score_figure(rows: Sequence[Row]) -> Draw:
+    """Draws every score that the task defines, one panel each, methods in the order of the rows."""
     unit = "D4RL-normalised" if rows[0]["normalised"] else "raw return"
     panels = [("return", f"Return of whole episodes ({unit})")]
     if any(row["first_hit"] for row in rows):
@@ -30,7 +25,7 @@ def score_figure(rows: Sequence[Row], labels: Mapping[str, str]) -> Draw:
     def draw(theme: Theme) -> Figure:
         figure, axes = new_figure(4.9 * len(panels), 1.0 + 0.42 * len(rows), 1, len(panels))
         for panel, (key, title) in zip(axes, panels, strict=True):
-            _panel(panel, theme, rows, labels, key)
+            _panel(panel, theme, rows, key)
             panel.set_title(title)
         for panel in axes[1:]:
             panel.set_yticklabels([])
@@ -39,9 +34,7 @@ def score_figure(rows: Sequence[Row], labels: Mapping[str, str]) -> Draw:
     return draw
 
 
-def _panel(
-    axes: Axes, theme: Theme, rows: Sequence[Row], labels: Mapping[str, str], key: str
-) -> None:
+def _panel(axes: Axes, theme: Theme, rows: Sequence[Row], key: str) -> None:
     for place, row in enumerate(rows):
         estimate = row[key]
         if estimate is None:
@@ -59,7 +52,7 @@ def _panel(
             fontsize=8.5,
             color=theme.ink,
         )
-    axes.set_yticks(range(len(rows)), [labels.get(row["method"], row["method"]) for row in rows])
+    axes.set_yticks(range(len(rows)), [method_label(row["method"]) for row in rows])
     axes.set_ylim(len(rows) - 0.45, -0.75)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)

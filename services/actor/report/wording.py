@@ -19,9 +19,9 @@ _LABELS = {
 }
 
 
-def method_labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """A method's name to what a reader calls it; an unknown one is called by its name."""
-    return {row["method"]: _LABELS.get(row["method"], row["method"]) for row in rows}
+def method_label(name: str) -> str:
+    """What a reader calls a method; an unknown one is called by its name."""
+    return _LABELS.get(name, name)
 
 
 def method_explanations(
@@ -33,9 +33,8 @@ def method_explanations(
         rows: The rows of an evaluation.
         implementations: A variant to the name of its prior.
     """
-    labels = method_labels(rows)
     return [
-        (labels[row["method"]], _explain(row, implementations.get(row["variant"], "")))
+        (method_label(row["method"]), _explain(row, implementations.get(row["variant"], "")))
         for row in rows
     ]
 

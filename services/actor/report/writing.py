@@ -68,17 +68,15 @@ def write_report(base: Config, store: Store, evaluation_version: str, priors: Pr
     evaluated = evaluated_priors(base, store, evaluation.meta.parents)
     details: Mapping[str, Any] = evaluation.meta.details
     rows = details["rows"]
-    labels = wording.method_labels(rows)
     parents = sorted(evaluation.meta.parents.items())
     html = _TEMPLATE.render(
         base=base,
         evaluation=evaluation,
         details=details,
         rows=rows,
-        labels=labels,
         explanations=wording.method_explanations(rows, _implementations(store, evaluation)),
         figures={
-            "scores": score_figure(rows, labels),
+            "scores": score_figure(rows),
             "maze": _maze(base, store, evaluation, layout, evaluated),
             "video": _video(store, evaluation),
             "latents": _latents(base, store, priors, evaluated),
@@ -131,9 +129,8 @@ def _maze(
     evaluated: list[EvaluatedPrior],
 ) -> Draw | None:
     rows: Any = evaluation.meta.details["rows"]
-    labels = wording.method_labels(rows)
     drawn = {
-        labels[row["method"]]: evaluation.tensors[f"{row['method']}/positions"]
+        wording.method_label(row["method"]): evaluation.tensors[f"{row['method']}/positions"]
         for row in rows
         if f"{row['method']}/positions" in evaluation.tensors
     }
@@ -148,7 +145,7 @@ def _video(store: Store, evaluation: Artifact) -> dict[str, Any] | None:
         return None
     rows: Any = evaluation.meta.details["rows"]
     first = next(row["method"] for row in rows if row["policy"] != "behaviour")
-    return {"method": wording.method_labels(rows)[first], "gif": gif.read_bytes()}
+    return {"method": wording.method_label(first), "gif": gif.read_bytes()}
 
 
 def _data_positions(
@@ -204,5 +201,5 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
     undefined=StrictUndefined,
 )
-_ENVIRONMENT.filters["uri"] = _uri
+_ENVIRONMENT.filters |= {"uri": _uri, "label": wording.method_label}
 _TEMPLATE = _ENVIRONMENT.get_template("report.html.j2")
