@@ -7,7 +7,7 @@ from pathlib import Path
 
 _RECORD = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) +(?P<logger>\S+): (?P<text>.*)")
 _REFUSAL = "error: "
-_OURS = ("common.", "services.")
+_OURS = ("common.", "ldcq.", "services.")
 _TRACEBACK = "Traceback (most recent call last):"
 
 

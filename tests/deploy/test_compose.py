@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import platform
 import re
 import shutil
@@ -215,13 +214,13 @@ def test_the_priors_image_brings_its_compiled_kernel(tmp_path: Path) -> None:
     stage = text[text.index(" AS compiled") : text.index("FROM python:3.11-slim\n\n")]
     command = re.search(r"^RUN (mkdir .*)$", stage, re.MULTILINE)
     assert command
-    assert "COPY --from=compiled /kernels services/${SERVICE}" in text
-    copy = tmp_path / "services" / "prior"
-    copy.mkdir(parents=True)
+    assert "COPY ldcq/diffusion/fast fast\n" in stage
+    assert "COPY --from=compiled /kernels ldcq/diffusion/fast\n" in text
+    copy = tmp_path / "fast"
+    copy.mkdir()
     for name in ("kernel.c", "kernel.py"):
-        shutil.copy(ROOT / "services" / "prior" / name, copy)
-    environment = {**os.environ, "SERVICE": "prior"}
-    subprocess.run(["sh", "-ec", command[1]], cwd=tmp_path, env=environment, check=True)
+        shutil.copy(ROOT / "ldcq" / "diffusion" / "fast" / name, copy)
+    subprocess.run(["sh", "-ec", command[1]], cwd=tmp_path, check=True)
     built = {path.name for path in (tmp_path / "kernels").iterdir()}
     levels = ("AVX512", "AVX2", "DEFAULT") if platform.machine() == "x86_64" else ("DEFAULT",)
     assert built == {build(level, tmp_path).name for level in levels}
