@@ -50,14 +50,15 @@ def _train(making: Making) -> str:
     room, device = Room(context.store.root, memory), configure_torch(config)
     windows = Transitions.of(table, np.arange(len(table)), device, room)
     learner = WorldModelLearner(config, table, windows)
+    del table  # its windows were copied
     making.train(learner, learner.total)
     return making.publish(
         learner.model.state_dict(),
         implementation="gaussian",
         dimensions={
             **context.store.meta("latents", version).dimensions,
-            "state": table.state.shape[1],
-            "latent": table.latent_mean.shape[1],
+            "state": windows.state.shape[1],
+            "latent": windows.latent_mean.shape[1],
         },
         details=learner.model.details(),
     )

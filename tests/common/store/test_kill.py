@@ -11,7 +11,6 @@ import pytest
 
 from common.store import (
     Meta,
-    MissingArtifactError,
     Store,
     StoreError,
     open_latents,
@@ -102,12 +101,12 @@ def test_a_reader_never_sees_half_of_the_latents(tmp_path: Path) -> None:
     store = Store(tmp_path)
     writer = start(tmp_path, "latents", 12, 0.4)
     while writer.poll() is None:
-        try:
-            table = open_latents(store)
-        except MissingArtifactError:
+        version = store.current("latents")
+        if version is None:
             continue
-        number = table.meta.details["number"]
-        assert table.meta.parents["vae"] == f"v{number}"
+        table, meta = open_latents(store, version), store.meta("latents", version)
+        number = meta.details["number"]
+        assert meta.parents["vae"] == f"v{number}"
         for column in (
             table.state,
             table.latent_std,
@@ -120,7 +119,9 @@ def test_a_reader_never_sees_half_of_the_latents(tmp_path: Path) -> None:
     assert writer.stdout is not None
     assert int(writer.stdout.read()) > 0
     assert writer.returncode == 0
-    assert open_latents(store).meta.details == {"number": 0}
+    current = store.current("latents")
+    assert current is not None
+    assert store.meta("latents", current).details == {"number": 0}
 
 
 HOLD = """

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.store import LatentTable, Meta
 from ldcq.config import Config
+from ldcq.data.latents import LatentTable
 from tests.numpy_prior import LATENT_DIM, STATE_DIM
 
 
@@ -96,8 +96,6 @@ def table() -> LatentTable:
         return rng.normal(size=shape).astype(np.float32)
 
     return LatentTable(
-        version="latents",
-        meta=Meta(kind="latents", parents={"vae": "v1"}),
         state=normal(rows, STATE_DIM),
         latent_mean=normal(rows, LATENT_DIM),
         latent_std=np.abs(normal(rows, LATENT_DIM)),

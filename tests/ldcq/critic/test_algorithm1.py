@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.store import LatentTable
 from ldcq.config import Config
 from ldcq.critic.algorithm1 import CriticLearner, ValidationBatch, make_critic, polyak_update
 from ldcq.critic.candidates import CachedCandidates
 from ldcq.critic.fourier import FourierFeatures
 from ldcq.critic.replay import Draw, PrioritisedReplay
 from ldcq.critic.transitions import Transitions, training_rows
+from ldcq.data.latents import LatentTable
 
 MakeConfig = Callable[..., Config]
 CPU = torch.device("cpu")
@@ -129,8 +129,6 @@ def chain() -> tuple[LatentTable, np.ndarray]:
         optimal = goal + 0.8 * ~goal * best[following]
     column = np.array(pairs, np.float32)
     table = LatentTable(
-        version="chain",
-        meta=None,  # type: ignore[arg-type]
         state=column[:, :1],
         latent_mean=column[:, 1:],
         latent_std=np.zeros((8, 1), np.float32),

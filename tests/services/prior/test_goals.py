@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.store import LatentTable
 from ldcq.config import Config, ConfigError, SamplingConfig
+from ldcq.data.latents import LatentTable
 from ldcq.diffusion.denoiser import Denoiser, skip_sources
 from ldcq.diffusion.fast import kernel
 from ldcq.diffusion.fast.fused import FusedDenoiser, freeze
