@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.certificates import environment, issue
-from common.store import Store, open_latents
+from common.store import Store
 from tests.command import TINY, ldcq
 from tests.s3_server import BUCKET, s3_server
 
@@ -29,7 +29,7 @@ def test_a_run_on_s3_between_processes_that_trust_each_other_only(
         assert [row["method"] for row in result["rows"]] == ["ldcq", "bcq_h", "prior", "behaviour"]
 
         store = Store(url)
-        assert store.versions("latents") == [open_latents(store).version]
+        assert store.versions("latents") == [store.current("latents")]
         assert len(store.versions("candidates")) == 1
         assert len(store.pointers("critic")) == 2
         assert not store.place.names("")

@@ -35,7 +35,7 @@ class Room:
             memory: MiB that the arrays may take in memory together (`training.memory`); None: a
                 quarter of the machine's memory, or of the container's.
         """
-        self._folder = folder
+        self._folder, self._said = folder, False
         self._left = _default_limit() if memory is None else memory << 20
 
     def __call__(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -48,7 +48,9 @@ class Room:
         if size <= self._left:
             self._left -= size
             return np.empty(shape, dtype)
-        _LOGGER.info("%d MiB of data are kept on disk in %s", size >> 20, self._folder)
+        if not self._said:
+            _LOGGER.info("data that do not fit into memory are kept on disk in %s", self._folder)
+            self._said = True
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._folder) as file:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
 from common.rpc.clients import PriorClient
-from common.store import Room, owning_variant
+from common.store import Room, open_latents, owning_variant
 from common.training.context import StageContext
 from ldcq.config import ConfigError
 from ldcq.critic.algorithm1 import ValidationBatch
@@ -22,7 +24,6 @@ from ldcq.critic.transitions import (
     training_rows,
     validation_rows,
 )
-from ldcq.data.latents import LatentTable
 from ldcq.latent_prior import Draw, LatentPrior
 from ldcq.learning.batches import generator
 from services.qlearner.cache import fill_cache, open_cache
@@ -78,59 +79,62 @@ def connect_prior(context: StageContext, prior_version: str) -> PriorClient:
     return client
 
 
-def replayed_transitions(
-    context: StageContext, table: LatentTable, device: torch.device
-) -> Transitions:
-    """The windows in the replay: in memory, or on disk where they do not fit.
+def chosen_windows(
+    context: StageContext, parents: Mapping[str, str], device: torch.device
+) -> tuple[Transitions, Transitions]:
+    """The windows in the replay, and held-out ones, at most a batch; both copied from the table.
 
     Args:
         context: The stage's.
-        table: All windows.
+        parents: Versions of the latents and of the VAE that made them.
         device: Where batches go.
 
     Raises:
+        LineageError: Another VAE made the latents.
         DataError: There are no training windows.
-        StoreError: The disk does not take them.
+        StoreError: The latents are damaged, or the disk does not take them.
     """
-    config = context.config
-    share = config.critic.reward_windows
-    rows = training_rows(table, config.critic.windows, config.seed, share)
-    room = Room(context.store.root, config.training.memory)
-    return Transitions.of(table, rows, device, room)
+    config, memory = context.config, context.config.training.memory
+    table = open_latents(
+        context.store, parents["latents"], vae_version=parents["vae"], memory=memory
+    )
+    critic, room = config.critic, Room(context.store.root, memory)
+    replayed = training_rows(table, critic.windows, config.seed, critic.reward_windows)
+    held_out = validation_rows(table, critic.batch_size, config.seed)
+    return (
+        Transitions.of(table, replayed, device, room),
+        Transitions.of(table, held_out, device),
+    )
 
 
 def validation_batch(
     context: StageContext,
     prior: LatentPrior,
-    table: LatentTable,
-    device: torch.device,
+    held_out: Transitions,
 ) -> ValidationBatch | None:
-    """Held-out windows, at most a batch, with latents drawn once; None where none are held out.
+    """Held-out windows with latents drawn once; None where none are held out.
 
     Args:
         context: The stage's.
         prior: Draws the candidates.
-        table: All windows.
-        device: Where to keep them.
+        held_out: The windows.
 
     Raises:
         PriorUnavailableError, ModelVersionError: As `PriorClient.sample`.
     """
     config = context.config
-    rows = validation_rows(table, config.critic.batch_size, config.seed)
-    if not len(rows):
+    if not len(held_out):
         return None
-    transitions = Transitions.of(table, rows, device)
     draw = Draw(
-        states=transitions.next_states(slice(None)),
+        states=held_out.next_states(slice(None)),
         candidates=config.critic.candidates,
         options=config.critic.sampling,
         seed=call_seed(config.seed, "validation", 0),
     )
     return ValidationBatch(
-        transitions,
-        transitions.draw_latents(generator(config.seed, "critic", "validation")),
-        torch.from_numpy(np.array(prior.sample(draw).latents)).to(device),
+        held_out,
+        held_out.draw_latents(generator(config.seed, "critic", "validation")),
+        torch.from_numpy(np.array(prior.sample(draw).latents)).to(held_out.device),
     )
 
 

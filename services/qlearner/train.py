@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from common.store import open_latents
 from common.store.served import served_version
 from common.training import configure_torch
 from common.training.context import StageContext
@@ -12,13 +11,11 @@ from common.training.making import Making, make_once
 from common.training.process import train_process
 from ldcq.config import ConfigError
 from ldcq.critic.algorithm1 import LDCQ
-from ldcq.critic.critic import Critic
 from ldcq.critic.replay import PrioritisedReplay
-from ldcq.data.latents import LatentTable
 from services.qlearner.preparation import (
     candidate_source,
+    chosen_windows,
     connect_prior,
-    replayed_transitions,
     validation_batch,
 )
 
@@ -60,29 +57,16 @@ main = partial(train_process, STAGE, run)
 
 
 def _train(making: Making) -> str:
-    context, parents = making.context, making.parents
-    table = open_latents(
-        context.store,
-        parents["latents"],
-        vae_version=parents["vae"],
-        memory=context.config.training.memory,
-    )
-    return making.publish(_trained(making, table))
-
-
-def _trained(making: Making, table: LatentTable) -> Critic:
-    context, prior = making.context, making.parents["prior"]
-    prior_version = served_version(prior, context.store.meta("prior", prior))
-    config = context.config
-    device = configure_torch(config)
-    transitions = replayed_transitions(context, table, device)
-    replay = PrioritisedReplay(config.critic.replay, len(transitions))
+    context, parents, config = making.context, making.parents, making.context.config
+    prior_version = served_version(parents["prior"], context.store.meta("prior", parents["prior"]))
+    windows, held_out = chosen_windows(context, parents, configure_torch(config))
+    replay = PrioritisedReplay(config.critic.replay, len(windows))
     with connect_prior(context, prior_version) as client:
         pinned = client.pinned(prior_version)
-        validation = validation_batch(context, pinned, table, device)
+        validation = validation_batch(context, pinned, held_out)
         source = candidate_source(
-            context, pinned, prior_version, making.parents["latents"], transitions, replay
+            context, pinned, prior_version, parents["latents"], windows, replay
         )
-        learner = LDCQ(config, transitions, replay, source, validation)
+        learner = LDCQ(config, windows, replay, source, validation)
         making.train(learner, learner.iterations)
-    return learner.critic
+    return making.publish(learner.critic)

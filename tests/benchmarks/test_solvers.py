@@ -15,8 +15,8 @@ from benchmarks.solver_plot import on_front
 from benchmarks.support import Junctions, Support, exit_shares
 from benchmarks.walk_prior import train_walk_prior, walk_coverage
 from common.data import Layout
-from common.store import LatentTable, Meta
 from ldcq.config import Config, SamplingConfig, dump, load
+from ldcq.data.latents import LatentTable
 from ldcq.prior import Sampler
 from tests.services.actor.conftest import Pipeline, pipeline
 
@@ -61,8 +61,6 @@ def _table(state: Any, latent: Any, moved: Any) -> LatentTable:
     rows = len(state)
     nothing = np.zeros(rows, dtype=np.float32)
     return LatentTable(
-        version="made-up",
-        meta=Meta(kind="latents"),
         state=state.astype(np.float32),
         latent_mean=latent.astype(np.float32),
         latent_std=np.zeros_like(latent, dtype=np.float32),

@@ -53,5 +53,6 @@ def _train(making: Making) -> str:
     room, device = Room(context.store.root, memory), configure_torch(config)
     windows = Transitions.of(table, np.arange(len(table)), device, room)
     learner = WorldModelLearner(config, table, windows)
+    del table  # its windows were copied
     making.train(learner, learner.total)
     return making.publish(learner.model)

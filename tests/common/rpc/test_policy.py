@@ -51,6 +51,9 @@ class EchoActor(actor_pb2_grpc.ActorServiceServicer):
             plan_token=str(len(self.requests)).encode(),
         )
 
+    def Evaluate(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        raise NotImplementedError
+
 
 def _served(servicer: EchoActor, security: Security | None = None) -> tuple[Server, str]:
     server = Server(linger=0, grace=0.1, security=security)

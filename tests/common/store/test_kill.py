@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.store import Meta, MissingArtifactError, Store, StoreError, open_latents
+from common.store import Meta, Store, StoreError, open_latents
 
 # Imports once, then forks one writer after the other and kills each at a random moment.
 KILLER = """
@@ -96,12 +96,12 @@ def test_a_reader_never_sees_half_of_the_latents(tmp_path: Path) -> None:
     store = Store(tmp_path)
     writer = start(tmp_path, "latents", 12, 0.4)
     while writer.poll() is None:
-        try:
-            table = open_latents(store)
-        except MissingArtifactError:
+        version = store.current("latents")
+        if version is None:
             continue
-        number = table.meta.details["number"]
-        assert table.meta.parents["vae"] == f"v{number}"
+        table, meta = open_latents(store, version), store.meta("latents", version)
+        number = meta.details["number"]
+        assert meta.parents["vae"] == f"v{number}"
         for column in (
             table.state,
             table.latent_std,
@@ -114,7 +114,9 @@ def test_a_reader_never_sees_half_of_the_latents(tmp_path: Path) -> None:
     assert writer.stdout is not None
     assert int(writer.stdout.read()) > 0
     assert writer.returncode == 0
-    assert open_latents(store).meta.details == {"number": 0}
+    current = store.current("latents")
+    assert current is not None
+    assert store.meta("latents", current).details == {"number": 0}
 
 
 HOLD = """

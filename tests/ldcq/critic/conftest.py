@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.store import LatentTable, Meta
 from ldcq.config import Config, CriticConfig
 from ldcq.critic.critic import Critic
+from ldcq.data.latents import LatentTable
 from ldcq.nn.model import Dimensions
 from ldcq.nn.normaliser import Normaliser
 from tests.numpy_prior import LATENT_DIM, STATE_DIM
@@ -99,8 +99,6 @@ def table() -> LatentTable:
         return rng.normal(size=shape).astype(np.float32)
 
     return LatentTable(
-        version="latents",
-        meta=Meta(kind="latents", parents={"vae": "v1"}),
         state=normal(rows, STATE_DIM),
         latent_mean=normal(rows, LATENT_DIM),
         latent_std=np.abs(normal(rows, LATENT_DIM)),

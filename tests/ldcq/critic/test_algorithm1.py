@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.store import LatentTable
 from ldcq.config import Config
 from ldcq.critic.algorithm1 import (
     LDCQ,
@@ -25,6 +24,7 @@ from ldcq.critic.candidates import CachedCandidates
 from ldcq.critic.fourier import FourierFeatures
 from ldcq.critic.replay import Minibatch, PrioritisedReplay
 from ldcq.critic.transitions import Transitions, training_rows
+from ldcq.data.latents import LatentTable
 
 MakeConfig = Callable[..., Config]
 CPU = torch.device("cpu")
@@ -164,8 +164,6 @@ def chain() -> tuple[LatentTable, np.ndarray]:
         optimal = goal + 0.8 * ~goal * best[following]
     column = np.array(pairs, np.float32)
     table = LatentTable(
-        version="chain",
-        meta=None,  # type: ignore[arg-type]
         state=column[:, :1],
         latent_mean=column[:, 1:],
         latent_std=np.zeros((8, 1), np.float32),

@@ -15,13 +15,14 @@ import torch
 from common.rpc.clients import PriorClient
 from common.rpc.errors import ModelVersionError, PriorUnavailableError
 from common.rpc.stage import Progress
-from common.store import LatentTable, Store
+from common.store import Store
 from common.training import Checkpoints
 from ldcq.config import Config
 from ldcq.critic.algorithm1 import LDCQ
 from ldcq.critic.candidates import CachedCandidates, OnlineCandidates
 from ldcq.critic.replay import PrioritisedReplay
 from ldcq.critic.transitions import Transitions
+from ldcq.data.latents import LatentTable
 from ldcq.learning.learner import Stopped
 from services.qlearner.cache import fill_cache, open_cache
 
@@ -210,8 +211,8 @@ def fill(
     client: PriorClient,
     stop: threading.Event | None = None,
 ) -> np.ndarray:
-    cache = open_cache(store, config, table, "p1", 40)
     progress, windows = Progress("critic"), Transitions.of(table, np.arange(40), CPU)
+    cache = open_cache(store, config, "latents", "p1", windows)
     try:
         fill_cache(cache, client.pinned("p1"), windows, config, progress, stop or threading.Event())
         snapshot = progress.snapshot()
@@ -256,7 +257,8 @@ def test_an_interrupted_cache_goes_on_where_it_was(
     with PriorClient(prior.address, patience=0.3) as client:
         expected = fill(config, table, Store(tmp_path / "whole"), client)
         store = Store(tmp_path / "interrupted")
-        cache = open_cache(store, config, table, "p1", 40)
+        windows = Transitions.of(table, np.arange(40), CPU)
+        cache = open_cache(store, config, "latents", "p1", windows)
         written = 0
         write = cache.write
 
@@ -269,11 +271,10 @@ def test_an_interrupted_cache_goes_on_where_it_was(
 
         monkeypatch.setattr(cache, "write", die_after_three)
         progress, stop = Progress("critic"), threading.Event()
-        windows = Transitions.of(table, np.arange(40), CPU)
         with pytest.raises(KeyboardInterrupt):
             fill_cache(cache, client.pinned("p1"), windows, config, progress, stop)
         cache.close()
-        assert len(open_cache(store, config, table, "p1", 40).missing()) == 7
+        assert len(open_cache(store, config, "latents", "p1", windows).missing()) == 7
         np.testing.assert_array_equal(fill(config, table, store, client), expected)
         prior.kill()
         # Complete: the prior is not needed any more.

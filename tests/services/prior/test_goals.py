@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.models import model_of, parts_of
-from common.store import Artifact, LatentTable
+from common.store import Artifact
 from ldcq.config import Config, ConfigError, SamplingConfig
+from ldcq.data.latents import LatentTable
 from ldcq.diffusion.denoiser import Denoiser, skip_sources
 from ldcq.diffusion.fast import kernel
 from ldcq.diffusion.fast.fused import FusedDenoiser, freeze

@@ -15,6 +15,7 @@ from common.rpc.stage import Progress
 from common.store import Store
 from common.training.context import StageContext
 from ldcq.config import Config
+from ldcq.data.episodes import DataError
 from ldcq.learning.learner import Stopped
 from ldcq.prior_learner import PriorLearner, training_statistics
 from ldcq.registry import UnknownPriorError
@@ -152,5 +153,5 @@ def test_average_is_published_and_not_the_last_weights() -> None:
 def test_no_training_windows_is_an_error() -> None:
     table = two_modes(20)
     table.validation[:] = True
-    with pytest.raises(ValueError, match="got no training window"):
+    with pytest.raises(DataError, match="got 20 windows, none of them for training"):
         PriorLearner(small_config(), table, CPU)

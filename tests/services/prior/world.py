@@ -14,8 +14,9 @@ from torch import nn
 from common.models import parts_of
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.store import LatentTable, Meta, Store, stage_spec
+from common.store import Meta, Store, stage_spec
 from ldcq.config import Config
+from ldcq.data.latents import LatentTable
 from ldcq.nn.model import Dimensions
 from ldcq.prior import Prior, Statistics
 from ldcq.registry import find_prior
@@ -75,10 +76,7 @@ def two_modes(rows: int, seed: int = 0) -> LatentTable:
     side = random.choice([-3.0, 3.0], rows)
     mean = np.stack([2 * state[:, 0] + side, np.full(rows, 5.0)], axis=1)
     mean = (mean + random.normal(0, 0.1, mean.shape)).astype(np.float32)
-    meta = Meta(kind="latents", parents={"vae": "v1"}, dimensions={"state": STATE, "horizon": 4})
     return LatentTable(
-        version="l1",
-        meta=meta,
         state=state,
         latent_mean=mean,
         latent_std=np.full_like(mean, 0.1),

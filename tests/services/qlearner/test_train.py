@@ -20,12 +20,13 @@ from common.rpc.codec import decode, encode
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.rpc.stage import Progress
-from common.store import LatentTable, Meta, Store, stage_spec
+from common.store import Meta, Store, stage_spec
 from common.training import read_metrics
 from common.training.context import StageContext
 from common.training.process import run_stage
 from ldcq.config import Config, ConfigError, dump
 from ldcq.critic.critic import Critic
+from ldcq.data.latents import LatentTable
 from ldcq.learning.learner import Stopped
 from ldcq.v1 import critic_pb2, critic_pb2_grpc, stage_pb2, stage_pb2_grpc
 from services.qlearner.server import add_critic

@@ -17,10 +17,12 @@ import torch
 
 from common.models import model_of
 from common.rpc.stage import Progress
-from common.store import LatentTable, Meta, Store, StoreError, stage_spec
+from common.store import Meta, Store, stage_spec
 from common.training.context import StageContext
 from ldcq.config import Config, dump, override
 from ldcq.critic.transitions import Transitions
+from ldcq.data.episodes import DataError
+from ldcq.data.latents import LatentTable
 from ldcq.learning.learner import Stopped
 from ldcq.v1 import stage_pb2
 from ldcq.world_model import WorldModel, WorldModelLearner
@@ -60,8 +62,6 @@ def table(rows: int = 600) -> LatentTable:
     mean = random.normal(0, 2, (rows, 2)).astype(np.float32)
     noise = 0.1 * random.normal(size=(rows, 3)).astype(np.float32) * np.array([1, 1, 0])
     return LatentTable(
-        version="",
-        meta=Meta(kind="latents"),
         state=state,
         latent_mean=mean,
         latent_std=np.full_like(mean, 0.01),
@@ -153,7 +153,7 @@ def test_latents_are_drawn_from_the_posterior(config: Config) -> None:
 def test_no_training_window_is_an_error(config: Config) -> None:
     held_out = table(20)
     held_out.validation[:] = True
-    with pytest.raises(StoreError, match="hold 20 windows, none of them for training"):
+    with pytest.raises(DataError, match="got 20 windows, none of them for training"):
         learner_of(config, held_out)
 
 
@@ -168,7 +168,7 @@ def test_windows_that_do_not_fit_into_memory_give_the_same_version(
         changed = override(config, {**section, "training.memory": memory})
         publish_parents(store, changed, rows=40_000)
         versions.append(run(context(store, changed)))
-        assert ("40000 windows, 1 MiB, read as needed from disk" in caplog.text) == bool(memory)
+        assert ("do not fit into memory are kept on disk" in caplog.text) == bool(memory)
     assert versions[0] == versions[1]
 
 

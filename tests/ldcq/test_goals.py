@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from common.store import LatentStream, LatentTable, Store, stream_latents
 from ldcq.config import Config
+from ldcq.data.latents import LatentTable
 from ldcq.goals import Hindsight
 from ldcq.prior import Batch
 from ldcq.prior_learner import PriorLearner
-from services.prior import streaming
-from tests.latent_tables import publish_table
 from tests.services.prior.world import goal_config, two_modes
 
 CPU = torch.device("cpu")
@@ -45,13 +43,6 @@ def _table() -> LatentTable:
 TABLE = _table()
 
 
-@pytest.fixture
-def stream(store: Store, monkeypatch: pytest.MonkeyPatch) -> LatentStream:
-    monkeypatch.setattr(streaming, "BLOCK_ROWS", 32)
-    monkeypatch.setattr(streaming, "BLOCKS_AT_ONCE", 3)
-    return stream_latents(store, publish_table(store, TABLE.meta, TABLE))
-
-
 def _config(steps: int | None = None, seed: int = 0) -> Config:
     return goal_config(hindsight_steps=steps, batch_size=90).model_copy(update={"seed": seed})
 
@@ -71,7 +62,7 @@ def _steps_ahead(batch: Batch) -> np.ndarray:
 
 @pytest.mark.parametrize("most", [None, 5, 1])
 def test_goals_are_spread_evenly_over_what_is_ahead(most: int | None) -> None:
-    hindsight = Hindsight(_config(most), [TABLE.episode])
+    hindsight = Hindsight(_config(most), TABLE.episode)
     first = int(LENGTHS[:3].sum())  # of the episode of 130 windows
     rows = np.full(20_000, first + 100)
     ahead = hindsight.goal_rows(rows, 0) - rows
@@ -83,46 +74,24 @@ def test_goals_are_spread_evenly_over_what_is_ahead(most: int | None) -> None:
     np.testing.assert_array_equal(hindsight.goal_rows(at_the_end, 0), at_the_end)
 
 
-def test_pieces_of_any_size_tell_the_same_episodes() -> None:
-    whole = Hindsight(_config(), [TABLE.episode])
-    rows = np.arange(len(TABLE.episode))
-    for size in (1, 3, 40, 399):
-        pieces = [TABLE.episode[start : start + size] for start in range(0, len(rows), size)]
-        found = Hindsight(_config(), pieces).goal_rows(rows, "x")
-        np.testing.assert_array_equal(found, whole.goal_rows(rows, "x"))
-
-
 @pytest.mark.parametrize("most", [None, 6])
-def test_streamed_goals_are_of_the_same_episode_and_anew_each_epoch(
-    stream: LatentStream, most: int | None
-) -> None:
+def test_goals_of_every_window_are_of_its_episode_and_anew_each_time(most: int | None) -> None:
     config = _config(most)
-    pairs = StreamedPairs(stream, 90, 0, CPU, Hindsight(config, episodes_of(stream)))
-    epochs = []
-    for epoch in range(2):
-        first = epoch * pairs.steps_per_epoch
-        batches = [pairs.batch(first + step) for step in range(pairs.steps_per_epoch)]
-        windows = np.concatenate([batch.latent_mean[:, 0].numpy() for batch in batches])
-        ahead = np.concatenate([_steps_ahead(batch) for batch in batches])
-        epochs.append(dict(zip(windows, ahead, strict=True)))
-        assert ahead.max() > 100 if most is None else ahead.max() == most
-    both = epochs[0].keys() & epochs[1].keys()
-    assert np.mean([epochs[0][window] != epochs[1][window] for window in both]) > 0.5
-    again = StreamedPairs(stream, 90, 0, CPU, Hindsight(config, episodes_of(stream)))
-    expected, found = pairs.batch(5).goals, again.batch(5).goals
-    assert expected is not None
-    assert found is not None
-    assert torch.equal(expected, found)
+    learner = PriorLearner(config, TABLE, CPU)
+    rows = np.arange(len(TABLE))
+    first, other = (learner._batch(rows, step) for step in range(2))
+    ahead = _steps_ahead(first)
+    assert ahead.max() > 100 if most is None else ahead.max() == most
+    assert (ahead != _steps_ahead(other)).mean() > 0.5
+    again = PriorLearner(config, TABLE, CPU)._batch(rows, 0)
+    np.testing.assert_array_equal(again.goals, first.goals)
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["in memory", "streamed"])
-def test_the_learner_draws_goals_by_seed_and_step(
-    streamed: bool, stream: LatentStream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_learner_draws_goals_by_seed_and_step(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Batch] = []
 
     def run(seed: int) -> list[Batch]:
-        learner = PriorLearner(_config(seed=seed), stream if streamed else TABLE, CPU)
+        learner = PriorLearner(_config(seed=seed), TABLE, CPU)
         loss = learner._prior.loss
 
         def look(batch: Batch, generator: torch.Generator) -> torch.Tensor:
