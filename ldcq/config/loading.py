@@ -219,7 +219,7 @@ def _explain(root: type[BaseModel], at: str, error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         if model is PriorConfig and isinstance(error["input"], dict):
             own = f"prior.options.{location[-1]}"
-            return f"{key}: unknown key; what one implementation alone has: write {own}"
+            return f"{key}: unknown key; write {own}: an implementation's own options are there"
         known = sorted(model.model_fields)
         close = difflib.get_close_matches(location[-1], known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
