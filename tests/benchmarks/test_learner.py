@@ -24,7 +24,8 @@ def test_figures_by_name() -> None:
 def test_the_plain_target_is_ours() -> None:
     torch.manual_seed(0)
     critic = Critic(Dimensions(state=3, latent=2), CriticConfig(hidden=(16, 8)))
-    windows = Transitions(*[torch.randn(6, n) for n in (3, 2, 2, 1, 1, 3)])  # type: ignore[arg-type]
+    state, mean, std, reward, discount, following = (torch.randn(6, n) for n in (3, 2, 2, 1, 1, 3))
+    windows = Transitions(state, mean, std, reward, discount, following)
     candidates = torch.randn(6, 9, 2)
     plain = PlainLearner(
         CriticConfig(hidden=(16, 8)), windows, candidates, lambda _, function: function

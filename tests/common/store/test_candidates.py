@@ -14,6 +14,7 @@ from common.store import (
     CorruptArtifactError,
     Meta,
     MissingArtifactError,
+    Room,
     Store,
     StoreError,
 )
@@ -38,7 +39,8 @@ def fill(cache: CandidateCache) -> None:
     cache.complete()
 
 
-def test_a_filled_cache_comes_back_in_half_precision(store: Store) -> None:
+@pytest.mark.parametrize("memory", [None, 0], ids=["memory", "disk"])
+def test_a_filled_cache_comes_back_in_half_precision(store: Store, memory: int | None) -> None:
     cache = new_cache(store)
     assert cache.missing() == [0, 1, 2]
     assert [cache.rows_of(chunk) for chunk in range(3)] == [
@@ -47,7 +49,8 @@ def test_a_filled_cache_comes_back_in_half_precision(store: Store) -> None:
         slice(20, 25),
     ]
     fill(cache)
-    found = new_cache(store).load()
+    found = new_cache(store).load(Room(store.root, memory))
+    assert isinstance(found, np.memmap) == (memory == 0)
     assert found.dtype == np.float16
     expected = np.concatenate([values(cache, chunk) for chunk in range(3)])
     np.testing.assert_array_equal(found, expected.astype(np.float16))

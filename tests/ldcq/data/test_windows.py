@@ -132,6 +132,16 @@ def test_discrete_actions_stay_whole_numbers() -> None:
     assert actions[:, :, 0].tolist() == [[0, 2], [2, 1], [1, 2]]
 
 
+@pytest.mark.parametrize("most", [(1, 100), (2, 6)])
+def test_more_episodes_or_steps_than_were_announced_are_refused(most: tuple[int, int]) -> None:
+    one = numbered_episodes([4])
+    part = Episode(one.observations, one.actions, one.rewards, one.terminations, one.truncations)
+    joined = join_episodes(iter([part]), one.spaces, "one", most=most)
+    assert joined.fingerprint == one.fingerprint
+    with pytest.raises(DataError, match=rf"two: expected {most[0]} episodes .* {most[1]} steps"):
+        join_episodes(iter([part, part]), one.spaces, "two", most=most)
+
+
 def test_fingerprint_follows_the_content() -> None:
     def fingerprint(episodes: Episodes) -> str:
         return episodes.fingerprint
