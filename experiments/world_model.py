@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks.support import Junctions
-from common.data import Layout, load_task, make_evaluation_env
+from common.data import Layout, load_task
 from common.data.pointmaze import FastPointMaze
 from common.models import model_of
 from experiments.configurations import configured
@@ -165,7 +165,7 @@ def _simulation(config: Config, store_root: Path) -> FastPointMaze:
     Raises:
         ConfigError: The task is no PointMaze, or its state is not position and velocity.
     """
-    environment: Any = make_evaluation_env(config, store_root)()
+    environment: Any = load_task(config, store_root).make_env()
     task = environment.unwrapped
     if not hasattr(task, "point_env") or environment.observation_space.shape != (4,):
         raise ConfigError(

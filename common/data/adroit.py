@@ -38,7 +38,7 @@ def write_door_demonstrations(
         on_progress: Called with the demonstrations done and all of them.
 
     Returns:
-        True, or False if another process wrote it meanwhile.
+        False if another process wrote it meanwhile.
 
     Raises:
         DataError: The file is not such an archive, or the simulator is not installed.
@@ -74,9 +74,9 @@ def _load(file: Path) -> Arrays:
                     f"{', '.join(archive)}"
                 )
             demonstrations = {key: archive[key] for key in REQUIRED}
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{file}: not a NumPy archive (.npz) of arrays ({error})") from error
     rows, wanted = len(demonstrations["actions"]), int(demonstrations["lengths"].sum())
     if rows != wanted:
@@ -94,9 +94,8 @@ def _replay(
     for index, end in enumerate(ends):
         actions = demonstrations["actions"][end - lengths[index] : end]
         start = {
-            "qpos": demonstrations["init_qpos"][index].astype(np.float64),
-            "qvel": demonstrations["init_qvel"][index].astype(np.float64),
-            "door_body_pos": demonstrations["door_body_pos"][index].astype(np.float64),
+            key.removeprefix("init_"): demonstrations[key][index].astype(np.float64)
+            for key in ("init_qpos", "init_qvel", "door_body_pos")
         }
         # 5.6 % of the recorded action entries lie outside the actuators' range.
         clipped = np.clip(actions, -1.0, 1.0).astype(np.float32)
@@ -111,7 +110,7 @@ def _episode(environment: Any, start: Arrays, actions: npt.NDArray[np.float32]) 
         observation, reward, *_ = environment.step(action)
         observations.append(observation)
         rewards.append(float(np.asarray(reward).reshape(())))
-    cut = np.zeros(len(actions), np.bool_)
-    truncations = cut.copy()
-    truncations[-1] = True
-    return EpisodeArrays(np.asarray(observations), actions, np.asarray(rewards), cut, truncations)
+    last = np.arange(len(actions)) == len(actions) - 1
+    return EpisodeArrays(
+        np.asarray(observations), actions, np.asarray(rewards), np.zeros_like(last), last
+    )

@@ -37,7 +37,6 @@ class FlatEnvironment(gymnasium.Wrapper[Float, Action, Any, Any]):
             -np.inf, np.inf, (flattening.size,), np.float32
         )
         inner = environment.action_space
-        self._inner = inner
         if isinstance(inner, gymnasium.spaces.Box):
             self.action_space = gymnasium.spaces.Box(
                 inner.low.reshape(-1).astype(np.float32), inner.high.reshape(-1).astype(np.float32)
@@ -57,8 +56,9 @@ class FlatEnvironment(gymnasium.Wrapper[Float, Action, Any, Any]):
         return self.flattening.single(observation), reward, terminated, truncated, info
 
     def _unflatten(self, action: Action) -> Any:
-        if isinstance(self._inner, gymnasium.spaces.Box):
-            return np.asarray(action, self._inner.dtype).reshape(self._inner.shape)
+        inner = self.env.action_space
+        if isinstance(inner, gymnasium.spaces.Box):
+            return np.asarray(action, inner.dtype).reshape(inner.shape)
         return int(np.asarray(action).reshape(()))
 
 
@@ -71,12 +71,7 @@ def _with_goal(info: dict[str, Any], observation: Any) -> dict[str, Any]:
 def make_registered(
     environment: str, render_mode: str | None, **settings: Any
 ) -> gymnasium.Env[Any, Any]:
-    """Makes a registered environment; those of gymnasium-robotics are registered first.
-
-    Args:
-        environment: A Gymnasium id, also `module:id`.
-        render_mode: As everywhere in Gymnasium.
-        **settings: Further arguments of `gymnasium.make`.
+    """`gymnasium.make`; the environments of gymnasium-robotics are registered first.
 
     Raises:
         DataError: The id is unknown, or what it needs is not installed.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,16 +33,13 @@ class Hdf5File:
     """
 
     path: Path
+    reference_scores: ClassVar[None] = None
+    """The files record none."""
 
     @property
     def name(self) -> str:
         """The path."""
         return str(self.path)
-
-    @property
-    def reference_scores(self) -> None:
-        """The files record none."""
-        return None
 
     @cached_property
     def spaces(self) -> Spaces:
@@ -65,10 +62,7 @@ class Hdf5File:
         return Spaces.box(state_dim, low, high)
 
     def read(self, allocate: Allocate = np.empty) -> Episodes:
-        """All episodes.
-
-        Args:
-            allocate: Makes their arrays.
+        """All episodes, in arrays that `allocate` makes.
 
         Raises:
             DataError: An array is missing or of another length, or a value is not finite.

@@ -21,10 +21,7 @@ logger = logging.getLogger(__name__)
 
 def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5File:
     """Finds the dataset without reading its episodes; downloads it if `config.download` says so.
-
-    Args:
-        config: Which dataset.
-        store_root: Generated datasets are in its folder `datasets`.
+    Generated datasets are in the store's folder `datasets`.
 
     Raises:
         DataError: It is not on this machine, or the download failed.
@@ -37,7 +34,7 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
     folder = dataset_path(store_root, config.dataset)
     if folder is None and config.download:
         logger.info("downloading %s", config.dataset)
-        download(config.dataset)
+        download(store_root, config.dataset)
         folder = dataset_path(store_root, config.dataset)
     if folder is None:
         raise unknown_dataset(store_root, config.dataset)
@@ -45,38 +42,23 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
 
 
 def is_on_this_machine(config: DataConfig, store_root: Path) -> bool:
-    """Whether the dataset can be read without downloading or generating anything.
-
-    Args:
-        config: Which dataset.
-        store_root: Generated datasets are in its folder `datasets`.
-    """
+    """Whether the dataset can be read without downloading or generating anything."""
     if config.dataset.endswith(SUFFIXES):
         return Path(config.dataset).expanduser().is_file()
     return dataset_path(store_root, config.dataset) is not None
 
 
 def load_episodes(config: DataConfig, store_root: Path, memory: int | None = None) -> Episodes:
-    """Reads and checks all episodes; where they do not fit into memory, onto disk.
-
-    Args:
-        config: Which dataset, and which keys of its observations.
-        store_root: Generated datasets are in its folder `datasets`. What does not fit into memory
-            is kept on its disk.
-        memory: MiB that they may take in memory (`training.memory`).
+    """Reads and checks all episodes; what exceeds `memory` MiB (`training.memory`) is kept on the
+    store's disk.
 
     Raises:
         DataError: It is not on this machine, cannot be read, or holds values that are not finite.
         StoreError: The disk does not take them.
     """
     episodes = open_dataset(config, store_root).read(Room(store_root, memory))
-    logger.info(
-        "%s: %d episodes, %d steps, %s",
-        episodes.name,
-        episodes.count,
-        len(episodes.rewards),
-        episodes.spaces.describe(),
-    )
+    sizes = episodes.count, len(episodes.rewards), episodes.spaces.describe()
+    logger.info("%s: %d episodes, %d steps, %s", episodes.name, *sizes)
     return episodes
 
 
@@ -85,12 +67,12 @@ def ensure_dataset(
     store_root: Path,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> bool:
-    """Generates the dataset if the configuration says how and it is not on this machine, or waits
-    for the process that is doing so.
+    """Generates the dataset into the store's folder `datasets` if `config.generate` says how and it
+    is not on this machine, or waits for the process that is doing so.
 
     Args:
-        config: `generate` says how.
-        store_root: It is written to its folder `datasets`.
+        config: Of the data.
+        store_root: The store's folder.
         on_progress: Called now and then with the steps made and the steps wanted.
 
     Returns:

@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from ldcq.config import MazeName
 from ldcq.config.maze_map import BOTH, GOAL, START, WALL, maze_rows
 
 Cell = tuple[int, int]
@@ -109,14 +108,13 @@ class Maze:
         return [neighbour for neighbour in around if not self.walls[neighbour]]
 
 
-def _d4rl(name: MazeName, max_episode_steps: int, low: float, high: float) -> Maze:
-    return Maze(name, maze_rows(LAYOUTS[name].split()), max_episode_steps, (low, high))
-
-
 MAZES: dict[str, Maze] = {
-    "umaze": _d4rl("umaze", 300, 23.85, 161.86),
-    "medium": _d4rl("medium", 600, 13.13, 277.39),
-    "large": _d4rl("large", 800, 6.7, 273.99),
+    name: Maze(name, maze_rows(LAYOUTS[name].split()), max_episode_steps, reference_scores)
+    for name, max_episode_steps, reference_scores in (
+        ("umaze", 300, (23.85, 161.86)),
+        ("medium", 600, (13.13, 277.39)),
+        ("large", 800, (6.7, 273.99)),
+    )
 }
 
 

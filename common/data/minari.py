@@ -23,15 +23,10 @@ GENERATOR = "ldcq_generator"
 """Metadata key under which a generated dataset records how it was made."""
 
 
-def roots(store_root: Path) -> tuple[Path, ...]:
-    """Where datasets are looked for: the store's own, then Minari's (MINARI_DATASETS_PATH)."""
-    return store_root / "datasets", minari_root()
-
-
-def minari_root() -> Path:
-    """Minari's folder of datasets; unlike Minari's own function it creates nothing."""
+def roots(store_root: Path) -> tuple[Path, Path]:
+    """Where datasets are looked for: the store's own, then Minari's, which is not created."""
     given = os.environ.get("MINARI_DATASETS_PATH")
-    return Path(given) if given else Path.home() / ".minari" / "datasets"
+    return store_root / "datasets", Path(given or Path.home() / ".minari" / "datasets")
 
 
 def dataset_path(store_root: Path, dataset: str) -> Path | None:
@@ -54,7 +49,7 @@ def local_datasets(store_root: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def download(dataset: str) -> None:
+def download(store_root: Path, dataset: str) -> None:
     """Fetches a dataset into Minari's folder.
 
     Raises:
@@ -67,7 +62,7 @@ def download(dataset: str) -> None:
     except Exception as error:  # whatever the remote storage's client raises
         raise DataError(
             f"data.dataset: {dataset!r} could not be downloaded: {error}; check the name and the "
-            f"connection, or put the dataset under {minari_root()}"
+            f"connection, or put the dataset under {roots(store_root)[1]}"
         ) from error
 
 
@@ -105,10 +100,9 @@ class MinariDataset:
         """
         path = self.folder / "data" / "metadata.json"
         try:
-            loaded = json.loads(path.read_text())
+            return dict(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: not a Minari dataset's metadata ({error})") from error
-        return dict(loaded)
 
     @property
     def name(self) -> str:
@@ -138,9 +132,8 @@ class MinariDataset:
             DataError: None is recorded, or what it needs is not installed.
         """
         try:
-            environment: gymnasium.Env[Any, Any] = self._dataset.recover_environment(
-                eval_env=True, render_mode=render_mode
-            )
+            recover = self._dataset.recover_environment
+            environment: gymnasium.Env[Any, Any] = recover(eval_env=True, render_mode=render_mode)
         except Exception as error:  # whatever the environment's own constructor raises
             raise DataError(
                 f"{self.name}: its evaluation environment cannot be made ({error}); install "
@@ -149,10 +142,7 @@ class MinariDataset:
         return environment
 
     def read(self, allocate: Allocate = np.empty) -> Episodes:
-        """All episodes.
-
-        Args:
-            allocate: Makes their arrays.
+        """All episodes, in arrays that `allocate` makes.
 
         Raises:
             DataError: The files cannot be read, an array does not fit its episode, or a value is

@@ -51,12 +51,7 @@ class Recording:
 
 
 def write_minari(root: Path, dataset: str, recording: Recording) -> bool:
-    """Writes a dataset under `root/<dataset>`.
-
-    Args:
-        root: Folder of datasets, made if missing.
-        dataset: Minari id, `namespace/name-v0`.
-        recording: Its content.
+    """Writes a dataset of Minari id `namespace/name-v0` under `root/<dataset>`.
 
     Returns:
         False if somebody else wrote it meanwhile; theirs is kept.

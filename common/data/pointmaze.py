@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from common.data.maze import (
-    GOAL_RADIUS,
-    POSITION_NOISE,
-    START_SPEED,
-    Maze,
-    Point,
-    find_maze,
-)
+from common.data.maze import GOAL_RADIUS, POSITION_NOISE, START_SPEED, Maze, Point, find_maze
 from common.data.minari_writing import EpisodeArrays, Recording
 from ldcq.config import PointMazeConfig
 from ldcq.data.episodes import DataError
@@ -54,11 +47,7 @@ class WaypointController:
     """D4RL's: steers from cell to cell along a shortest path to a navigation goal."""
 
     def __init__(self, maze: Maze, noise: float, random: np.random.Generator) -> None:
-        """Args:
-        maze: Where.
-        noise: Standard deviation of the noise on actions.
-        random: Source of goals, jitter and noise.
-        """
+        """`noise` is the standard deviation on actions; `random` draws it, goals and jitter."""
         self._maze, self._noise, self._random = maze, noise, random
         self._waypoints: list[Point] = []
         self.goal: Point = np.zeros(2)
@@ -70,38 +59,25 @@ class WaypointController:
         self.set_goal(position, self._maze.centre(target) + self._jitter())
 
     def set_goal(self, position: Point, goal: Point, jitter: bool = True) -> None:
-        """Plans the waypoints to a given goal; the last is the goal itself.
-
-        Args:
-            position: Where the ball is, in metres, shape (2,).
-            goal: Where it is to go, likewise.
-            jitter: Move each waypoint between at random.
+        """Plans the waypoints from a position to a goal, in metres, shape (2,) each: the goal is
+        the last, and those between are moved at random where `jitter` says so.
         """
         path = self._maze.path(self._maze.cell(position), self._maze.cell(goal))
         between = [self._maze.centre(cell) for cell in path[:-1]]
-        self._waypoints = [
-            *(waypoint + self._jitter() if jitter else waypoint for waypoint in between),
-            goal,
-        ]
-        self.goal = goal
+        moved = [waypoint + self._jitter() if jitter else waypoint for waypoint in between]
+        self._waypoints, self.goal = [*moved, goal], goal
 
     def reached(self, position: Point) -> bool:
         """Takes the next waypoint when this one is near; whether the last, the goal, is near."""
-        near = _distance(self._waypoints[0], position) < WAYPOINT_RADIUS
+        near = bool(np.hypot(*(self._waypoints[0] - position)) < WAYPOINT_RADIUS)
         if near and len(self._waypoints) > 1:
             del self._waypoints[0]
             return False
         return near
 
     def act(self, position: Point, velocity: Point) -> npt.NDArray[np.float32]:
-        """The action towards the current waypoint.
-
-        Args:
-            position: Where the ball is, in metres, shape (2,).
-            velocity: In metres per second, shape (2,).
-
-        Returns:
-            In [-1, 1], shape (2,).
+        """The action towards the current waypoint, in [-1, 1], from a position in metres and a
+        velocity in metres per second; shape (2,) each.
         """
         action = GAIN * (self._waypoints[0] - position) - DAMPING * velocity
         if self._noise:
@@ -145,10 +121,7 @@ def generate(
     config: PointMazeConfig, on_progress: Callable[[int, int], None] = lambda _done, _all: None
 ) -> Trajectory:
     """One continuous trajectory of D4RL's waypoint controller; a function of `config` alone.
-
-    Args:
-        config: Which maze, how many steps, how much noise, which seed.
-        on_progress: Called now and then with the steps made and the steps wanted.
+    `on_progress` is told the steps made and the steps wanted now and then.
 
     Raises:
         DataError: The simulator is not installed.
@@ -184,10 +157,6 @@ def record(config: PointMazeConfig, on_progress: Callable[[int, int], None]) -> 
     so is `desired_goal`; the navigation goal is kept as `infos/navigation_goal`. An episode is a
     stretch to one navigation goal; nothing terminates.
 
-    Args:
-        config: What to generate.
-        on_progress: As in `generate`.
-
     Raises:
         DataError: The simulator is not installed.
     """
@@ -219,8 +188,7 @@ def _episodes(trajectory: Trajectory, maze: Maze) -> list[EpisodeArrays]:
     episodes = []
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         span, steps = slice(start, end + 1), int(end - start)
-        truncations = np.zeros(steps, np.bool_)
-        truncations[-1] = True
+        last = np.arange(steps) == steps - 1
         goals = trajectory.goals[start:end]
         episodes.append(
             EpisodeArrays(
@@ -231,8 +199,8 @@ def _episodes(trajectory: Trajectory, maze: Maze) -> list[EpisodeArrays]:
                 },
                 actions=trajectory.actions[start:end],
                 rewards=rewards[start:end],
-                terminations=np.zeros(steps, np.bool_),
-                truncations=truncations,
+                terminations=np.zeros_like(last),
+                truncations=last,
                 infos={"navigation_goal": np.concatenate([goals, goals[-1:]])},
             )
         )
@@ -247,7 +215,3 @@ def _environment(maze: str | Sequence[str]) -> FixedGoalPointMaze:
             f"data.generate: PointMaze is not installed here ({error}); install the extra `maze`"
         ) from error
     return FixedGoalPointMaze(maze)
-
-
-def _distance(first: Point, second: Point) -> float:
-    return float(np.hypot(first[0] - second[0], first[1] - second[1]))

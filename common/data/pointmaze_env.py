@@ -28,12 +28,7 @@ Observation = dict[str, npt.NDArray[np.float64]]
 
 
 def evaluation_spec(maze: str | Sequence[str], max_episode_steps: int | None = None) -> EnvSpec:
-    """How the task is made.
-
-    Args:
-        maze: D4RL's name of it, or a map.
-        max_episode_steps: Time limit; None: the maze's own.
-    """
+    """How the task is made, with the maze's own time limit where none is given."""
     found = find_maze(maze)
     return EnvSpec(
         id=f"ldcq/PointMaze-{found.name}-v0",
@@ -69,12 +64,7 @@ class FixedGoalPointMaze(PointMazeEnv):  # type: ignore[misc]  # the package is 
     }
 
     def __init__(self, maze: str | Sequence[str] = "large", render_mode: str | None = None) -> None:
-        """Builds the simulation.
-
-        Args:
-            maze: D4RL's name of it, or a map.
-            render_mode: As everywhere in Gymnasium.
-        """
+        """Builds the simulation of D4RL's maze of that name, or of a map."""
         self.layout = find_maze(maze)
         super().__init__(
             maze_map=_map(self.layout),
@@ -90,12 +80,7 @@ class FixedGoalPointMaze(PointMazeEnv):  # type: ignore[misc]  # the package is 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts an episode.
-
-        Args:
-            seed: Of the start.
-            options: `reset_cell` (row, column) starts there instead of in a random cell.
-        """
+        """Starts an episode, in `options["reset_cell"]` (row, column) or a random cell."""
         gymnasium.Env.reset(self, seed=seed)  # seeds only; PointMaze's would draw a goal as well
         self.point_env.reset(seed=seed)
         random = self.np_random

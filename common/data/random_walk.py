@@ -30,14 +30,8 @@ def draw_actions(random: np.random.Generator, count: int) -> npt.NDArray[np.floa
 def generate(
     config: RandomWalkConfig, on_progress: Callable[[int, int], None] = lambda _done, _all: None
 ) -> Iterator[EpisodeArrays]:
-    """Episodes of the behaviour policy; a function of `config` alone.
-
-    Args:
-        config: How many steps in all, of which seed.
-        on_progress: Called with the steps made and the steps wanted after every episode.
-
-    Yields:
-        Episodes, the last one cut off where the steps end.
+    """Episodes of the behaviour policy, the last one cut off where the steps end; a function of
+    `config` alone. `on_progress` is told the steps made and the steps wanted after every episode.
     """
     from common.data.random_walk_env import MAX_EPISODE_STEPS, RandomWalk
 
@@ -65,20 +59,11 @@ def generate(
 
 
 def record(config: RandomWalkConfig, on_progress: Callable[[int, int], None]) -> Recording:
-    """The dataset of such episodes, which are generated while they are written.
-
-    Args:
-        config: What to generate.
-        on_progress: As in `generate`.
-    """
+    """The dataset of such episodes, which are generated while they are written."""
     from common.data.random_walk_env import RandomWalk, evaluation_spec
 
-    return Recording(
-        generate(config, on_progress),
-        RandomWalk(),
-        evaluation_spec(),
-        {
-            "algorithm_name": "random walk",
-            "description": "Steps of 0.8 to 1 to either side (supplement D of the LDCQ paper).",
-        },
-    )
+    metadata = {
+        "algorithm_name": "random walk",
+        "description": "Steps of 0.8 to 1 to either side (supplement D of the LDCQ paper).",
+    }
+    return Recording(generate(config, on_progress), RandomWalk(), evaluation_spec(), metadata)

@@ -39,9 +39,7 @@ class RandomWalk(gymnasium.Env[State, npt.NDArray[np.floating[Any]]]):
     metadata: dict[str, Any] = {"render_modes": [], "first_hit": False}  # noqa: RUF012 (Gymnasium's)
 
     def __init__(self, render_mode: str | None = None) -> None:
-        """Args:
-        render_mode: None; there is nothing to see.
-        """
+        """Takes the `render_mode` None; there is nothing to see."""
         self.render_mode = render_mode
         self.observation_space = gymnasium.spaces.Box(-LIMIT, LIMIT, (1,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -50,12 +48,7 @@ class RandomWalk(gymnasium.Env[State, npt.NDArray[np.floating[Any]]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[State, dict[str, Any]]:
-        """Starts an episode.
-
-        Args:
-            seed: Nothing is drawn.
-            options: `position` starts there instead of at 0.
-        """
+        """Starts an episode, at `options["position"]` or 0; nothing is drawn."""
         super().reset(seed=seed)
         self._position = float((options or {}).get("position", 0.0))
         return self._state(), {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +64,8 @@ class EnvironmentFactory:
     environment: str | None
     observation_keys: tuple[str, ...] | None
 
-    def __call__(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+    def __call__(self, render_mode: str | None = None) -> FlatEnvironment:
         """A new environment. Raises DataError if it cannot be made."""
-        return self.make(render_mode)
-
-    def make(self, render_mode: str | None = None) -> FlatEnvironment:
-        """As calling it, with the wrapper's own type."""
         from common.data.flat_environment import FlatEnvironment, make_registered
 
         if self.environment is not None:
@@ -102,14 +99,6 @@ class Task:
     first_hit: bool
     layout: Layout | None
 
-    def normalised(self, returns: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """D4RL's score 100 (R - min) / (max - min); the returns themselves without references."""
-        values = np.asarray(returns, np.float64)
-        if self.reference_scores is None:
-            return values
-        low, high = self.reference_scores
-        return 100.0 * (values - low) / (high - low)
-
 
 def load_task(config: Config, store_root: Path) -> Task:
     """What the configuration's dataset is evaluated on.
@@ -131,7 +120,7 @@ def load_task(config: Config, store_root: Path) -> Task:
     factory = EnvironmentFactory(
         folder if override is None else None, override, config.data.observation_keys
     )
-    environment = factory.make()
+    environment = factory()
     try:
         name = environment.spec.id if environment.spec else str(environment.unwrapped)
         spaces = flat_spaces(environment.flattening.size, environment.action_space, name)
@@ -148,39 +137,19 @@ def load_task(config: Config, store_root: Path) -> Task:
         environment.close()
 
 
-def make_evaluation_env(config: Config, store_root: Path) -> Callable[[], gymnasium.Env[Any, Any]]:
-    """The factory of `load_task`."""
-    return load_task(config, store_root).make_env
-
-
-def reference_scores(config: Config, store_root: Path) -> tuple[float, float] | None:
-    """Returns that score 0 and 100: the configuration's, or those recorded with the dataset."""
-    recorded = open_dataset(config.data, store_root).reference_scores
-    return config.evaluation.reference_scores or recorded
-
-
 def behaviour_episodes(episodes: Episodes, max_episode_steps: int) -> list[Float]:
-    """What the dataset itself did, in stretches as long as an evaluation.
+    """The rewards of the dataset itself, in stretches of at most `max_episode_steps`.
 
     Episodes that continue one another (truncated, and the next begins where it ended) are joined,
     then cut. A shorter rest of such a run is dropped, unless it is all there is or it ended
     in a terminal state.
-
-    Args:
-        episodes: The dataset.
-        max_episode_steps: Length of an evaluation.
-
-    Returns:
-        Rewards of each stretch, of at most `max_episode_steps` steps.
     """
     stretches: list[Float] = []
     for first, last in _continued(episodes):
         start = int(episodes.offsets[first])
         end = int(episodes.offsets[last] + episodes.lengths[last])
         rewards = episodes.rewards[start:end]
-        cuts = [
-            rewards[at : at + max_episode_steps] for at in range(0, len(rewards), max_episode_steps)
-        ]
+        cuts = np.split(rewards, range(max_episode_steps, len(rewards), max_episode_steps))
         terminated = bool(episodes.terminations[end - 1])
         if len(cuts) > 1 and len(cuts[-1]) < max_episode_steps and not terminated:
             cuts.pop()
@@ -190,29 +159,21 @@ def behaviour_episodes(episodes: Episodes, max_episode_steps: int) -> list[Float
 
 def _continued(episodes: Episodes) -> list[tuple[int, int]]:
     """First and last episode of every run of episodes that continue one another."""
-    runs: list[tuple[int, int]] = []
-    first = 0
-    for episode in range(episodes.count):
-        last_row = int(episodes.offsets[episode] + episodes.lengths[episode]) - 1
-        following = episode + 1
-        goes_on = (
-            following < episodes.count
-            and bool(episodes.truncations[last_row])
-            and not bool(episodes.terminations[last_row])
-            and np.array_equal(
-                episodes.observations_of(episode)[-1], episodes.observations_of(following)[0]
-            )
-        )
-        if not goes_on:
-            runs.append((first, episode))
-            first = following
-    return runs
+    seen = episodes.observations_of
+    last_rows = np.asarray(episodes.offsets) + episodes.lengths - 1
+    cut = episodes.truncations[last_rows] & ~episodes.terminations[last_rows]
+    ends = [
+        episode
+        for episode in range(episodes.count)
+        if episode + 1 == episodes.count
+        or not cut[episode]
+        or not np.array_equal(seen(episode)[-1], seen(episode + 1)[0])
+    ]
+    return list(zip([0, *(end + 1 for end in ends)], ends, strict=False))
 
 
 def _check_spaces(given: Spaces, name: str, expected: Spaces, dataset: str) -> None:
-    def shape(spaces: Spaces) -> tuple[int, int, int]:
-        return spaces.state_dim, spaces.action_dim, spaces.discrete_actions
-
+    shape = attrgetter("state_dim", "action_dim", "discrete_actions")
     if shape(given) != shape(expected):
         raise DataError(
             f"evaluation.environment: {name} has {given.describe()}, but {dataset} has "
@@ -266,10 +227,6 @@ def _position_indices(environment: FlatEnvironment) -> tuple[int, int] | None:
             return None
         state = environment.flattening.single(observation)
         wanted = np.asarray(observation["achieved_goal"], np.float32).reshape(-1)[:2]
-        here = {
-            index
-            for index in range(len(state) - 1)
-            if np.array_equal(state[index : index + 2], wanted)
-        }
+        here = {i for i in range(len(state) - 1) if np.array_equal(state[i : i + 2], wanted)}
         found = here if found is None else found & here
     return (min(found), min(found) + 1) if found else None

@@ -14,11 +14,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from common.stages import STAGES
-from common.store.errors import (
-    CorruptArtifactError,
-    MissingArtifactError,
-    StoreError,
-)
+from common.store.errors import CorruptArtifactError, MissingArtifactError, StoreError
 from common.store.meta import Artifact, Meta, content_version, meta_bytes, read_meta
 from common.store.place import META, FolderPlace, Place, is_remote, local_root
 from common.store.served import SERVED
@@ -117,26 +113,20 @@ class Store:
         final = self.key(meta.kind, version)
         try:
             there = self.place.is_whole(final)
-            damaged = there and not self._intact(meta.kind, version)
-            if damaged or not there:
+            try:
+                self.load(meta.kind, version)
+            except StoreError:  # absent, or damaged
                 files = {
                     _WEIGHTS: save_tensors(arrays),
                     META: meta_bytes(meta),
                     "config.yaml": config_yaml.encode(),
                 }
-                self.place.add(final, files, replace=damaged)
+                self.place.add(final, files, replace=there)
         except OSError as error:
             where = self.place.where(final)
             raise StoreError(f"cannot publish {meta.kind} {version} at {where}: {error}") from error
         self.point(meta.kind, version, variant)
         return version
-
-    def _intact(self, kind: str, version: str) -> bool:
-        try:
-            self.load(kind, version)
-        except StoreError:
-            return False
-        return True
 
     def current(self, kind: str, variant: str = "main") -> str | None:
         """The version a variant's pointer names, or None before the first publication."""

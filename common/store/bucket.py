@@ -23,8 +23,9 @@ _RETRIES: Any = {"max_retries": 6}
 class BucketPlace:
     """A prefix of a bucket. S3 has no rename, but shows every object whole, and at once to all.
 
-    A folder is published by its `meta.json`: written last, looked for first. Writers of one folder
-    write the same objects, so two of them at once waste work and harm nothing.
+    Its methods do what those of `FolderPlace` do. A folder is published by its `meta.json`: written
+    last, looked for first. Writers of one folder write the same objects, so two of them at once
+    waste work and harm nothing.
     """
 
     def __init__(self, url: str) -> None:
@@ -53,11 +54,9 @@ class BucketPlace:
         )
 
     def where(self, key: str) -> str:
-        """See `Place`."""
         return f"{self.url}/{key}"
 
     def read(self, key: str) -> bytes | None:
-        """See `Place`."""
         with self._explained("read", key):
             try:
                 return bytes(obstore.get(self._objects, key).bytes())
@@ -65,12 +64,12 @@ class BucketPlace:
                 return None
 
     def write(self, key: str, data: bytes) -> None:
-        """See `Place`; one PUT, which S3 does wholly or not."""
+        """One PUT, which S3 does wholly or not."""
         with self._explained("write", key):
             obstore.put(self._objects, key, data)
 
     def remove(self, key: str) -> None:
-        """See `Place`; first the meta, so that no reader takes what is going for whole."""
+        """First the meta, so that no reader takes what is going for whole."""
         with self._explained("remove", key):
             keys = {f"{key}/{name}" for name in self.keys(key)} | {key}
             if (meta := f"{key}/{META}") in keys:
@@ -78,13 +77,11 @@ class BucketPlace:
             obstore.delete(self._objects, sorted(keys - {meta}))
 
     def names(self, folder: str) -> list[str]:
-        """See `Place`."""
         with self._explained("list", folder):
             found = obstore.list_with_delimiter(self._objects, folder)["objects"]
         return sorted(item["path"].rpartition("/")[2] for item in found)
 
     def wholes(self, folder: str) -> list[str]:
-        """See `Place`."""
         with self._explained("list", folder):
             found = obstore.list_with_delimiter(self._objects, folder)["common_prefixes"]
         names = (path.rstrip("/").rpartition("/")[2] for path in found)
@@ -93,13 +90,11 @@ class BucketPlace:
         )
 
     def keys(self, folder: str) -> set[str]:
-        """See `Place`."""
         with self._explained("list", folder):
             batches = list(obstore.list(self._objects, folder))
         return {item["path"].removeprefix(f"{folder}/") for batch in batches for item in batch}
 
     def is_whole(self, folder: str) -> bool:
-        """See `Place`."""
         with self._explained("read", folder):
             try:
                 obstore.head(self._objects, f"{folder}/{META}")
@@ -108,14 +103,13 @@ class BucketPlace:
             return True
 
     def add(self, folder: str, files: Mapping[str, bytes], *, replace: bool = False) -> None:
-        """See `Place`."""
         if self.is_whole(folder) and not replace:
             return
         for name in sorted(files, key=lambda name: name == META):
             self.write(f"{folder}/{name}", files[name])
 
     def publish(self, staged: str, final: str, *, replace: bool = False) -> None:
-        """See `Place`; the server copies, nothing is sent."""
+        """The server copies, nothing is sent."""
         if replace:
             self.remove(f"{final}/{META}")
         try:
@@ -130,16 +124,15 @@ class BucketPlace:
         self.remove(staged)
 
     def zarr(self, folder: str) -> Any:
-        """See `Place`."""
         from zarr.storage import ObjectStore
 
         return ObjectStore(self._at(folder))
 
     def sync(self, folder: str) -> None:
-        """See `Place`; a write that S3 has answered stays."""
+        """A write that S3 has answered stays."""
 
     def lock(self, key: str, what: str) -> WriterLock:
-        """See `Place`; one writer on this machine, as S3 has no lock that a dead holder frees."""
+        """One writer on this machine, as S3 has no lock that a dead holder frees."""
         return WriterLock(local_root(self.url) / key, what)
 
     @contextmanager

@@ -47,20 +47,14 @@ class CandidateCache:
         """
         if meta.kind != "candidates":
             raise StoreError(f"meta.kind: got {meta.kind!r}, expected 'candidates'")
-        sizes = {
-            "rows": rows,
-            "candidates": candidates,
-            "latent_dim": latent_dim,
-            "chunk_rows": chunk_rows,
-        }
-        for name, size in sizes.items():
+        names = ("rows", "candidates", "latent_dim", "chunk_rows")
+        for name, size in zip(names, (rows, candidates, latent_dim, chunk_rows), strict=True):
             if size < 1:
                 raise StoreError(f"{name}: got {size}, expected at least 1")
-        self.rows, self.candidates, self.latent_dim = rows, candidates, latent_dim
+        self.rows, self._shape = rows, (rows, candidates, latent_dim)
         self.chunk_rows = min(chunk_rows, rows)
         self.chunks = -(-rows // self.chunk_rows)
-        shape = [rows, candidates, latent_dim, self.chunk_rows]
-        self.version = digest([meta.model_dump(mode="json"), *shape])
+        self.version = digest([meta.model_dump(mode="json"), *self._shape, self.chunk_rows])
         self._place, self._folder = store.place, store.key("candidates", self.version)
         self._array_folder = f"{self._folder}/latents"
         self._lock_file = store.key("candidates", f".{self.version}.lock")
@@ -82,17 +76,13 @@ class CandidateCache:
         return [chunk for chunk in range(self.chunks) if self._read(chunk, there) is None]
 
     def write(self, chunk: int, latents: np.ndarray) -> None:
-        """Writes one chunk.
-
-        Args:
-            chunk: Its number.
-            latents: (rows of the chunk, n, Z); rounded to half precision.
+        """Writes one chunk: latents (rows of the chunk, n, Z), rounded to half precision.
 
         Raises:
             StoreError: Another shape, values beyond half precision, or another process is writing.
         """
         rows = self.rows_of(chunk)
-        expected = (rows.stop - rows.start, self.candidates, self.latent_dim)
+        expected = (rows.stop - rows.start, *self._shape[1:])
         if latents.shape != expected:
             raise StoreError(f"latents: got shape {latents.shape}, expected {expected}")
         with np.errstate(over="ignore"):
@@ -126,10 +116,7 @@ class CandidateCache:
         return self._place.read(f"{self._folder}/{META}") is not None
 
     def load(self, allocate: Allocate = np.empty) -> np.ndarray:
-        """All candidates, float16 (M, n, Z).
-
-        Args:
-            allocate: Makes the array.
+        """All candidates, float16 (M, n, Z), in an array that `allocate` makes.
 
         Raises:
             MissingArtifactError: The cache is not complete yet.
@@ -140,7 +127,7 @@ class CandidateCache:
                 f"candidate cache {self.version} in {self._place.where(self._folder)} is not "
                 "complete yet"
             )
-        latents = allocate((self.rows, self.candidates, self.latent_dim), np.float16)
+        latents = allocate(self._shape, np.float16)
         there = self._there()
         for chunk in range(self.chunks):
             values = self._read(chunk, there)
@@ -186,8 +173,8 @@ class CandidateCache:
                 return False
         self._array = zarr.create_array(
             array,
-            shape=(self.rows, self.candidates, self.latent_dim),
-            chunks=(self.chunk_rows, self.candidates, self.latent_dim),
+            shape=self._shape,
+            chunks=(self.chunk_rows, *self._shape[1:]),
             dtype=np.float16,
             compressors=[Crc32cCodec()],
             # A chunk that happens to be all zeros must still be written: absence means missing.

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import socket
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from common.store.errors import StoreError
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Writes a file and waits until it is on disk. Not atomic: for temporary names."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def replace_atomically(path: Path, data: bytes) -> None:
     """Puts `data` at `path`: a reader sees the old content or the new, also after a crash."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
     try:
-        write_durably(temporary, data)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -51,34 +43,6 @@ def sync_tree(root: Path) -> None:
             with (Path(folder) / name).open("rb") as file:
                 os.fsync(file.fileno())
         sync_folder(Path(folder))
-
-
-def move_into_place(temporary: Path, final: Path) -> bool:
-    """Renames a complete folder to its final name.
-
-    Returns:
-        False when another process published the same folder first; `temporary` is removed then.
-    """
-    try:
-        temporary.rename(final)
-    except OSError:
-        if not final.is_dir():
-            raise
-        shutil.rmtree(temporary, ignore_errors=True)
-        return False
-    sync_folder(final.parent)
-    return True
-
-
-@contextmanager
-def staging_folder(parent: Path, label: str) -> Iterator[Path]:
-    """A folder under a hidden temporary name in `parent`, removed again unless it was renamed."""
-    temporary = parent / f".tmp-{label}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class WriterLock:

@@ -47,7 +47,8 @@ class Follower(Generic[T]):
         self._load, self._poll, self._on_swap = load, poll, on_swap
         self._current: tuple[str, T] | None = None
         self._refused: tuple[str, str] | None = None
-        self._problem = ""
+        self.problem = ""
+        """Why the current artifact cannot be loaded, for those who ask for it; else empty."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"follow-{kind}", daemon=True)
 
@@ -65,11 +66,6 @@ class Follower(Generic[T]):
         """Version and model, or None before the first."""
         return self._current
 
-    @property
-    def problem(self) -> str:
-        """Why the current artifact cannot be loaded, for those who ask for it; else empty."""
-        return self._problem
-
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
@@ -78,7 +74,7 @@ class Follower(Generic[T]):
                 # Serving what we have beats dying; said once per cause, not at every look.
                 cause = (type(error).__name__, str(error))
                 known = isinstance(error, StoreError)
-                self._problem = str(error) if known else f"{self._kind}: see the server's log"
+                self.problem = str(error) if known else f"{self._kind}: see the server's log"
                 if cause != self._refused:
                     self._refused = cause
                     self._report(error)
@@ -100,7 +96,7 @@ class Follower(Generic[T]):
             return
         model = self._load(self._store.load(self._kind, version))
         self._current = (version, model)
-        self._refused, self._problem = None, ""
+        self._refused, self.problem = None, ""
         _LOGGER.info("serving %s %s of %s", self._kind, version, self._variant)
         if self._on_swap is not None:
             self._on_swap(version, model)

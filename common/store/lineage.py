@@ -7,24 +7,15 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from common.stages import STAGES, ancestors
-from common.store.meta import digest
 from ldcq.config import Config, resolve_variant
-
-__all__ = ["digest", "owning_variant", "stage_sections", "stage_spec"]
 
 FORMAT = 2
 """Of what artifacts hold. Raised where those of before cannot be read: they are then made again."""
 
 
 def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
-    """The parts of a resolved configuration that decide a result of `kind`, given its parents.
-
-    Args:
-        config: The variant's own configuration.
-        kind: A key of `STAGES`.
-
-    Returns:
-        A JSON tree of the keys that matter, nested as in the configuration, and `FORMAT`.
+    """The parts of a variant's own configuration that decide a result of `kind`, given its parents:
+    a JSON tree of the keys that matter, nested as in the configuration, and `FORMAT`.
 
     Raises:
         ValueError: There is no such kind.
@@ -74,26 +65,15 @@ def stage_spec(config: Config, kind: str, parents: Mapping[str, str]) -> dict[st
 
     Args:
         config: The variant's own configuration.
-        kind: As in `stage_sections`.
+        kind: A key of `STAGES`.
         parents: Fingerprint of the dataset and versions of the artifacts it is made from, by kind.
-
-    Returns:
-        `{"config": ..., "parents": ...}`, JSON.
     """
     return {"config": stage_sections(config, kind), "parents": dict(parents)}
 
 
 def owning_variant(base: Config, variant: str, kind: str) -> str:
-    """Whose pipeline makes the `kind` that `variant` uses.
-
-    Args:
-        base: The configuration as loaded (the main pipeline's).
-        variant: One of the pipelines that share the store.
-        kind: As in `stage_sections`.
-
-    Returns:
-        The main pipeline's name where `variant` configures `kind` and all its ancestors as the main
-        pipeline does, so that it is trained once and shared; else `variant`.
+    """Whose pipeline makes the `kind` that `variant` uses: the main one where `variant` configures
+    `kind` and all its ancestors as that does, so that it is trained once and shared.
 
     Raises:
         ConfigError: There is no such variant.

@@ -84,16 +84,7 @@ def _meta(store: Store, kind: str, version: str, intact: bool) -> Meta | None:
 def made_from(
     store: Store, base: Config, variant: str, kind: str, parents: Mapping[str, str]
 ) -> str | None:
-    """A version of `kind` made with a configuration from exactly these parents, current or not.
-
-    Args:
-        store: As in `made`, as for the rest.
-        base: The configuration as loaded.
-        variant: One of the pipelines that share the store.
-        kind: What is wanted.
-        parents: Fingerprint of the dataset and versions of the artifacts it is made from, by kind.
-
-    Returns:
-        Its version; None where it is still to be made.
+    """A version of `kind` made with a configuration from exactly these parents (see `stage_spec`),
+    current or not; None where it is still to be made.
     """
     return store.find(kind, stage_spec(resolve_variant(base, variant), kind, parents))

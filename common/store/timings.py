@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from common.store.artifacts import Store
 from common.store.errors import StoreError
@@ -20,8 +18,7 @@ from common.store.meta import digest
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(BaseModel):
     """What the making of one artifact took.
 
     Attributes:
@@ -30,6 +27,8 @@ class Timing:
         lost: Processes among them that were killed before they could say how long they had worked.
         open: One works on it, or was killed.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: float = 0.0
     lost: int = 0
@@ -49,14 +48,14 @@ class Stopwatch:
 
     def __enter__(self) -> Self:
         found = _read(self._path) or Timing()
-        self._before = Timing(found.seconds, found.lost + found.open)
+        self._before = Timing(seconds=found.seconds, lost=found.lost + found.open)
         self._started = time.monotonic()
-        _write(self._path, Timing(self._before.seconds, self._before.lost, open=True))
+        _write(self._path, self._before.model_copy(update={"open": True}))
         return self
 
     def __exit__(self, *_: object) -> None:
         seconds = self._before.seconds + time.monotonic() - self._started
-        _write(self._path, Timing(seconds, self._before.lost))
+        _write(self._path, self._before.model_copy(update={"seconds": seconds}))
 
 
 def lineage_timings(store: Store, kind: str, version: str) -> dict[tuple[str, str], Timing]:
@@ -81,10 +80,10 @@ def _path(store: Store, kind: str, spec: Mapping[str, JsonValue]) -> Path:
 
 def _read(path: Path) -> Timing | None:
     try:
-        return Timing(**json.loads(path.read_text()))
+        return Timing.model_validate_json(path.read_text())
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
+    except ValueError:
         _LOGGER.warning("%s is damaged; the time it told is lost", path)
         return Timing(lost=1)
 
@@ -92,6 +91,6 @@ def _read(path: Path) -> Timing | None:
 def _write(path: Path, value: Timing) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_atomically(path, json.dumps(asdict(value)).encode())
+        replace_atomically(path, value.model_dump_json().encode())
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error}") from error

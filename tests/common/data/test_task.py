@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from common.data import behaviour_episodes, load_task, make_evaluation_env, reference_scores
+from common.data import behaviour_episodes, load_task
 from common.data.flat_environment import FlatEnvironment
 from common.data.flattening import flattening
 from common.data.maze import MAZES
 from ldcq.config import Config, override
 from ldcq.data.episodes import DataError
+from services.actor.scores import normalise
 from tests.common.data.samples import UMAZE, numbered_episodes
 
 
@@ -27,10 +28,12 @@ def config() -> Config:
 
 def test_generated_data_brings_its_task(config: Config, umaze_store: Path) -> None:
     task = load_task(config, umaze_store)
-    assert task.reference_scores == reference_scores(config, umaze_store) == (23.85, 161.86)
+    assert task.reference_scores == (23.85, 161.86)
     assert (task.max_episode_steps, task.first_hit) == (300, True)
     assert (task.spaces.state_dim, task.spaces.action_dim) == (4, 2)
-    np.testing.assert_allclose(task.normalised([23.85, 161.86]), [0, 100])
+    np.testing.assert_allclose(
+        normalise(np.array([23.85, 161.86]), task.reference_scores), [0, 100]
+    )
     layout = task.layout
     assert layout is not None
     assert layout.extent == (-2.5, 2.5, -2.5, 2.5)
@@ -40,7 +43,7 @@ def test_generated_data_brings_its_task(config: Config, umaze_store: Path) -> No
 
 
 def test_environments_can_be_made_in_other_processes(config: Config, umaze_store: Path) -> None:
-    factory = pickle.loads(pickle.dumps(make_evaluation_env(config, umaze_store)))  # noqa: S301
+    factory = pickle.loads(pickle.dumps(load_task(config, umaze_store).make_env))  # noqa: S301
     vector = gymnasium.vector.AsyncVectorEnv([factory, factory])
     try:
         states, _ = vector.reset(seed=[4, 5])
@@ -63,7 +66,7 @@ def test_configuration_overrides_environment_and_scores(config: Config, umaze_st
     )
     task = load_task(changed, umaze_store)
     assert (task.reference_scores, task.first_hit) == ((0.0, 50.0), False)
-    assert task.normalised(25.0) == 50.0
+    assert normalise(np.array(25.0), task.reference_scores) == 50.0
     assert task.layout is not None
     assert task.layout.goal is None  # another in every episode
     np.testing.assert_array_equal(task.layout.walls, MAZES["umaze"].walls)
