@@ -126,7 +126,7 @@ def _show(result: Result, folder: Path) -> None:
     if not out.is_terminal:
         out = Console(width=200)  # what is written to a file is not folded
     header, lines = cells(result)
-    table = Table(title=result.title, title_justify="left")
+    table = Table(title=result.experiment.title, title_justify="left")
     for number, column in enumerate(header):
         table.add_column(column, justify="right" if number else "left")
     for line in lines:
