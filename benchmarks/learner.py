@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.plain_critic import PlainLearner
+from benchmarks.plain import PlainLearner
 from benchmarks.result import BenchmarkResult
 from benchmarks.stopwatch import Stopwatch, interleave, split
 from ldcq.config import Config

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from common.models import parts_of
 from common.rpc.clients import PriorClient
 from common.store import Store
-from ldcq.config import Config, dump
+from ldcq.config import Config, dump, load, override
 from ldcq.nn.model import Dimensions
 from ldcq.registry import find_prior
 
@@ -24,17 +24,31 @@ STATE_DIM = 29
 START_SECONDS = 120.0
 
 
-def publish_random(store: Store, config: Config, state_dim: int = STATE_DIM) -> str:
-    """Publishes the prior of a configuration with random weights, which cost what trained ones do.
+def prior_of(
+    store: str | None, folder: Path, changes: Mapping[str, object]
+) -> tuple[Config, Store]:
+    """What a prior server is measured with, on the CPU.
+
+    Args:
+        store: A run's folder, whose prior is served; None: the paper's network with random weights,
+            which cost what trained ones do, published in a store in `folder`.
+        folder: For that store.
+        changes: Of the configuration.
 
     Returns:
-        Its version.
+        The configuration of the run, or the paper's, and the store.
     """
+    base = load("paper" if store is None else Path(store) / "run" / "config.yaml")
+    config = override(base, {"device": "cpu", **changes})
+    if store is not None:
+        return config, Store(store)
     torch.manual_seed(0)
-    dimensions = Dimensions(state=state_dim, latent=config.vae.latent_dim)
+    dimensions = Dimensions(state=STATE_DIM, latent=config.vae.latent_dim)
     prior = find_prior(config.prior.implementation)(dimensions, config.prior)
     origin = {"implementation": config.prior.implementation, "parents": {"vae": "random"}}
-    return store.publish(*parts_of(prior, **origin), dump(config))
+    made = Store(folder / "store")
+    made.publish(*parts_of(prior, **origin), dump(config))
+    return config, made
 
 
 @contextmanager
@@ -54,27 +68,21 @@ def served(folder: Path, store: Path, config: Config, address: str) -> Iterator[
     path.write_text(dump(config))
     command = [sys.executable, "-m", "services.prior", "serve", "--end-with-input"]
     command += ["--config", str(path), "--store", str(store), "--listen", address]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(config.threads)}
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        env=environment,
+        env={**os.environ, "OMP_NUM_THREADS": str(config.threads)},
         start_new_session=True,  # as the launcher does; an interrupt reaches the benchmark only
     ) as process:
+        stop = threading.Event()
+        timer = threading.Timer(START_SECONDS, stop.set)
+        timer.start()
         try:
-            _wait_ready(address)
+            with PriorClient(address) as client:
+                client.wait_ready(lambda _: None, stop, poll=0.1)
+            timer.cancel()
             yield process.pid
         finally:
+            timer.cancel()
             process.terminate()
-
-
-def _wait_ready(address: str) -> None:
-    stop = threading.Event()
-    timer = threading.Timer(START_SECONDS, stop.set)
-    timer.start()
-    try:
-        with PriorClient(address) as client:
-            client.wait_ready(lambda _: None, stop, poll=0.1)
-    finally:
-        timer.cancel()

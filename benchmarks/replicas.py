@@ -15,11 +15,10 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.random_prior import publish_random, served
+from benchmarks.random_prior import prior_of, served
 from benchmarks.result import BenchmarkResult
 from common.rpc.clients import PriorClient
-from common.store import Store
-from ldcq.config import Config, SamplingConfig, load, resolve_variant
+from ldcq.config import Config, override
 from ldcq.critic.algorithm1 import LDCQ
 from ldcq.critic.candidates import OnlineCandidates
 from ldcq.critic.replay import PrioritisedReplay
@@ -34,21 +33,13 @@ FREE_CORE = 0.9
 
 @dataclass(frozen=True)
 class Phase:
-    """What one number of replicas did for a while.
+    """What one number of replicas did for a while."""
 
-    Attributes:
-        calls: `Sample` calls answered.
-        seconds: Wall-clock time that took.
-        own_seconds: CPU time of this process.
-        step_seconds: CPU time of this process's main thread, which makes the gradient steps.
-        replica_seconds: CPU time of all replicas.
-    """
-
-    calls: int
-    seconds: float
-    own_seconds: float
-    step_seconds: float
-    replica_seconds: float
+    calls: int  # of `Sample` that were answered
+    seconds: float  # on the clock
+    own_seconds: float  # of the CPU, of this process
+    step_seconds: float  # of its main thread, which makes the gradient steps
+    replica_seconds: float  # of all replicas
 
     @property
     def rate(self) -> float:
@@ -96,17 +87,10 @@ class Bench:
 
     def updates(self, replicas: int, updates: int) -> Phase:
         """A critic trained with candidates drawn for every update."""
-        config = self._config.model_copy(
-            update={"critic": self._config.critic.model_copy(update={"updates": updates})}
-        )
+        config = override(self._config, {"critic.updates": updates})
+        client, never = self._clients[replicas], threading.Event()
         replay = PrioritisedReplay(config.critic.replay, len(self._transitions))
-        source = OnlineCandidates(
-            config,
-            self._clients[replicas],
-            self._transitions,
-            replay,
-            threading.Event(),
-        )
+        source = OnlineCandidates(config, client, self._transitions, replay, never)
         learner = LDCQ(config, self._transitions, replay, source)
         with self._measured(updates) as phases:
             for step in range(updates):
@@ -148,17 +132,17 @@ def run(
     torch.set_num_threads(1)
     with TemporaryDirectory(prefix="ldcq-") as name, ExitStack() as stack:
         folder = Path(name)
-        config = _configuration(store, candidates, batch, steps)
-        source = Path(store) if store else folder / "store"
-        if store is None:
-            publish_random(Store(source), config)
+        critic = {"critic.candidates": candidates, "critic.batch_size": batch}
+        sampling = {"critic.sampling": {"steps": steps, "extra_steps": 0}}
+        config, source = prior_of(store, folder, {**critic, **sampling, "threads": 1})
         addresses = [f"unix:{folder}/{replica}" for replica in range(max(REPLICAS))]
-        pids = [stack.enter_context(served(folder, source, config, at)) for at in addresses]
+        pids = [stack.enter_context(served(folder, source.root, config, at)) for at in addresses]
         bench = Bench(config, addresses, pids)
         stack.callback(bench.close)
         # Both kernels and connections are warm afterwards.
         bench.latents(2, 2)
-        calls = _even(seconds * bench.latents(1, 2).rate)
+        # An even number, so that two replicas get the same number of calls.
+        calls = max(4, 2 * round(seconds * bench.latents(1, 2).rate / 2))
         latents: dict[int, list[Phase]] = {count: [] for count in REPLICAS}
         updates: dict[int, list[Phase]] = {count: [] for count in REPLICAS}
         for _ in range(rounds):
@@ -167,24 +151,6 @@ def run(
             for count in REPLICAS:
                 updates[count].append(bench.updates(count, calls))
     return _result(latents, updates, batch * candidates, config)
-
-
-def _even(calls: float) -> int:
-    """An even number, so that two replicas get the same number of calls."""
-    return max(4, 2 * round(calls / 2))
-
-
-def _configuration(store: str | None, candidates: int, batch: int, steps: int) -> Config:
-    base = load("paper") if store is None else load(Path(store) / "run" / "config.yaml")
-    config = resolve_variant(base, "main")
-    critic = config.critic.model_copy(
-        update={
-            "candidates": candidates,
-            "batch_size": batch,
-            "sampling": SamplingConfig(steps=steps, extra_steps=0),
-        }
-    )
-    return config.model_copy(update={"critic": critic, "threads": 1, "device": "cpu"})
 
 
 def _transitions(prior: Description, random: torch.Generator) -> Transitions:
@@ -210,8 +176,7 @@ def _cpu_seconds(pid: int) -> float:
 
 def _ratio(phases: dict[int, list[Phase]]) -> float:
     """Median over the rounds: neighbours in time are compared."""
-    one, two = phases[1], phases[2]
-    return statistics.median(b.rate / a.rate for a, b in zip(one, two, strict=True))
+    return statistics.median(b.rate / a.rate for a, b in zip(phases[1], phases[2], strict=True))
 
 
 def _result(
@@ -238,14 +203,6 @@ def _result(
     beside = 1e3 * median(p.replica_seconds / p.calls for p in latents[2])
     gradient = 1e3 * median(p.step_seconds / p.calls for p in updates[1])
     bound = sampling / gradient
-    summary = {
-        "latents_ratio_2": _ratio(latents),
-        "updates_ratio_2": _ratio(updates),
-        "sampling_ms": sampling,
-        "sampling_ms_beside_another": beside,
-        "gradient_ms": gradient,
-        "replicas_until_gradient_bound": bound,
-    }
     critic, alone = config.critic, rows[0]["replica_cores"]
     busy = [
         f"This machine was busy: a lone replica, which never waits, got {alone:.2f} of a core. "
@@ -253,7 +210,14 @@ def _result(
     ]
     return BenchmarkResult(
         "replicas",
-        summary,
+        {
+            "latents_ratio_2": _ratio(latents),
+            "updates_ratio_2": _ratio(updates),
+            "sampling_ms": sampling,
+            "sampling_ms_beside_another": beside,
+            "gradient_ms": gradient,
+            "replicas_until_gradient_bound": bound,
+        },
         rows,
         [
             *(busy if alone < FREE_CORE else ()),

@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,15 @@ COMMANDS = {
 
 def machine() -> dict[str, Any]:
     """The machine that figures were taken on: processor, cores, threads, torch, device."""
-    description: dict[str, Any] = {
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        **gpu,
     }
-    if torch.cuda.is_available():
-        description["gpu"] = torch.cuda.get_device_name()
-    return description
 
 
 def _processor() -> str:
@@ -54,34 +53,18 @@ def _processor() -> str:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """The figures of one benchmark.
+    """The figures of one benchmark."""
 
-    Attributes:
-        name: Its name on the command line.
-        summary: The figures it is judged by, by name.
-        rows: What was measured, one mapping per row of the table, all with the same keys.
-        notes: Sentences for the reader of the table.
-        machine: See `machine`.
-    """
-
-    name: str
-    summary: dict[str, float]
-    rows: Sequence[dict[str, Any]]
-    notes: Sequence[str] = ()
+    name: str  # on the command line
+    summary: dict[str, float]  # the figures it is judged by
+    rows: Sequence[dict[str, Any]]  # of the table, all with the same keys
+    notes: Sequence[str] = ()  # for the reader of the table
     machine: dict[str, Any] = field(default_factory=machine)
 
     def json(self) -> str:
         """One JSON object."""
-        return json.dumps(
-            {
-                "benchmark": self.name,
-                "summary": self.summary,
-                "rows": list(self.rows),
-                "notes": list(self.notes),
-                "machine": self.machine,
-            },
-            indent=2,
-        )
+        content = asdict(self)
+        return json.dumps({"benchmark": content.pop("name"), **content}, indent=2)
 
     def print(self, console: Console) -> None:
         """A table, the summary and the notes."""
@@ -92,10 +75,8 @@ class BenchmarkResult:
         for row in self.rows:
             table.add_row(*(_shown(row[column]) for column in columns))
         console.print(table)
-        for name, value in self.summary.items():
-            console.print(f"{name}: {_shown(value)}", highlight=False)
-        for note in self.notes:
-            console.print(note, highlight=False)
+        for line in (*(f"{k}: {_shown(value)}" for k, value in self.summary.items()), *self.notes):
+            console.print(line, highlight=False)
         console.print(", ".join(f"{key} {value}" for key, value in self.machine.items()))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.plain_sampler import plain_sample
+from benchmarks.plain import plain_sample
 from benchmarks.result import BenchmarkResult
 from common.training.device import DeviceError
 from ldcq.config import SamplingConfig, load

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.random_prior import publish_random, served
+from benchmarks.random_prior import prior_of, served
 from benchmarks.result import BenchmarkResult
 from common.rpc.clients import PriorClient
 from common.rpc.prior import PriorityName
-from common.store import Store
-from ldcq.config import Config, SamplingConfig, load, resolve_variant
+from ldcq.config import Config, SamplingConfig
 from ldcq.latent_prior import Draw
 from ldcq.randomness import BLOCK_ROWS
 from services.prior.model import ServedPrior, load_prior
@@ -162,23 +161,20 @@ def run(
         calls: Actors' calls of each kind.
         threads: Of the server, and of the sampler in process.
     """
-    base = load("paper") if store is None else load(Path(store) / "run" / "config.yaml")
-    config = resolve_variant(base, "main").model_copy(update={"threads": threads, "device": "cpu"})
     torch.set_num_threads(threads)
     with TemporaryDirectory(prefix="ldcq") as name:
         folder = Path(name)
-        place = Store(folder / "store" if store is None else store)
-        version = publish_random(place, config) if store is None else place.current("prior")
+        config, place = prior_of(store, folder, {"threads": threads})
+        version = place.current("prior")
         if version is None:
             raise ValueError(f"no prior in {store}; expected the store of a run that trained one")
         model = load_prior(place.load("prior", version), torch.device("cpu"))
         address = f"unix:{folder}/prior.sock"
-        with served(folder, place.root, config, address):
-            bench = Bench(address, model, steps)
-            try:
-                return _measure(bench, config, rounds, calls)
-            finally:
-                bench.close()
+        with (
+            served(folder, place.root, config, address),
+            closing(Bench(address, model, steps)) as bench,
+        ):
+            return _measure(bench, config, rounds, calls)
 
 
 def _measure(bench: Bench, config: Config, rounds: int, calls: int) -> BenchmarkResult:

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.solver_subject import Setting, Subject
+from benchmarks.solver_subject import Setting, Subject, walk_coverage
 from benchmarks.support import Junctions, Support, exit_shares
-from benchmarks.walk_prior import walk_coverage
 
 Array = NDArray[Any]
 
@@ -45,9 +44,7 @@ class Agreement:
         self._states = subject.table.state[rows[:: max(1, len(rows) // Q_STATES)]]
         self._best = {n: self._maxima(reference, n, REFERENCE_SEED)[0] for n in candidates}
         layout = subject.task.layout
-        self._junctions = (
-            Junctions.find(subject.table, layout, JUNCTIONS) if layout is not None else None
-        )
+        self._junctions = Junctions.find(subject.table, layout, JUNCTIONS) if layout else None
         self._exits = self._exit_shares(reference, REFERENCE_SEED)
 
     def modes(self, setting: Setting) -> dict[str, float]:

@@ -1,25 +1,31 @@
-"""Trained models, their data and their task, as the benchmark of solvers needs them."""
+"""What the benchmark of solvers measures: trained models, their data and their task, and a prior
+trained on supplement D's random walk, whose actions are in [-1, -0.8] and [0.8, 1].
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from benchmarks.walk_prior import train_walk_prior
 from common.data import Task, load_task
+from common.data.random_walk import GAP, draw_actions
 from common.store import MissingArtifactError, Store, open_latents
 from common.training import configure_torch
-from ldcq.config import Config, SamplingConfig
+from ldcq.config import Config, SamplingConfig, override
 from ldcq.data.latents import LatentTable
 from ldcq.latent_prior import Draw
 from ldcq.policies.base import Execution, LatentPlanPolicy
 from ldcq.policies.ldcq import LdcqPolicy
 from ldcq.prior import Sampler
+from ldcq.prior_learner import PriorLearner
 from services.actor.models import Models, models_of_critic
 from services.prior.model import ServedPrior, load_prior
 
+BATCH = 256
 Array = NDArray[Any]
 
 
@@ -46,16 +52,10 @@ class Subject:
         """The configured policy with another solver and another n."""
         actor, models = self.config.actor, self.models
         assert models.critic is not None
-        execution = Execution(
-            actor.execute_steps or models.decoder.dimensions.horizon, actor.sample_actions
-        )
+        steps = actor.execute_steps or models.decoder.dimensions.horizon
+        execution, options = Execution(steps, actor.sample_actions), self.options(setting)
         return LdcqPolicy(
-            models.decoder,
-            self.prior.sampler,
-            models.critic,
-            candidates,
-            self.options(setting),
-            execution,
+            models.decoder, self.prior.sampler, models.critic, candidates, options, execution
         )
 
     def options(self, setting: Setting) -> SamplingConfig:
@@ -70,12 +70,8 @@ class Subject:
 
 
 def load_subject(config: Config, store: Store, walk_updates: int) -> Subject:
-    """The models of the current critic's lineage, and a prior trained on the random walk.
-
-    Args:
-        config: The run's.
-        store: Holds them.
-        walk_updates: Training steps of the random walk's prior.
+    """The models of the current critic's lineage, and a prior trained on the random walk for
+    `walk_updates` steps.
 
     Raises:
         ValueError: The prior is not a diffusion model.
@@ -91,11 +87,65 @@ def load_subject(config: Config, store: Store, walk_updates: int) -> Subject:
         raise ValueError(
             f"the prior is {prior.description.implementation!r}, expected one with solvers"
         )
-    return Subject(
-        config=config,
-        table=open_latents(store, vae_version=models.vae_version),
-        task=load_task(config, store.root),
-        models=models,
-        prior=prior,
-        walk=train_walk_prior(config, walk_updates),
+    table, task = open_latents(store, vae_version=models.vae_version), load_task(config, store.root)
+    return Subject(config, table, task, models, prior, train_walk_prior(config, walk_updates))
+
+
+def train_walk_prior(config: Config, updates: int, windows: int = 16384) -> Sampler:
+    """Trains the configured prior on the walk, an action being its own latent (H = 1, Z = 1).
+
+    Args:
+        config: Gives the prior's network, schedule and T.
+        updates: Gradient steps; some of one-cycle training in batches of 256.
+        windows: Steps of the walk to learn from.
+    """
+    training = {
+        "batch_size": BATCH,
+        "epochs": max(1, round(updates * BATCH / windows)),
+        "learning_rate": 2e-3,
+        "schedule": "one_cycle",
+    }
+    changed = override(config, {f"prior.{key}": value for key, value in training.items()})
+    learner = PriorLearner(changed, _walk(windows, config.seed), torch.device("cpu"))
+    for step in range(learner.total):
+        learner.update(step)
+    return learner.published.eval().requires_grad_(False).sampler()
+
+
+def walk_coverage(
+    sampler: Sampler, options: SamplingConfig, states: int = 64, per_state: int = 128
+) -> tuple[float, float]:
+    """How much of what is sampled no data could be, and how evenly both modes are met.
+
+    Args:
+        sampler: From `train_walk_prior`.
+        options: How to sample.
+        states: Positions, evenly from one end to the other.
+        per_state: Samples of each.
+
+    Returns:
+        Share of samples shorter than `GAP`, the data's shortest step less a little, and share of
+        steps to the right, 0.5 in the data.
+    """
+    positions = torch.linspace(-10, 10, states)[:, None].numpy()
+    actions = sampler.sample(Draw(positions, per_state, options, seed=0)).latents
+    return float((np.abs(actions) < GAP).mean()), float((actions > 0).mean())
+
+
+def _walk(windows: int, seed: int) -> LatentTable:
+    """Steps at random positions as a table of exact latents."""
+    random = np.random.default_rng(seed)
+    state = random.uniform(-10, 10, (windows, 1)).astype(np.float32)
+    action = draw_actions(random, windows)
+    nothing: NDArray[np.float32] = np.zeros(windows, dtype=np.float32)
+    return LatentTable(
+        state=state,
+        latent_mean=action,
+        latent_std=np.zeros_like(action),
+        reward=nothing,
+        discount=nothing,
+        next_state=state + action,
+        episode=np.arange(windows),
+        step=np.zeros(windows, dtype=np.int64),
+        validation=np.zeros(windows, dtype=bool),
     )

@@ -21,7 +21,7 @@ from common.store import Store
 from ldcq.config import load
 from ldcq.policies.base import StatefulPolicy
 from services.actor.rollout import rollout
-from services.actor.scores import Scores, score
+from services.actor.scores import score
 
 SOLVERS = ("ddpm=5,10,20", "ddim=5,10,20", "dpmpp_2m=3,5,10,20")
 """DDPM with all T steps is always measured beside them."""
@@ -67,31 +67,21 @@ def run(
     with console.status("training a prior on the random walk") as status:
         subject = load_subject(load(config, overrides), Store(store), walk_updates)
         reference = Setting("ddpm", subject.prior.description.training_steps)
-        settings = _settings(solvers, reference)
+        settings = list(dict.fromkeys([*parse_settings(solvers), reference]))
         for setting in settings:
             subject.prior.sampler.resolve(subject.options(setting))
         status.update("timing decisions")
         seconds = _latencies(subject, settings, candidates, rounds)
         agreement = Agreement(subject, reference, candidates)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for setting in settings:
             status.update(f"{setting.solver} with {setting.steps} steps: coverage and rollouts")
             modes = agreement.modes(setting)
             for n in candidates:
-                times = seconds[setting, n]
-                scores = _scores(subject, setting, n, episodes)
-                rows.append(
-                    {
-                        "solver": setting.solver,
-                        "steps": setting.steps,
-                        "n": n,
-                        "seconds_1": times[0],
-                        "seconds_50": times[1],
-                        **_score_columns(scores),
-                        **modes,
-                        **agreement.values(setting, n),
-                    }
-                )
+                row = {"solver": setting.solver, "steps": setting.steps, "n": n}
+                row |= dict(zip(("seconds_1", "seconds_50"), seconds[setting, n], strict=True))
+                row |= _scores(subject, setting, n, episodes)
+                rows.append({**row, **modes, **agreement.values(setting, n)})
     folder = Path(out) if out else Path(store) / "benchmarks"
     return _result(rows, reference, folder)
 
@@ -109,10 +99,6 @@ def parse_settings(solvers: Sequence[str]) -> list[Setting]:
             raise ValueError(f"solver is {text!r}, expected NAME=STEPS[,STEPS...], as in ddim=5,10")
         settings += [Setting(name, int(count)) for count in counts.split(",")]
     return settings
-
-
-def _settings(solvers: Sequence[str], reference: Setting) -> list[Setting]:
-    return list(dict.fromkeys([*parse_settings(solvers), reference]))
 
 
 def _latencies(
@@ -139,7 +125,7 @@ def _latencies(
     }
 
 
-def _scores(subject: Subject, setting: Setting, candidates: int, episodes: int) -> Scores:
+def _scores(subject: Subject, setting: Setting, candidates: int, episodes: int) -> dict[str, float]:
     evaluation, task = subject.config.evaluation, subject.task
     played = rollout(
         task.make_env,
@@ -149,7 +135,7 @@ def _scores(subject: Subject, setting: Setting, candidates: int, episodes: int) 
         seed=evaluation.seed,
         max_episode_steps=task.max_episode_steps,
     )
-    return score(
+    scores = score(
         [episode.rewards for episode in sorted(played, key=lambda episode: episode.index)],
         reference=task.reference_scores,
         first_hit=task.first_hit,
@@ -157,9 +143,6 @@ def _scores(subject: Subject, setting: Setting, candidates: int, episodes: int) 
         confidence=evaluation.confidence,
         seed=evaluation.seed,
     )
-
-
-def _score_columns(scores: Scores) -> dict[str, float]:
     columns = {}
     for name, estimate in (("return", scores.true_return), ("first_hit", scores.first_hit)):
         if estimate is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from benchmarks.plain_trainers import PlainPrior, PlainVae
+from benchmarks.plain import PlainPrior, PlainVae
 from benchmarks.result import BenchmarkResult
 from benchmarks.stopwatch import Stopwatch, interleave
 from ldcq.config import load, override

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +21,7 @@ from cli import bench, conformance, data, experiment, pipeline, scale, status
 from cli.interrupts import Interrupted
 from cli.plan import MOST_REPLICAS
 from cli.supervisor import RunError
-from common.rpc.entry import EXIT_REFUSED, explains_itself
+from common.rpc.entry import EXIT_REFUSED, explains_itself, run_service
 from common.stages import STAGES, TRAINED
 from ldcq.config import dump, load
 
@@ -58,6 +60,8 @@ SetOption = Annotated[
 ]
 VariantOption = Annotated[str, typer.Option(help="Pipeline of the configuration.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+SERVED = {stage.serves: stage.module for stage in STAGES.values() if stage.serves}
+"""The package of each server."""
 SCALED = [stage.serves for stage in STAGES.values() if stage.replicated]
 DEFAULT_STORE = "runs/default"
 
@@ -108,7 +112,7 @@ def train(
 
 @app.command(epilog="Example: ldcq serve prior --store runs/demo --listen 0.0.0.0:50051")
 def serve(
-    service: Annotated[str, _one_of("SERVICE", pipeline.SERVED)],
+    service: Annotated[str, _one_of("SERVICE", SERVED)],
     config: Annotated[
         str | None,
         typer.Argument(help="A YAML file or a preset; default: that of the store's last run."),
@@ -130,19 +134,18 @@ def serve(
 ) -> None:
     """Serve one part of a trained pipeline over gRPC, and follow newly published versions."""
     source = config if config is not None else pipeline.last_configuration(store)
-    raise typer.Exit(
-        pipeline.serve(
-            service,
-            source,
-            overrides=set_,
-            store=store,
-            listen=listen,
-            metrics_port=metrics_port,
-            variant=variant,
-            prior=prior,
-            train_first=train_first,
-        )
+    code = run_service(
+        importlib.import_module(f"{SERVED[service]}.server").serve,
+        config=source,
+        overrides=set_,
+        store=store,
+        listen=listen,
+        metrics_port=metrics_port,
+        variant=variant,
+        prior=prior,
+        train_first=train_first,
     )
+    raise typer.Exit(code)
 
 
 @app.command(
@@ -261,7 +264,7 @@ def certificates(
 def show_scores(as_json: bool, result: pipeline.RunResult) -> None:
     """Prints the scores and the path of the report."""
     if as_json:
-        print(json.dumps({"rows": list(result.rows), **result.context()}, indent=2), flush=True)
+        print(json.dumps(asdict(result), indent=2, default=str), flush=True)
         return
     out = Console()
     out.print(score_table(result.rows))

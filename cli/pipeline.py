@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from cli.interrupts import handled
 from cli.plan import Plan, Planner
 from cli.supervisor import RunError, Supervisor
 from cli.terminal import ProgressBars
-from common.rpc.entry import run_service
 from common.stages import POLICIES, STAGES, ancestors
 from common.store import (
     MissingArtifactError,
@@ -30,42 +28,21 @@ from common.store import (
     made,
     owning_variant,
 )
+from common.store.files import replace_atomically
 from ldcq.config import Config, dump
-
-Row = Mapping[str, Any]
-
-SERVED = {stage.serves: stage for stage in STAGES.values() if stage.serves}
-"""Stages by what `ldcq serve` calls their servers."""
 
 _EVALUATION = STAGES["evaluation"]
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run or an evaluation came to.
+    """What a run or an evaluation came to."""
 
-    Attributes:
-        rows: One row per method.
-        evaluation_version: The evaluation artifact that holds them.
-        report: The HTML report.
-        store: The store's URL, or its folder.
-        nothing_trained: Every artifact was already there.
-    """
-
-    rows: Sequence[Row]
-    evaluation_version: str
+    rows: Sequence[Mapping[str, Any]]  # one per method
+    evaluation_version: str  # of the artifact that holds them
     report: Path
-    store: str
-    nothing_trained: bool = False
-
-    def context(self) -> dict[str, object]:
-        """What belongs beside the rows in a program's output."""
-        return {
-            "evaluation_version": self.evaluation_version,
-            "report": str(self.report),
-            "store": self.store,
-            "nothing_trained": self.nothing_trained,
-        }
+    store: str  # its URL, or its folder
+    nothing_trained: bool = False  # every artifact was already there
 
 
 def run(
@@ -92,14 +69,12 @@ def run(
     """
     store = Store(store_url)
     before = _published(store)
-    with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
-        plan = planner.whole_run()
-        with _supervised(plan, folder, console) as supervisor:
-            done = supervisor.wait(plan.goals())[_EVALUATION.process]
-            if keep_serving:
-                show(_result(store, done.artifact_version, _published(store) == before))
-                _announce(folder, console)
-                supervisor.hold()
+    with _started(config, store, replicas, Planner.whole_run, console) as supervisor:
+        done = supervisor.wait()[_EVALUATION.process]
+        if keep_serving:
+            show(_result(store, done.artifact_version, _published(store) == before))
+            _announce(store, console)
+            supervisor.hold()
     # Not before the services and their progress have gone: it is the last thing to be read.
     show(_result(store, done.artifact_version, _published(store) == before))
 
@@ -111,13 +86,12 @@ def train(
     needed = ancestors(stage)
     store = existing(store_url) if needed else Store(store_url)
     made(store, config, variant, needed, intact=True)
-    with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
-        plan = planner.stages({stage: [variant]})
-        with _supervised(plan, folder, console) as supervisor:
-            supervisor.wait(plan.goals())
+    wanted = {stage: [variant]}
+    with _started(config, store, replicas, lambda by: by.stages(wanted), console) as supervisor:
+        supervisor.wait()
     version = store.current(stage, owning_variant(config, variant, stage))
     if version is None:
-        raise RunError(f"{stage} ended without publishing; its log is in {folder}")
+        raise RunError(f"{stage} ended without publishing; its log is in {store.root / 'run'}")
     return version
 
 
@@ -127,38 +101,10 @@ def evaluate(config: Config, store_url: str, replicas: int, console: Console) ->
     for method in config.evaluation.methods.values():
         for kind in POLICIES[method.policy]:
             made(store, config, method.variant, (*ancestors(kind), kind), intact=True)
-    with _running(store) as folder, _planner(config, store, folder, replicas) as planner:
-        plan = planner.stages({"evaluation": ["main"]})
-        with _supervised(plan, folder, console) as supervisor:
-            done = supervisor.wait(plan.goals())[_EVALUATION.process]
+    wanted = {_EVALUATION.kind: ["main"]}
+    with _started(config, store, replicas, lambda by: by.stages(wanted), console) as supervisor:
+        done = supervisor.wait()[_EVALUATION.process]
     return _result(store, done.artifact_version)
-
-
-def serve(
-    service: str,
-    config: str,
-    *,
-    overrides: Sequence[str],
-    store: str,
-    listen: str,
-    metrics_port: int | None,
-    variant: str,
-    prior: Sequence[str],
-    train_first: bool,
-) -> int:
-    """Serves in this process until it is asked to end; returns the exit code."""
-    server = importlib.import_module(f"{SERVED[service].module}.server")
-    return run_service(
-        server.serve,
-        config=config,
-        overrides=overrides,
-        store=store,
-        listen=listen,
-        metrics_port=metrics_port,
-        variant=variant,
-        prior=prior,
-        train_first=train_first,
-    )
 
 
 def last_configuration(store_url: str) -> str:
@@ -171,7 +117,7 @@ def last_configuration(store_url: str) -> str:
     if not path.is_file():
         raise MissingArtifactError(
             f"{store_url} holds no run: name a CONFIG, or point --store to one that `ldcq run` "
-            f"filled"
+            "filled"
         )
     return str(path)
 
@@ -198,18 +144,37 @@ def _result(store: Store, version: str, nothing_trained: bool = False) -> RunRes
     return RunResult(rows, version, report, store.url, nothing_trained)  # type: ignore[arg-type]
 
 
-def _save(config: Config, folder: Path) -> Path:
-    path = folder / "config.yaml"
-    partial = path.with_suffix(".partial")
-    partial.write_text(dump(config))
-    partial.replace(path)
-    return path
+@contextmanager
+def _started(
+    config: Config,
+    store: Store,
+    replicas: int,
+    plan: Callable[[Planner], Plan],
+    console: Console,
+) -> Iterator[Supervisor]:
+    """The processes, started, with their progress on the console; all stopped in the end."""
+
+    def notice(text: str) -> None:
+        console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+    folder = store.root / "run"
+    path, metrics = folder / "config.yaml", record.metrics_folder(folder)
+    with (
+        _held(store, folder),
+        # Not in the store: the path of a socket may have 107 bytes only.
+        TemporaryDirectory(prefix="ldcq-") as sockets,
+    ):
+        replace_atomically(path, dump(config).encode())
+        planner = Planner(config, path, metrics, store.url, Path(sockets), replicas)
+        with ProgressBars(console) as bars:
+            supervisor = Supervisor(plan(planner), folder, bars.update, on_notice=notice)
+            with handled(supervisor.interrupt), supervisor:
+                yield supervisor
 
 
 @contextmanager
-def _running(store: Store) -> Iterator[Path]:
+def _held(store: Store, folder: Path) -> Iterator[None]:
     """The folder of the run on `store`, held by this process alone."""
-    folder = store.root / "run"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:
         try:
@@ -217,39 +182,17 @@ def _running(store: Store) -> Iterator[Path]:
         except BlockingIOError:
             lock.seek(0)
             raise RunError(
-                f"{store.url} is in use by process {lock.read().strip() or 'unknown'}: wait "
-                f"for it, "
-                "stop it, or choose another --store"
+                f"{store.url} is in use by process {lock.read().strip() or 'unknown'}: wait for "
+                "it, stop it, or choose another --store"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         record.end_leftovers(folder)
-        yield folder
+        yield
 
 
-@contextmanager
-def _planner(config: Config, store: Store, folder: Path, replicas: int) -> Iterator[Planner]:
-    # Not in the store: the path of a socket may have 107 bytes only.
-    with TemporaryDirectory(prefix="ldcq-") as sockets:
-        metrics = record.metrics_folder(folder)
-        yield Planner(config, _save(config, folder), metrics, store.url, Path(sockets), replicas)
-
-
-@contextmanager
-def _supervised(plan: Plan, folder: Path, console: Console) -> Iterator[Supervisor]:
-    """The processes, started, with their progress on the console; all stopped in the end."""
-
-    def notice(text: str) -> None:
-        console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
-
-    with ProgressBars(console) as bars:
-        supervisor = Supervisor(plan, folder, bars.update, on_notice=notice)
-        with handled(supervisor.interrupt), supervisor:
-            yield supervisor
-
-
-def _announce(folder: Path, console: Console) -> None:
+def _announce(store: Store, console: Console) -> None:
     console.print("Serving until interrupted (Ctrl-C):")
-    for process in filter(record.is_running, record.read(folder)):
+    for process in filter(record.is_running, record.read(store.root / "run")):
         console.print(f"  {process['name']:<20} {process['address']}", highlight=False)

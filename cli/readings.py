@@ -1,34 +1,91 @@
-"""What the metrics of a run's processes amount to; docs/deployment.md has the metrics' names."""
+"""Asks metrics endpoints for their numbers, all at once, and what these amount to;
+docs/deployment.md has the metrics' names.
+"""
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
 
-from cli.scraping import Scrape, quantile, scrape
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
+from common.rpc.channel import check
+
+TIMEOUT = 2.0
+"""Seconds an endpoint has to answer."""
 INTERVAL = 1.0
 """Seconds between the two looks at a prior server that give its rows/s."""
-
 PRIORITIES = ("actor", "learner")
+
 _SECONDS = "ldcq_prior_sample_seconds_bucket"
+_THREADS = 32
+_OPENER = build_opener(ProxyHandler({}))  # what is asked is on this machine, or beside it
 
 
 @dataclass(frozen=True)
 class Readings:
-    """The numbers of one process, as JSON has them.
+    """The numbers of one process, as JSON has them."""
 
-    Attributes:
-        stages: Of the stages it runs, one as a rule.
-        prior: Of the prior it serves, if it does.
-        actor: Of the episodes it has played, if it has.
+    stages: list[dict[str, Any]]  # that it runs, one as a rule
+    prior: dict[str, Any] | None  # of the prior it serves
+    actor: dict[str, Any] | None  # of the episodes it has played
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """What one endpoint said."""
+
+    time: float  # on this process's monotonic clock
+    samples: Sequence[Sample]
+
+    def by(self, label: str, name: str, **labels: str) -> dict[str, float]:
+        """The values of a metric by one of its labels, where the others named are as given."""
+        return {sample.labels[label]: sample.value for sample in self._all(name, labels)}
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """The first value of a metric with these labels, if there is one."""
+        return next((sample.value for sample in self._all(name, labels)), None)
+
+    def _all(self, name: str, labels: Mapping[str, str]) -> Iterator[Sample]:
+        for sample in self.samples:
+            if sample.name == name and labels.items() <= sample.labels.items():
+                yield sample
+
+
+def resolve(targets: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The endpoints behind `HOST:PORT` targets; a host with several addresses has replicas.
+
+    Returns:
+        What to call the process at each address, and for targets without one why.
+
+    Raises:
+        TargetError: A target is no address.
     """
-
-    stages: list[dict[str, Any]]
-    prior: dict[str, Any] | None
-    actor: dict[str, Any] | None
+    for target in targets:
+        check(target)
+    hosts = Counter(target.rpartition(":")[0] for target in targets)
+    with ThreadPoolExecutor(_THREADS) as threads:
+        answers = list(threads.map(_look_up, targets))
+    endpoints, unknown = {}, {}
+    for target, found in zip(targets, answers, strict=True):
+        host, _, port = target.rpartition(":")
+        if isinstance(found, str):
+            unknown[target] = found
+            continue
+        name = host if hosts[host] == 1 else target
+        for address in found:
+            shown = name if len(found) == 1 else f"{name} {address}"
+            endpoints[f"{address}:{port}"] = shown
+    return endpoints, unknown
 
 
 def collect(addresses: Iterable[str]) -> tuple[dict[str, Readings], dict[str, str]]:
@@ -37,23 +94,54 @@ def collect(addresses: Iterable[str]) -> tuple[dict[str, Readings], dict[str, st
     Returns:
         The figures by address, and for the other addresses why there are none.
     """
-    first, silent = scrape(addresses)
-    priors = [address for address, said in first.items() if is_prior_server(said)]
+    first, silent = _scrape(addresses)
+    # One that only trains a prior has no queue, and answers no `Sample`.
+    priors = [at for at, said in first.items() if said.value("ldcq_prior_capacity_rows")]
     if priors:
         time.sleep(INTERVAL)
-    second, _ = scrape(priors)
-    found = {
-        address: Readings(
-            stages(said),
-            prior(said, second.get(address)) if address in priors else None,
-            actor(said),
-        )
-        for address, said in first.items()
-    }
+    second, _ = _scrape(priors)
+    found = {}
+    for address, said in first.items():
+        prior = _prior(said, second.get(address)) if address in priors else None
+        found[address] = Readings(_stages(said), prior, _actor(said))
     return found, silent
 
 
-def stages(said: Scrape) -> list[dict[str, Any]]:
+def _scrape(addresses: Iterable[str]) -> tuple[dict[str, Scrape], dict[str, str]]:
+    """The answers by address, and for the other addresses why there is none."""
+    asked = list(dict.fromkeys(addresses))
+    with ThreadPoolExecutor(_THREADS) as threads:
+        heard = dict(zip(asked, threads.map(_ask, asked), strict=True))
+    answers = {address: said for address, said in heard.items() if isinstance(said, Scrape)}
+    return answers, {address: said for address, said in heard.items() if isinstance(said, str)}
+
+
+def _ask(address: str) -> Scrape | str:
+    try:
+        with _OPENER.open(f"http://{address}/metrics", timeout=TIMEOUT) as answer:
+            text = answer.read().decode()
+        families = list(text_string_to_metric_families(text))
+    except URLError as error:
+        cause = error.reason
+        return (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
+    except (OSError, HTTPException, ValueError) as error:
+        return f"no metrics there ({error or type(error).__name__})"
+    samples = [sample for family in families for sample in family.samples]
+    return Scrape(time.monotonic(), samples)
+
+
+def _look_up(target: str) -> list[str] | str:
+    host, _, port = target.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        return "unknown host"
+    four = {str(name[0]) for family, _, _, _, name in found if family == socket.AF_INET}
+    six = {f"[{name[0]}]" for family, _, _, _, name in found if family == socket.AF_INET6}
+    return sorted(four or six)  # one protocol: both lead to the same servers
+
+
+def _stages(said: Scrape) -> list[dict[str, Any]]:
     """State, step, rate and last metrics of every stage of a process."""
     rows = []
     for stage in said.by("stage", "ldcq_stage_state"):
@@ -71,17 +159,9 @@ def stages(said: Scrape) -> list[dict[str, Any]]:
     return rows
 
 
-def is_prior_server(said: Scrape) -> bool:
-    """Whether a process answers `Sample`; one that only trains a prior has no queue."""
-    return bool(said.value("ldcq_prior_capacity_rows"))
-
-
-def prior(first: Scrape, second: Scrape | None) -> dict[str, Any]:
-    """What a prior server has done and has to do.
-
-    Args:
-        first: The first look; all but the rate and what waits is of the server's whole life.
-        second: A later one, if there was an answer.
+def _prior(first: Scrape, second: Scrape | None) -> dict[str, Any]:
+    """What a prior server has done and has to do, at a first look and, if it answered, a later one;
+    all but the rate and what waits is of its whole life.
     """
     last = second or first
     versions = [name for name, is_served in last.by("version", "ldcq_prior_model_info").items()]
@@ -107,7 +187,7 @@ def prior(first: Scrape, second: Scrape | None) -> dict[str, Any]:
     }
 
 
-def actor(said: Scrape) -> dict[str, Any] | None:
+def _actor(said: Scrape) -> dict[str, Any] | None:
     """Episodes and their mean return by method; None where none was played."""
     sums = said.by("method", "ldcq_actor_episode_return_sum")
     counts = said.by("method", "ldcq_actor_episode_return_count")
@@ -125,3 +205,27 @@ def _rate(name: str, first: Scrape, second: Scrape | None) -> float | None:
     if second is None or before is None or after is None or after < before:
         return None
     return (after - before) / (second.time - first.time)
+
+
+def quantile(q: float, buckets: Mapping[float, float]) -> float | None:
+    """A quantile of a histogram, as `histogram_quantile` of Prometheus estimates it.
+
+    Args:
+        q: Between 0 and 1.
+        buckets: How many observations were at most each bound (positive, the last infinite).
+
+    Returns:
+        Interpolated inside the bucket it falls into, whose observations are taken to be spread
+        evenly; in the last bucket, the highest finite bound. None without observations.
+    """
+    bounds = sorted(buckets)
+    if not bounds or not buckets[bounds[-1]]:
+        return None
+    rank = q * buckets[bounds[-1]]
+    lower, below = 0.0, 0.0
+    for bound in bounds[:-1]:
+        if buckets[bound] >= rank:
+            share = (rank - below) / (buckets[bound] - below) if buckets[bound] > below else 0.0
+            return lower + (bound - lower) * share
+        lower, below = bound, buckets[bound]
+    return lower

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from cli import record, status_tables
-from cli.readings import Readings, collect
-from cli.scraping import Endpoint, resolve
+from cli.pipeline import existing
+from cli.readings import Readings, collect, resolve
 from common.rpc import metrics_targets
 from common.rpc.channel import connect
 from common.rpc.security import VARIABLES, mistrust
 from common.stages import STAGES
-from common.store import MissingArtifactError, Store, is_remote, local_root
+from common.store import Store
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
 TIMEOUT = 2.0
@@ -39,16 +39,14 @@ def show(store_url: str, metrics: Sequence[str], as_json: bool, console: Console
         store_url: The store, and with it the local run that is active on it.
         metrics: `HOST:PORT` of metrics endpoints of other processes; each address of a host is a
             process.
-        as_json: Print one JSON object.
+        as_json: Print one JSON object instead of tables.
         console: Where tables go.
 
     Raises:
         MissingArtifactError: There is no such store.
         TargetError: A metrics endpoint is no address.
     """
-    if not is_remote(store_url) and not local_root(store_url).is_dir():
-        raise MissingArtifactError(f"{store_url}: no such store; `ldcq run` makes one")
-    store = Store(store_url)
+    store = existing(store_url)
     found = overview(store, metrics)
     if as_json:
         print(json.dumps(found, indent=2))
@@ -75,13 +73,13 @@ def overview(store: Store, metrics: Sequence[str] = ()) -> Overview:
         item["metrics"] = None if item["state"] == "ended" else announced.get(item["name"])
     given, unknown = resolve(metrics)
     addresses = [item["metrics"] for item in processes if item["metrics"]]
-    figures, silent = collect([*addresses, *(endpoint.address for endpoint in given)])
+    figures, silent = collect([*addresses, *given])
     rows: Overview = {"stages": [], "priors": [], "actors": []}
     for item in processes:
         _add_local(rows, item, figures.get(item["metrics"]))
-    for endpoint in given:
-        if endpoint.address in figures:
-            _add_given(rows, endpoint, figures[endpoint.address])
+    for address, process in given.items():
+        if address in figures:
+            _add_given(rows, process, figures[address])
     return {
         "artifacts": current_artifacts(store),
         "processes": processes,
@@ -102,12 +100,11 @@ def _add_local(rows: Overview, item: dict[str, Any], figures: Readings | None) -
         rows["actors"].append({**name, **figures.actor})
 
 
-def _add_given(rows: Overview, endpoint: Endpoint, figures: Readings) -> None:
+def _add_given(rows: Overview, process: str, figures: Readings) -> None:
     """A process of which only the metrics are known."""
-    name = {"process": endpoint.process}
-    stages = figures.stages
-    if not stages and not figures.prior and not figures.actor:
-        stages = [{"state": "up"}]
+    name = {"process": process}
+    silent = not (figures.stages or figures.prior or figures.actor)
+    stages = [{"state": "up"}] if silent else figures.stages
     rows["stages"] += [{**name, **numbers} for numbers in stages]
     if figures.prior:
         rows["priors"].append({**name, **figures.prior})
@@ -147,55 +144,46 @@ def running_processes(store: Store) -> list[dict[str, Any]]:
 def _state(item: dict[str, Any]) -> dict[str, Any]:
     if not record.is_running(item):
         return {"state": "ended"}
-    if item["reports"]:
-        return _progress(item["address"])
-    return {"state": "draining" if item["draining"] else _health(item["address"])}
-
-
-def _health(address: str) -> str:
-    with connect(address, health_service=None) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+    if item["draining"]:
+        return {"state": "draining"}
+    with connect(item["address"], health_service=None) as channel:
         try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+            return _progress(channel) if item["reports"] else {"state": _health(channel)}
         except grpc.RpcError as error:
-            return _without_answer(error)
+            return {"state": _without_answer(error)}
+
+
+def _health(channel: grpc.Channel) -> str:
+    stub = health_pb2_grpc.HealthStub(channel)
+    answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
     loaded = answer.status == health_pb2.HealthCheckResponse.SERVING
     return "serving" if loaded else "waiting"
 
 
-def _progress(address: str) -> dict[str, Any]:
-    with connect(address, health_service=None) as channel:
-        stub = stage_pb2_grpc.StageServiceStub(channel)
-        try:
-            stream = stub.Watch(stage_pb2.StageServiceWatchRequest(), timeout=TIMEOUT)
-            update = next(iter(stream))
-        except StopIteration:
-            return {"state": "starting"}
-        except grpc.RpcError as error:
-            return {"state": _without_answer(error)}
-        stream.cancel()
+def _progress(channel: grpc.Channel) -> dict[str, Any]:
+    stub = stage_pb2_grpc.StageServiceStub(channel)
+    stream = stub.Watch(stage_pb2.StageServiceWatchRequest(), timeout=TIMEOUT)
+    update = next(iter(stream), None)
+    stream.cancel()
+    if update is None:
+        return {"state": "starting"}
     state = stage_pb2.StageState.Name(update.state).removeprefix("STAGE_STATE_").lower()
     begun = update.state != stage_pb2.STAGE_STATE_UNSPECIFIED
-    return {"state": state if begun else "starting", "progress": _numbers(update)}
-
-
-def _without_answer(error: grpc.RpcError) -> str:
-    """The state of a process that runs and does not answer: not yet, or not to us."""
-    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-        variable = VARIABLES["token_file"]
-        wanted = (
-            f"its token is not in {variable}" if os.environ.get(variable) else f"set {variable}"
-        )
-        return f"refused: {wanted}"
-    reason = mistrust(error.details() or "")
-    return f"refused: {reason}" if reason else "starting"
-
-
-def _numbers(update: stage_pb2.StageServiceWatchResponse) -> dict[str, Any]:
-    return {
+    progress = {
         **MessageToDict(update, preserving_proto_field_name=True),
         "step": update.step,  # 64-bit integers become strings in protobuf's JSON, and NaNs too
         "total": update.total,
         "rate": update.rate,
         "metrics": dict(update.metrics),
     }
+    return {"state": state if begun else "starting", "progress": progress}
+
+
+def _without_answer(error: grpc.RpcError) -> str:
+    """The state of a process that runs and does not answer: not yet, or not to us."""
+    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        variable = VARIABLES["token_file"]
+        held = os.environ.get(variable)
+        return f"refused: {f'its token is not in {variable}' if held else f'set {variable}'}"
+    reason = mistrust(error.details() or "")
+    return f"refused: {reason}" if reason else "starting"

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,6 @@ class Supervisor:
         plan: The processes; prior servers are started first.
         folder: Where `processes.json` and the processes' logs go.
         on_update: Called with a process name and the progress of its stage, from several threads.
-        environment: Environment variables on top of this process's own.
         on_notice: Told what the user should know: warnings of the processes, and their deaths.
     """
 
@@ -73,14 +72,11 @@ class Supervisor:
         plan: Plan,
         folder: Path,
         on_update: Callable[[str, Update], None],
-        environment: dict[str, str] | None = None,
         on_notice: Callable[[str], None] = logger.warning,
     ) -> None:
-        self._plan = plan
-        self._folder = folder
+        self._plan, self._folder = plan, folder
         self._wanted = WantedReplicas(folder)
         self._on_update, self._on_notice = on_update, on_notice
-        self._environment = {**os.environ, **(environment or {})}
         self._children: dict[str, _Child] = {}
         self._stopping = threading.Event()
         self._interrupted: int | None = None
@@ -108,17 +104,17 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def wait(self, goals: Iterable[str]) -> dict[str, Update]:
-        """Keeps the processes up until every process in `goals` has published.
+    def wait(self) -> dict[str, Update]:
+        """Keeps the processes up until every process that runs a stage has published.
 
         Returns:
-            The last progress of each goal.
+            The last progress of each of them.
 
         Raises:
             RunError: A stage failed, or a process keeps dying.
             Interrupted: A signal asked for the end.
         """
-        goals = list(goals)
+        goals = self._plan.goals()
         while True:
             self._check_all()
             finished = {
@@ -161,9 +157,9 @@ class Supervisor:
                 child.process.wait()
         record.forget(self._folder)
         self._wanted.clear()
-        while self._lifeline:
-            os.close(self._lifeline[0])
-            self._lifeline = self._lifeline[1:]
+        for end in self._lifeline:
+            os.close(end)
+        self._lifeline = ()
 
     def _start(self, spec: ProcessSpec) -> _Child:
         log = ProcessLog(self._folder / f"{spec.name}.log")
@@ -173,7 +169,6 @@ class Supervisor:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 stdin=self._lifeline[0],
-                env=self._environment,
                 start_new_session=True,  # an interrupt in the terminal reaches the launcher only
             )
         return _Child(spec, log, process)
@@ -214,18 +209,15 @@ class Supervisor:
         del self._children[child.spec.name]
         self._record()
 
-    def _check_draining(self, child: _Child, until: float) -> None:
-        if child.process.poll() is not None:
-            self._remove(child)
-        elif time.monotonic() > until:
-            child.process.kill()
-
     def _check(self, child: _Child) -> None:
         code = child.process.poll()
         for warning in child.log.new_warnings():
             self._on_notice(f"{child.spec.name}: {warning}")
         if child.drain_until is not None:
-            self._check_draining(child, child.drain_until)
+            if code is not None:
+                self._remove(child)
+            elif time.monotonic() > child.drain_until:
+                child.process.kill()
             return
         if code is None or child.done:
             return
@@ -235,10 +227,12 @@ class Supervisor:
                 # It ended before its last word was heard; the exit code says the same.
                 child.last = Update(state=stage_pb2.STAGE_STATE_PUBLISHED)
             return
-        failed = child.last is not None and child.last.state == stage_pb2.STAGE_STATE_FAILED
-        if failed or code in FAILURE_CODES:
-            reason = child.last.message if child.last is not None and failed else child.log.reason()
-            self._give_up(child, f"failed: {reason}")
+        last = child.last
+        if last is not None and last.state == stage_pb2.STAGE_STATE_FAILED:
+            self._give_up(child, f"failed: {last.message}")
+            return
+        if code in FAILURE_CODES:
+            self._give_up(child, f"failed: {child.log.reason()}")
             return
         child.deaths += 1
         if child.deaths >= GIVE_UP_AFTER:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.learner import run
-from benchmarks.plain_critic import PlainLearner
+from benchmarks.plain import PlainLearner
 from ldcq.config import CriticConfig
 from ldcq.critic.critic import Critic
 from ldcq.critic.q_network import QNetwork

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import sampler
-from benchmarks.plain_sampler import plain_sample
+from benchmarks.plain import plain_sample
 from ldcq.config import SamplingConfig
 from ldcq.randomness import block_generator
 from tests.draws import latents

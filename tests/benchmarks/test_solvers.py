@@ -12,8 +12,8 @@ import torch
 
 from benchmarks import solvers
 from benchmarks.solver_plot import on_front
+from benchmarks.solver_subject import train_walk_prior, walk_coverage
 from benchmarks.support import Junctions, Support, exit_shares
-from benchmarks.walk_prior import train_walk_prior, walk_coverage
 from common.data import Layout
 from ldcq.config import Config, SamplingConfig, dump, load
 from ldcq.data.latents import LatentTable

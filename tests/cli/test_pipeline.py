@@ -57,7 +57,7 @@ def test_a_signal_stops_every_process_and_decides_the_exit_code(
         pid = json.loads((tmp_path / "processes.json").read_text())[0]["pid"]
         os.kill(os.getpid(), number)
         with pytest.raises(Interrupted) as stopped:
-            run.wait(["toy"])
+            run.hold()
     assert stopped.value.exit_code == code
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

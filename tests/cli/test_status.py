@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from cli import record
 from cli.certificates import environment, issue
 from cli.main import app
-from cli.scraping import quantile, resolve
+from cli.readings import quantile, resolve
 from cli.status import overview
 from common.rpc import metrics_targets, stage
 from common.rpc.channel import TargetError
@@ -215,10 +215,10 @@ def test_a_host_with_several_addresses_has_replicas(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     found, unknown = resolve(["prior:9090", "actor:9090"])
-    assert {endpoint.process: endpoint.address for endpoint in found} == {
-        "prior 10.0.0.2": "10.0.0.2:9090",
-        "prior 10.0.0.3": "10.0.0.3:9090",
-        "actor": "10.0.0.4:9090",
+    assert found == {
+        "10.0.0.2:9090": "prior 10.0.0.2",
+        "10.0.0.3:9090": "prior 10.0.0.3",
+        "10.0.0.4:9090": "actor",
     }
     assert not unknown
     with pytest.raises(TargetError, match="expected HOST:PORT"):

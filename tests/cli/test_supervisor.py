@@ -78,7 +78,7 @@ def test_progress_is_passed_on_until_the_goal_has_published(tmp_path: Path, port
     seen: list[tuple[str, int]] = []
     spec = _spec(tmp_path, port, "publish")
     with Supervisor(Plan((spec,)), tmp_path, lambda name, up: seen.append((name, up.state))) as run:
-        done = run.wait(["toy"])
+        done = run.wait()
         table = json.loads((tmp_path / "processes.json").read_text())
         assert table[0]["name"] == "toy"
         assert table[0]["address"] == spec.address
@@ -107,7 +107,7 @@ def test_a_killed_process_is_started_again_and_watched_again(
         assert working.wait(30)
         pid = json.loads((tmp_path / "processes.json").read_text())[0]["pid"]
         os.kill(pid, signal.SIGKILL)
-        done = run.wait(["toy"])
+        done = run.wait()
     assert done["toy"].reused
     assert (tmp_path / "toy.marks").read_text().splitlines() == ["started", "started"]
     assert "toy died (SIGKILL)" in caplog.text
@@ -130,7 +130,7 @@ def test_a_stage_that_fails_ends_the_run_with_its_reason(tmp_path: Path, port: i
         pytest.raises(RunError, match=r"toy failed: .*the data is not there") as caught,
         Supervisor(Plan((_spec(tmp_path, port, "fail"),)), tmp_path, _ignore) as run,
     ):
-        run.wait(["toy"])
+        run.wait()
     assert str(tmp_path / "toy.log") in str(caught.value)
 
 
@@ -141,7 +141,7 @@ def test_a_process_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
         pytest.raises(RunError, match=r"unlucky died 5 times \(last exit code 7\): (no luck\s*)+"),
         Supervisor(Plan((spec,)), tmp_path, _ignore) as run,
     ):
-        run.wait(["unlucky"])
+        run.hold()
 
 
 def test_what_does_not_end_when_asked_is_killed(
