@@ -57,6 +57,13 @@ except Exception as error:
     assert done.stdout.startswith("CallError actor at 127.0.0.1:1: ")
 
 
+def test_what_needs_torch_says_so() -> None:
+    done = _run(("torch",), "import ldcq\nldcq.load_policy")
+    assert done.stderr.endswith(
+        "ImportError: ldcq.load_policy needs torch: pip install 'ldcq[torch]'\n"
+    )
+
+
 def test_nothing_is_imported_before_it_is_used() -> None:
     code = "import ldcq\nassert not {'torch', 'grpc', 'numpy', 'pydantic'} & sys.modules.keys()"
     assert _run((), code).returncode == 0
