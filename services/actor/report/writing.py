@@ -4,6 +4,7 @@ program.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from services.actor.report.loss_figure import loss_figure, read_logs
 from services.actor.report.maze_figure import maze_figure
 from services.actor.report.prior_samples import EvaluatedPrior, draw_latents, evaluated_priors
 from services.actor.report.score_figure import score_figure
-from services.actor.report.theme import THEMES, Draw, data_uri, to_png
+from services.actor.report.theme import THEMES, Draw, to_png
 from services.actor.video import video_path
 
 HTML, JSON = "report.html", "report.json"
@@ -190,8 +191,9 @@ def _losses(store: Store) -> list[tuple[str, str, Draw]]:
 def _uri(content: Draw | bytes, theme: str = "") -> str:
     """A figure in a theme, or a GIF, as a URI that the page holds inside."""
     if isinstance(content, bytes):
-        return data_uri(content, "image/gif")
-    return data_uri(to_png(content, next(known for known in THEMES if known.name == theme)))
+        return f"data:image/gif;base64,{base64.b64encode(content).decode()}"
+    png = to_png(content, next(known for known in THEMES if known.name == theme))
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 _ENVIRONMENT = Environment(
