@@ -46,17 +46,9 @@ def run(
         rounds: Updates measured.
     """
     torch.set_num_threads(1)
-    config = Config.model_validate(
-        {
-            "device": "cpu",
-            "critic": {
-                "batch_size": batch,
-                "candidates": candidates,
-                "candidate_source": "cache",
-                "cached_candidates": candidates,
-            },
-        }
-    )
+    counts = {"batch_size": batch, "candidates": candidates, "cached_candidates": candidates}
+    critic = {**counts, "candidate_source": "cache"}
+    config = Config.model_validate({"device": "cpu", "critic": critic})
     transitions, cached = _problem(windows, candidates, state_dim, latent_dim)
     watches = {"plain": Stopwatch(), "ldcq": Stopwatch()}
     plain = PlainLearner(

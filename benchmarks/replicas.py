@@ -48,13 +48,7 @@ class Phase:
 
 
 class Bench:
-    """Prior servers that run, single-threaded, and a client of each number of them.
-
-    Args:
-        config: Batch size, candidates, sampling options, calls in flight.
-        addresses: Where the servers listen.
-        pids: Their processes.
-    """
+    """Prior servers that run, single-threaded, and a client of each number of them."""
 
     def __init__(self, config: Config, addresses: list[str], pids: list[int]) -> None:
         self._config, self._pids = config, pids

@@ -98,12 +98,7 @@ def run(
         sgemm = max(statistics.median(rates) for rates in products.values())
         rows = [_row(prior, cell, sgemm) for cell in cells]
         judged = rows[len(guidance) * (len(shapes) - 1)]
-        names = (
-            "ratio_to_plain",
-            "fraction_of_sgemm",
-            "ratio_to_split",
-            "ratio_in_blocks",
-        )
+        names = ("ratio_to_plain", "fraction_of_sgemm", "ratio_to_split", "ratio_in_blocks")
         return BenchmarkResult(
             name="sampler",
             summary={**{name: judged[name] for name in names}, "sgemm_gflops": sgemm / 1e9},

@@ -51,13 +51,7 @@ Call = Callable[[int], Timing]
 
 
 class Bench:
-    """A server in a process of its own, and the same model in this one.
-
-    Args:
-        address: The server's.
-        model: What it serves, loaded here.
-        steps: Denoising steps of every call.
-    """
+    """A server in a process of its own, and the same model in this one."""
 
     def __init__(self, address: str, model: ServedPrior, steps: int) -> None:
         self._model = model
@@ -155,7 +149,7 @@ def run(
     """Measures one server, alone and under load.
 
     Args:
-        store: A run's folder, whose prior is served; None: the paper's network, random weights.
+        store: See `prior_of`.
         steps: Denoising steps.
         rounds: How often the server and the sampler in process take turns.
         calls: Actors' calls of each kind.

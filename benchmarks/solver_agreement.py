@@ -26,12 +26,8 @@ REFERENCE_SEED = 99
 
 
 class Agreement:
-    """Compares settings with a reference, DDPM's T steps, and with the data.
-
-    Args:
-        subject: What is measured.
-        reference: What settings are compared with.
-        candidates: Values of n that `values` will be asked for.
+    """Compares settings with a reference, DDPM's T steps, and with the data; `candidates` are the
+    values of n that `values` will be asked for.
 
     Raises:
         ValueError: No window is held out.

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-"""Told apart by colour-blind readers too (Okabe and Ito)."""
+from services.actor.report.theme import LIGHT, Theme, new_figure, to_png
 
 MARKERS = "os^Dv"
 LABELS = ((6, 5), (6, -12), (-16, 5), (-16, -12))
@@ -23,12 +22,7 @@ Row = Mapping[str, Any]
 
 
 def on_front(rows: Sequence[Row], score: str) -> list[bool]:
-    """Whether no other row is as fast and better, or as good and faster.
-
-    Args:
-        rows: With `seconds_1` and the score.
-        score: Which column is to be high.
-    """
+    """Whether no other row is as fast (`seconds_1`) and better, or as good and faster."""
 
     def beaten(row: Row) -> bool:
         return any(
@@ -42,22 +36,20 @@ def on_front(rows: Sequence[Row], score: str) -> list[bool]:
 
 
 def draw_front(rows: Sequence[Row], path: Path) -> None:
-    """One panel per kind of return: points with their intervals, the front as a line.
-
-    Args:
-        rows: Of the benchmark.
-        path: PNG to write.
-    """
+    """Writes a PNG with one panel per kind of return: points with intervals, the front a line."""
     scores = [name for name in TITLES if name in rows[0]]
-    figure = Figure(figsize=(6.2 * len(scores), 4.6), layout="constrained")
-    axes = figure.subplots(1, len(scores), squeeze=False)[0]
-    for panel, name in zip(axes, scores, strict=True):
-        _panel(panel, rows, name)
-    axes[0].legend(frameon=False, loc="lower left")
-    figure.savefig(path, dpi=130)
+
+    def draw(theme: Theme) -> Figure:
+        figure, axes = new_figure(6.2 * len(scores), 4.6, 1, len(scores))
+        for panel, name in zip(axes, scores, strict=True):
+            _panel(panel, theme, rows, name)
+        axes[0].legend(loc="lower left")
+        return figure
+
+    path.write_bytes(to_png(draw, LIGHT))
 
 
-def _panel(axes: Axes, rows: Sequence[Row], score: str) -> None:
+def _panel(axes: Axes, theme: Theme, rows: Sequence[Row], score: str) -> None:
     solvers = list(dict.fromkeys(row["solver"] for row in rows))
     counts = list(dict.fromkeys(row["n"] for row in rows))
     front = [row for row, best in zip(rows, on_front(rows, score), strict=True) if best]
@@ -66,11 +58,11 @@ def _panel(axes: Axes, rows: Sequence[Row], score: str) -> None:
         [1000 * row["seconds_1"] for row in front],
         [row[score] for row in front],
         where="post",
-        color="0.75",
+        color=theme.wall,
         zorder=0,
     )
     for row in rows:
-        colour = COLOURS[solvers.index(row["solver"]) % len(COLOURS)]
+        colour = theme.colour(solvers.index(row["solver"]))
         low, high = row[score] - row[f"{score}_low"], row[f"{score}_high"] - row[score]
         place = 1000 * row["seconds_1"], row[score]
         axes.errorbar(
@@ -86,14 +78,15 @@ def _panel(axes: Axes, rows: Sequence[Row], score: str) -> None:
             str(row["steps"]), place, xytext=offset, textcoords="offset points", color=colour
         )
     for index, solver in enumerate(solvers):
-        axes.plot([], [], "o", color=COLOURS[index % len(COLOURS)], label=solver)
+        axes.plot([], [], "o", color=theme.colour(index), label=solver)
     if len(counts) > 1:
         for index, count in enumerate(counts):
-            axes.plot([], [], MARKERS[index % len(MARKERS)], color="0.4", label=f"n = {count}")
+            axes.plot(
+                [], [], MARKERS[index % len(MARKERS)], color=theme.muted, label=f"n = {count}"
+            )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("ms per decision for one state (labels: steps)")
     axes.set_ylabel(f"{TITLES[score]}, normalised")
-    axes.spines[["top", "right"]].set_visible(False)

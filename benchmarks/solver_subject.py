@@ -115,13 +115,8 @@ def train_walk_prior(config: Config, updates: int, windows: int = 16384) -> Samp
 def walk_coverage(
     sampler: Sampler, options: SamplingConfig, states: int = 64, per_state: int = 128
 ) -> tuple[float, float]:
-    """How much of what is sampled no data could be, and how evenly both modes are met.
-
-    Args:
-        sampler: From `train_walk_prior`.
-        options: How to sample.
-        states: Positions, evenly from one end to the other.
-        per_state: Samples of each.
+    """How much of what is sampled no data could be, and how evenly both modes are met, at `states`
+    positions from one end to the other.
 
     Returns:
         Share of samples shorter than `GAP`, the data's shortest step less a little, and share of

@@ -61,13 +61,8 @@ def interleave(
     *,
     first: int = 0,
 ) -> None:
-    """Steps one after the other, round by round: what disturbs the machine disturbs all alike.
-
-    Args:
-        steps: By name; given the number of the round.
-        watches: Each step's.
-        rounds: How often.
-        first: Number of the first round.
+    """Steps one after the other, round by round: what disturbs the machine disturbs all alike. Each
+    is given the number of the round, from `first` on.
     """
     gc.collect()
     for number in range(first, first + rounds):

@@ -58,14 +58,8 @@ class Support:
         self._limit = float(np.quantile(distances, OUTSIDE))
 
     def nearest(self, states: Array, latents: Array) -> tuple[Array, Array]:
-        """Distance to the nearest training window and its row in the table.
-
-        Args:
-            states: Raw, (N, S).
-            latents: Raw, (N, n, Z).
-
-        Returns:
-            Both (N, n).
+        """Distance to the nearest training window and its row in the table, both (N, n), for raw
+        states (N, S) and latents (N, n, Z).
         """
         count = latents.shape[1]
         points = self._features(states.repeat(count, axis=0), latents.reshape(-1, latents.shape[2]))
@@ -94,15 +88,10 @@ class Support:
 
 @dataclass(frozen=True)
 class Junctions:
-    """States of the data where a maze offers three ways or more.
+    """States of the data where a maze offers three ways or more."""
 
-    Attributes:
-        states: Raw, (N, S).
-        rows: Their windows' rows in the table, (N,).
-    """
-
-    states: Array
-    rows: Array
+    states: Array  # raw, (N, S)
+    rows: Array  # their windows' rows in the table, (N,)
 
     @classmethod
     def find(cls, table: LatentTable, layout: Layout, count: int) -> Junctions:

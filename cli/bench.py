@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -13,17 +12,18 @@ if TYPE_CHECKING:
     from benchmarks.result import BenchmarkResult
 
 
-class Device(StrEnum):
-    """The device of a benchmark."""
-
-    cpu = "cpu"
-    cuda = "cuda"
-
-
 app = typer.Typer(
     help="Measure speed as ratios of things that run side by side.", no_args_is_help=True
 )
+Device = Literal["cpu", "cuda"]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+PriorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", help="Store of the prior; default: the paper's prior with random weights."
+    ),
+]
+StepsOption = Annotated[int, typer.Option(min=1, help="Denoising steps.")]
 
 
 def run(name: str, as_json: bool, **arguments: Any) -> None:
@@ -39,12 +39,9 @@ def run(name: str, as_json: bool, **arguments: Any) -> None:
 @app.command(epilog="Example: ldcq bench replicas --store runs/demo --json")
 def replicas(
     as_json: JsonOption = False,
-    store: Annotated[
-        str | None,
-        typer.Option(help="Store of the prior; default: the paper's prior with random weights."),
-    ] = None,
+    store: PriorOption = None,
     candidates: Annotated[int, typer.Option(min=1, help="Latents per state.")] = 100,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 10,
+    steps: StepsOption = 10,
     rounds: Annotated[int, typer.Option(min=1, help="Repetitions of every measurement.")] = 6,
 ) -> None:
     """Latents and critic updates per second with one and with two prior servers."""
@@ -75,11 +72,8 @@ def training(
 @app.command(epilog="Example: ldcq bench serving --json")
 def serving(
     as_json: JsonOption = False,
-    store: Annotated[
-        str | None,
-        typer.Option(help="Store of the prior; default: the paper's prior with random weights."),
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 10,
+    store: PriorOption = None,
+    steps: StepsOption = 10,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of server and sampler.")] = 5,
     calls: Annotated[int, typer.Option(min=1, help="Actors' calls of each kind.")] = 150,
     threads: Annotated[int, typer.Option(min=1, help="Threads of server and sampler.")] = 1,
@@ -94,10 +88,10 @@ def sampler(
     as_json: JsonOption = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every sampler and of sgemm.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Repetitions of every measurement.")] = 3,
-    device: Annotated[Device, typer.Option(help="Device of the samplers.")] = Device.cpu,
+    device: Annotated[Device, typer.Option(help="Device of the samplers.")] = "cpu",
 ) -> None:
     """Latents per second of the paper's prior, against the plain denoiser and against sgemm."""
-    run("sampler", as_json, threads=threads, rounds=rounds, device=device.value)
+    run("sampler", as_json, threads=threads, rounds=rounds, device=device)
 
 
 @app.command(epilog="Example: ldcq bench solvers configs/demo.yaml --store runs/demo --json")

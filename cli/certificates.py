@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,15 +27,7 @@ class CertificatesError(RuntimeError):
     """Certificates that cannot be made; the message says why."""
 
 
-@dataclass(frozen=True)
-class Issued:
-    """What `issue` did: `made` are the files it wrote, the others in the folder were kept."""
-
-    folder: Path
-    made: tuple[str, ...]
-
-
-def issue(folder: Path, names: Sequence[str] = NAMES) -> Issued:
+def issue(folder: Path, names: Sequence[str] = NAMES) -> list[str]:
     """Makes what is missing of an authority, a certificate it signs, and a token.
 
     What is there is kept, but for a certificate that lacks a name or expires within 30 days. One
@@ -47,13 +38,16 @@ def issue(folder: Path, names: Sequence[str] = NAMES) -> Issued:
         folder: Where; created. Keys and the token in it are readable by their owner only.
         names: Host names and addresses that the certificate is for.
 
+    Returns:
+        The files it wrote; the others in the folder were kept.
+
     Raises:
         CertificatesError: A name is none, the authority there is damaged, or the folder does not
             take the files.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return Issued(folder, tuple(_issue(folder, names)))
+        return _issue(folder, names)
     except OSError as error:
         raise CertificatesError(f"{folder}: {error.strerror or error}") from error
     except ValueError as error:

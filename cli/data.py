@@ -6,21 +6,14 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from common.data import ensure_dataset, load_episodes, open_dataset
@@ -37,14 +30,7 @@ app = typer.Typer(
 )
 
 
-class MazeChoice(StrEnum):
-    """The mazes of D4RL's maze2d."""
-
-    UMAZE = "umaze"
-    MEDIUM = "medium"
-    LARGE = "large"
-
-
+Maze = Literal["umaze", "medium", "large"]  # those of D4RL's maze2d
 StoreOption = Annotated[
     Path,
     typer.Option(
@@ -61,7 +47,7 @@ BINS = 8
 
 @app.command(epilog="Example: ldcq data pointmaze --maze medium --steps 100000 --store runs/demo")
 def pointmaze(
-    maze: Annotated[MazeChoice, typer.Option(help="The maze.")] = MazeChoice.LARGE,
+    maze: Annotated[Maze, typer.Option(help="The maze.")] = "large",
     steps: Annotated[int, typer.Option(min=1, help="Environment steps.")] = 1_000_000,
     noise: Annotated[
         float, typer.Option(min=0.0, help="Standard deviation of the noise on actions.")
@@ -73,8 +59,8 @@ def pointmaze(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Generate PointMaze data with D4RL's waypoint controller, in real MuJoCo."""
-    name = dataset_id or f"ldcq/pointmaze-{maze.value}-v0"
-    settings = PointMazeConfig(maze=maze.value, steps=steps, noise=noise, seed=seed)
+    name = dataset_id or f"ldcq/pointmaze-{maze}-v0"
+    settings = PointMazeConfig(maze=maze, steps=steps, noise=noise, seed=seed)
     config = DataConfig(dataset=name, generate=settings)
     with _bar(f"{name}: steps") as on_progress:
         made = ensure_dataset(config, store, on_progress)
@@ -164,13 +150,9 @@ def list_datasets(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = Fals
 
 @contextmanager
 def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress("{task.description}", *columns, console=console) as progress:
         task = progress.add_task(label, total=None, visible=False)
 
         def on_progress(done: int, total: int) -> None:
@@ -212,11 +194,7 @@ def _summary(episodes: Episodes, windows: Windows) -> dict[str, Any]:
 
 def _spread(values: npt.ArrayLike) -> dict[str, float]:
     array = np.asarray(values, np.float64)
-    return {
-        "min": float(array.min()),
-        "mean": float(array.mean()),
-        "max": float(array.max()),
-    }
+    return {name: float(getattr(array, name)()) for name in ("min", "mean", "max")}
 
 
 def _histogram_table(histogram: dict[str, list[float]]) -> Table:

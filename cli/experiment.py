@@ -24,12 +24,7 @@ THIRD_PARTY = "LDCQ_THIRD_PARTY_DATA"
 
 
 class LocalPipeline:
-    """Runs configurations as sets of local processes on one store.
-
-    Attributes:
-        store_url: The store.
-        console: Where progress goes.
-    """
+    """Runs configurations as sets of local processes on one store, with progress on a console."""
 
     def __init__(self, store_url: str, console: Console) -> None:
         self.store_url, self.console = store_url, console
@@ -97,7 +92,7 @@ def experiment(
     console = Console(stderr=True)
     registry.find(name)
     folder = Path(out or f"{OUT}/{name}").expanduser()
-    url = store or str(folder / "store")
+    url, third_party = store or str(folder / "store"), os.environ.get(THIRD_PARTY)
     result = registry.perform(
         name,
         scale=scale,
@@ -106,7 +101,7 @@ def experiment(
         folder=folder,
         pipeline=LocalPipeline(url, console),
         store=Store(url),
-        third_party=_third_party(),
+        third_party=Path(third_party).expanduser() if third_party else None,
     )
     if as_json:
         print(json.dumps(result.as_json(), indent=2), flush=True)
@@ -114,17 +109,12 @@ def experiment(
         _show(result, folder)
 
 
-def _third_party() -> Path | None:
-    given = os.environ.get(THIRD_PARTY)
-    return Path(given).expanduser() if given else None
-
-
 def _show(result: Result, folder: Path) -> None:
     from experiments.page import cells
 
     out = Console()
     if not out.is_terminal:
-        out = Console(width=200)  # what is written to a file is not folded
+        out.width = 200  # what is written to a file is not folded
     header, lines = cells(result)
     table = Table(title=result.experiment.title, title_justify="left")
     for number, column in enumerate(header):

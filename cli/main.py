@@ -58,6 +58,9 @@ SetOption = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; repeatable."),
 ]
+ReplicasOption = Annotated[
+    int, typer.Option(min=1, max=MOST_REPLICAS, help="Prior servers per pipeline.")
+]
 VariantOption = Annotated[str, typer.Option(help="Pipeline of the configuration.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SERVED = {stage.serves: stage.module for stage in STAGES.values() if stage.serves}
@@ -70,9 +73,7 @@ DEFAULT_STORE = "runs/default"
 def run(
     config: ConfigArgument,
     store: StoreOption = DEFAULT_STORE,
-    replicas: Annotated[
-        int, typer.Option(min=1, max=MOST_REPLICAS, help="Prior servers per pipeline.")
-    ] = 1,
+    replicas: ReplicasOption = 1,
     set_: SetOption = [],  # noqa: B006 - typer reads the default, nobody changes it
     keep_serving: Annotated[
         bool, typer.Option(help="Keep serving at the end, until interrupted.")
@@ -155,9 +156,7 @@ def evaluate(
     config: ConfigArgument,
     store: StoreOption = DEFAULT_STORE,
     episodes: Annotated[int | None, typer.Option(min=1, help="Episodes per method.")] = None,
-    replicas: Annotated[
-        int, typer.Option(min=1, max=MOST_REPLICAS, help="Prior servers per pipeline.")
-    ] = 1,
+    replicas: ReplicasOption = 1,
     set_: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
@@ -253,10 +252,8 @@ def certificates(
         raise RunError(
             "this needs the package `trustme`: pip install 'ldcq[certificates]'"
         ) from None
-    issued = making.issue(folder, [*making.NAMES, *name])
-    console.print(
-        f"made: {', '.join(issued.made) or 'nothing; the folder is complete'}", highlight=False
-    )
+    made = ", ".join(making.issue(folder, [*making.NAMES, *name]))
+    console.print(f"made: {made or 'nothing; the folder is complete'}", highlight=False)
     for variable, value in making.environment(folder).items():
         print(f"{variable}={value}")
 
@@ -277,9 +274,8 @@ def show_scores(as_json: bool, result: pipeline.RunResult) -> None:
 def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Normalised scores with their confidence intervals, one row per method."""
     table = Table(title="Normalised scores, mean [confidence interval]", title_justify="left")
-    table.add_column("method")
-    for column in ("return", "first hit", "success", "episodes"):
-        table.add_column(column, justify="right")
+    for column in ("method", "return", "first hit", "success", "episodes"):
+        table.add_column(column, justify="left" if column == "method" else "right")
     for row in rows:
         success = row["success"]
         table.add_row(

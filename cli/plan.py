@@ -17,21 +17,13 @@ MOST_REPLICAS = 16
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """One process of a run.
+    """One process of a run."""
 
-    Attributes:
-        name: Unique, for messages and log files: `vae`, `prior-trainer`, `prior-0`, `critic@bcq_h`.
-        command: The command line.
-        address: Where it answers gRPC.
-        reports: It runs a stage and reports on it through `StageService.Watch`.
-        ends: It exits by itself once its stage is published.
-    """
-
-    name: str
+    name: str  # unique: `vae`, `prior-trainer`, `prior-0`, `critic@bcq_h`
     command: tuple[str, ...]
-    address: str
-    reports: bool
-    ends: bool = False
+    address: str  # where it answers gRPC
+    reports: bool  # it runs a stage, and says how far it is through `StageService.Watch`
+    ends: bool = False  # it exits by itself once its stage is published
 
 
 @dataclass(frozen=True)
@@ -40,16 +32,11 @@ class ReplicaGroup:
 
     Who calls them is told every place once, taken or not, and finds out by itself which of them
     answer.
-
-    Attributes:
-        variant: Whose prior they serve.
-        places: The processes there may be, each with an address of its own.
-        count: How many are started at first.
     """
 
     variant: str
-    places: tuple[ProcessSpec, ...]
-    count: int
+    places: tuple[ProcessSpec, ...]  # the processes there may be
+    count: int  # how many are started at first
 
     @property
     def target(self) -> str:
@@ -59,15 +46,10 @@ class ReplicaGroup:
 
 @dataclass(frozen=True)
 class Plan:
-    """The processes of a run.
+    """The processes of a run."""
 
-    Attributes:
-        processes: Those that are started once, in order.
-        replicas: The prior servers they call, started before them.
-    """
-
-    processes: tuple[ProcessSpec, ...]
-    replicas: tuple[ReplicaGroup, ...] = ()
+    processes: tuple[ProcessSpec, ...]  # started once, in order
+    replicas: tuple[ReplicaGroup, ...] = ()  # the prior servers they call, started before them
 
     def goals(self) -> list[str]:
         """The processes that run a stage."""
@@ -76,24 +58,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Planner:
-    """Plans the processes of one configuration in one store.
-
-    Attributes:
-        config: The configuration, as loaded.
-        config_path: A file that holds it, which the processes read.
-        metrics: A folder where each process says in a file where it serves its metrics.
-        store: URL of the store.
-        sockets: An empty folder with a short path, where all processes listen. A port found free
-            could be taken before its process listens there; a file of the run's own cannot.
-        replicas: Prior servers per variant at first, at most `MOST_REPLICAS`.
-    """
+    """Plans the processes of one configuration in one store."""
 
     config: Config
-    config_path: Path
-    metrics: Path
-    store: str
+    config_path: Path  # a file that holds it, which the processes read
+    metrics: Path  # a folder where each process says in a file where it serves its metrics
+    store: str  # its URL
     sockets: Path
-    replicas: int = 1
+    """An empty folder with a short path, where all processes listen. A port found free could be
+    taken before its process listens there; a file of the run's own cannot."""
+    replicas: int = 1  # prior servers per variant at first, at most `MOST_REPLICAS`
 
     def whole_run(self) -> Plan:
         """Every stage that the configured methods need, the evaluation, and the servers they
@@ -142,15 +116,9 @@ class Planner:
     def _process(self, number: int, stage: Stage, variant: str, *extra: str) -> ProcessSpec:
         address = f"unix:{self.sockets}/{stage.process}-{number}"
         name = _full_name(stage.process, variant)
-        action = "train" if stage.ends else "serve"
-        options = () if stage.ends else ("--train",)
-        return ProcessSpec(
-            name=name,
-            command=self._command(name, stage, variant, action, address, *options, *extra),
-            address=address,
-            reports=True,
-            ends=stage.ends,
-        )
+        action, options = ("train", ()) if stage.ends else ("serve", ("--train",))
+        command = self._command(name, stage, variant, action, address, *options, *extra)
+        return ProcessSpec(name, command, address, reports=True, ends=stage.ends)
 
     def _command(
         self, name: str, stage: Stage, variant: str, action: str, address: str, *extra: str

@@ -12,11 +12,7 @@ _TRACEBACK = "Traceback (most recent call last):"
 
 
 class ProcessLog:
-    """The log that one process appends to a file, from now on.
-
-    Attributes:
-        path: The file.
-    """
+    """The log that one process appends to the file at `path`, from now on."""
 
     def __init__(self, path: Path) -> None:
         """Remembers where the file ends: what earlier processes wrote is none of this one's."""

@@ -85,14 +85,11 @@ def is_running(item: dict[str, Any]) -> bool:
 
 
 class WantedReplicas:
-    """The number of prior servers wanted for each variant: written by `ldcq scale`, followed by the
-    supervisor; each in a file of its own.
+    """The number of prior servers wanted for each variant of the run in a folder: written by
+    `ldcq scale`, followed by the supervisor; each in a file of its own.
 
     Files, so that whoever writes needs nothing of a run that may be busy, and a number written
     twice or too late does no harm.
-
-    Args:
-        folder: The run's.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -16,13 +16,8 @@ PATIENCE = DRAIN_GRACE + 10.0
 
 
 def scale_prior(store_url: str, variant: str, count: int, patience: float = PATIENCE) -> str:
-    """Changes the number of prior servers of a variant and waits until that many run.
-
-    Args:
-        store_url: The run's store.
-        variant: Whose prior servers.
-        count: How many there shall be.
-        patience: Seconds to wait.
+    """Changes the number of prior servers of a variant, and waits up to `patience` seconds until
+    that many run.
 
     Returns:
         What was done, for the user.

@@ -25,6 +25,7 @@ from ldcq.v1 import stage_pb2, stage_pb2_grpc
 logger = logging.getLogger(__name__)
 
 Update = stage_pb2.StageServiceWatchResponse
+_PUBLISHED = stage_pb2.STAGE_STATE_PUBLISHED
 GIVE_UP_AFTER = 5
 """Unexpected deaths of one process before the run is given up."""
 FAILURE_CODES = (1, 2)
@@ -120,8 +121,7 @@ class Supervisor:
             finished = {
                 name: update
                 for name in goals
-                if (update := self._children[name].last) is not None
-                and update.state == stage_pb2.STAGE_STATE_PUBLISHED
+                if (update := self._children[name].last) and update.state == _PUBLISHED
             }
             if len(finished) == len(goals):
                 return finished
@@ -223,9 +223,9 @@ class Supervisor:
             return
         if code == 0 and child.spec.ends:
             child.done = True
-            if child.last is None or child.last.state != stage_pb2.STAGE_STATE_PUBLISHED:
+            if child.last is None or child.last.state != _PUBLISHED:
                 # It ended before its last word was heard; the exit code says the same.
-                child.last = Update(state=stage_pb2.STAGE_STATE_PUBLISHED)
+                child.last = Update(state=_PUBLISHED)
             return
         last = child.last
         if last is not None and last.state == stage_pb2.STAGE_STATE_FAILED:
@@ -271,7 +271,7 @@ class Supervisor:
                     for update in stub.Watch(request, wait_for_ready=True):
                         self._children[spec.name].last = update
                         self._on_update(spec.name, update)
-                        if update.state == stage_pb2.STAGE_STATE_PUBLISHED:
+                        if update.state == _PUBLISHED:
                             return
                 except grpc.RpcError:
                     self._stopping.wait(0.2)

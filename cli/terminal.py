@@ -32,11 +32,8 @@ class ProgressBars:
     """
 
     def __init__(self, console: Console | None = None, *, plain_seconds: float = 5.0) -> None:
-        """Shows nothing before it is entered.
-
-        Args:
-            console: Where; None: the terminal's standard error.
-            plain_seconds: Seconds between plain lines of one stage that is running.
+        """Shows nothing before it is entered; without a console on standard error, and of a stage
+        that is running a plain line every `plain_seconds`.
         """
         self._console = console or Console(stderr=True)
         self._plain_seconds = plain_seconds
@@ -58,12 +55,7 @@ class ProgressBars:
                 self._bars = None
 
     def update(self, label: str, response: Update) -> None:
-        """Shows the latest progress of one stage.
-
-        Args:
-            label: Whose; a new label gets a bar of its own.
-            response: What `StageService.Watch` streamed.
-        """
+        """Shows the latest progress of one stage; a new label gets a bar of its own."""
         with self._lock:
             if self._bars is not None:
                 self._draw(self._bars, label, response)

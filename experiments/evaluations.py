@@ -29,13 +29,8 @@ Floats = NDArray[np.float64]
 def run_seeds(context: Context, config: Config, what: str = "") -> Evaluations:
     """Trains and plays a configuration once for every training seed, all from the same starts.
 
-    Args:
-        context: The experiment's.
-        config: For any seed.
-        what: Which of the experiment's configurations it is, for the user.
-
-    Raises:
-        Exception: Whatever the pipeline raises.
+    `what` tells the user which of the experiment's configurations it is. Raises what the pipeline
+    raises.
     """
     versions, known = {}, KnownRuns(context.store)
     for number, seed in enumerate(context.seeds, start=1):
@@ -52,10 +47,6 @@ def run_seeds(context: Context, config: Config, what: str = "") -> Evaluations:
 
 class Evaluations:
     """The evaluations of one configuration with several training seeds.
-
-    Args:
-        store: Where they are.
-        versions: Evaluation of each training seed.
 
     Raises:
         StoreError: One is not there, or damaged.
@@ -94,13 +85,8 @@ class Evaluations:
         settings: Mapping[str, Scalar] | None = None,
         paper: PaperValue | None = None,
     ) -> Row:
-        """The scores of one of the methods played.
-
-        Args:
-            played: Its name in `evaluation.methods`.
-            method: What to call it; None: the same.
-            settings: What was varied.
-            paper: The paper's number.
+        """The scores of one of the methods played, by its name in `evaluation.methods`; `method` is
+        what to call it instead.
 
         Raises:
             KeyError: It was not played.

@@ -69,9 +69,8 @@ def perform(
         dataset: Dataset to use instead of its own.
         folder: Where results go.
         pipeline: Runs configurations on `store`.
-        store: Where everything trained is and goes; experiments that share it share what they
-            train.
-        third_party: Folder of data of third parties, where there is one.
+        store: Experiments that share it share what they train.
+        third_party: Folder of data of third parties.
 
     Raises:
         ConfigError: No such experiment or scale, or it takes no other dataset.

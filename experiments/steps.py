@@ -52,11 +52,8 @@ STEPS: dict[Scale, dict[str, tuple[int, ...]]] = {
 
 
 def settings_of(scale: Scale, trained_steps: int) -> list[Setting]:
-    """What is played at a scale: every solver with its steps, DDPM also with extra steps.
-
-    Args:
-        scale: smoke, small or full.
-        trained_steps: T; more steps than that there are not.
+    """What is played at a scale: every solver with its steps, of T = `trained_steps` at most, DDPM
+    also with extra steps.
     """
     plain = [
         Setting(solver, steps)

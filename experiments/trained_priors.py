@@ -56,11 +56,8 @@ def with_both_priors(config: Config) -> Config:
 
 
 def train_priors(context: Context, config: Config) -> TrainedPriors:
-    """Trains a VAE and both priors, as far as they are not there; raises what the pipeline raises.
-
-    Args:
-        context: The experiment's.
-        config: From `with_both_priors`.
+    """Trains a VAE and both priors of `with_both_priors`, as far as they are not there; raises what
+    the pipeline raises.
     """
     torch.set_num_threads(config.threads)
     vae = context.pipeline.train(config, "vae")

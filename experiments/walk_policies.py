@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from common.data import Task, load_task
 from common.data.random_walk_env import LIMIT
 from common.models import model_of
-from common.store import Store
+from common.store import Artifact, Store
 from ldcq.config import EvaluationConfig, SamplingConfig, load
 from ldcq.critic.critic import Critic
 from ldcq.latent_prior import Draw, LatentPrior
@@ -116,12 +116,7 @@ class WalkPolicy:
 
 
 def walk_models(store: Store, evaluation: str, variants: Mapping[str, str]) -> WalkModels:
-    """What an evaluation was played with.
-
-    Args:
-        store: Where it is.
-        evaluation: Its version.
-        variants: Methods and the pipelines they were played with.
+    """What an evaluation was played with: methods and their pipelines' variants.
 
     Raises:
         StoreError: Something is not there any more.
@@ -130,12 +125,14 @@ def walk_models(store: Store, evaluation: str, variants: Mapping[str, str]) -> W
     parents = store.meta("evaluation", evaluation).parents
     config = load(store.folder("evaluation") / evaluation / "config.yaml")
     torch.set_num_threads(config.threads)
-    critics: dict[str, Critic] = {}
-    priors: dict[str, LatentPrior] = {}
-    for method, variant in variants.items():
-        suffix = "" if variant == config.variant else f".{variant}"
-        critics[method] = model_of(store.load("critic", parents[f"critic{suffix}"]), Critic)
-        priors[method] = load_prior(store.load("prior", parents[f"prior{suffix}"]), cpu).sampler
-    decoder = model_of(store.load("vae", parents["vae"]), Vae)
-    task = load_task(config, store.root)
-    return WalkModels(decoder, critics, priors, config.actor.sampling, task)
+
+    def part(kind: str, variant: str = config.variant) -> Artifact:
+        return store.load(kind, parents[kind if variant == config.variant else f"{kind}.{variant}"])
+
+    return WalkModels(
+        model_of(part("vae"), Vae),
+        {method: model_of(part("critic", by), Critic) for method, by in variants.items()},
+        {method: load_prior(part("prior", by), cpu).sampler for method, by in variants.items()},
+        config.actor.sampling,
+        load_task(config, store.root),
+    )

@@ -52,14 +52,14 @@ def test_secrets_are_the_owners_alone(tmp_path: Path) -> None:
 def test_what_is_there_is_kept(tmp_path: Path) -> None:
     issue(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert issue(tmp_path).made == ()
+    assert issue(tmp_path) == []
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_further_name_makes_another_certificate_of_the_same_authority(tmp_path: Path) -> None:
     issue(tmp_path)
     authority, token = ((tmp_path / name).read_bytes() for name in ("ca.pem", "token"))
-    assert issue(tmp_path, ["elsewhere"]).made == ("certificate.pem", "key.pem")
+    assert issue(tmp_path, ["elsewhere"]) == ["certificate.pem", "key.pem"]
     assert (tmp_path / "ca.pem").read_bytes() == authority
     assert (tmp_path / "token").read_bytes() == token
     assert names_in(tmp_path).get_values_for_type(DNSName) == ["elsewhere"]
@@ -71,7 +71,7 @@ def test_a_certificate_is_renewed_before_it_expires(
     monkeypatch.setattr(certificates, "_DAYS", 29)
     issue(tmp_path)
     monkeypatch.undo()
-    assert issue(tmp_path).made == ("certificate.pem", "key.pem")
+    assert issue(tmp_path) == ["certificate.pem", "key.pem"]
     certificate = x509.load_pem_x509_certificate((tmp_path / "certificate.pem").read_bytes())
     assert certificate.not_valid_after_utc > datetime.now(UTC) + timedelta(days=300)
 

@@ -20,12 +20,7 @@ _VALIDATION = "validation/"
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric over the steps of training.
-
-    Attributes:
-        steps: Shape (K,).
-        values: Shape (K,).
-    """
+    """One metric over the steps of training, (K,) each."""
 
     steps: NDArray[np.int64]
     values: NDArray[np.float64]

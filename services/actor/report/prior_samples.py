@@ -32,15 +32,9 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class EvaluatedPrior:
-    """A prior that took part in an evaluation.
+    """A prior that took part in an evaluation."""
 
-    Attributes:
-        name: What a reader calls it.
-        variant: Whose it is.
-        version: Its version.
-    """
-
-    name: str
+    name: str  # what a reader calls it
     variant: str
     version: str
 
@@ -61,9 +55,9 @@ def evaluated_priors(
         meta = store.meta("prior", parents[key])
         vae = vae or meta.parents["vae"]
         if meta.parents["vae"] == vae:
-            names = {prior.name for prior in found}
-            own = meta.implementation
-            name = f"{own} ({variant})" if own in names else own
+            name = meta.implementation
+            if name in {prior.name for prior in found}:
+                name = f"{name} ({variant})"
             found.append(EvaluatedPrior(name, variant or base.variant, parents[key]))
     return found
 
@@ -87,13 +81,12 @@ def draw_latents(
     anchor, near = neighbourhood(states, anchors, NEAR)
     many, near = rows[:MANY], rows[near]
     ends, ends_near = table.next_state[many], table.next_state[near]
+    state = states[[anchor]]
     return LatentSamples(
         data=posterior(table, many, random),
         priors={p.name: _sample(base, priors, p, states[:MANY], ends) for p in evaluated},
         data_near=posterior(table, near, random),
-        priors_near={
-            p.name: _sample(base, priors, p, states[[anchor]], ends_near) for p in evaluated
-        },
+        priors_near={p.name: _sample(base, priors, p, state, ends_near) for p in evaluated},
     )
 
 

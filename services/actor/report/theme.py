@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,25 +14,15 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one version of the report.
+    """Colours of one version of the report."""
 
-    Attributes:
-        name: "light" or "dark".
-        surface: Behind the figures.
-        ink: Titles.
-        muted: Axes, labels and notes.
-        grid: Hairlines.
-        wall: Walls of a maze.
-        series: Colours of the methods, in order; told apart by colour-blind readers as well.
-    """
-
-    name: str
-    surface: str
-    ink: str
-    muted: str
-    grid: str
-    wall: str
-    series: tuple[str, ...]
+    name: str  # "light" or "dark"
+    surface: str  # behind the figures
+    ink: str  # titles
+    muted: str  # axes, labels and notes
+    grid: str  # hairlines
+    wall: str  # of a maze
+    series: tuple[str, ...]  # of the methods; told apart by colour-blind readers as well
 
     def colour(self, index: int) -> str:
         """The colour of the series `index`."""
@@ -124,8 +113,3 @@ def to_png(draw: Draw, theme: Theme, dpi: int = 130) -> bytes:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=dpi, facecolor=theme.surface)
     return buffer.getvalue()
-
-
-def data_uri(content: bytes, media_type: str = "image/png") -> str:
-    """Bytes as a URI that a page can hold inside."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

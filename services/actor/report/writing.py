@@ -4,6 +4,7 @@ program.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 from collections.abc import Mapping
@@ -27,12 +28,14 @@ from services.actor.report.loss_figure import loss_figure, read_logs
 from services.actor.report.maze_figure import maze_figure
 from services.actor.report.prior_samples import EvaluatedPrior, draw_latents, evaluated_priors
 from services.actor.report.score_figure import score_figure
-from services.actor.report.theme import THEMES, Draw, data_uri, to_png
+from services.actor.report.theme import THEMES, Draw, to_png
 from services.actor.video import video_path
 
 HTML, JSON = "report.html", "report.json"
 _LOGGER = logging.getLogger(__name__)
 _DATA_POINTS = 12_000
+
+Rows = list[Mapping[str, Any]]
 
 
 def ensure_report(base: Config, store: Store, evaluation_version: str, priors: Priors) -> Path:
@@ -67,18 +70,18 @@ def write_report(base: Config, store: Store, evaluation_version: str, priors: Pr
     layout = load_task(base, store.root).layout
     evaluated = evaluated_priors(base, store, evaluation.meta.parents)
     details: Mapping[str, Any] = evaluation.meta.details
-    rows = details["rows"]
+    rows: Rows = details["rows"]
     parents = sorted(evaluation.meta.parents.items())
     html = _TEMPLATE.render(
         base=base,
         evaluation=evaluation,
         details=details,
         rows=rows,
-        explanations=wording.method_explanations(rows, _implementations(store, evaluation)),
+        explanations=wording.method_explanations(rows, _implementations(store, evaluation, rows)),
         figures={
             "scores": score_figure(rows),
-            "maze": _maze(base, store, evaluation, layout, evaluated),
-            "video": _video(store, evaluation),
+            "maze": _maze(base, store, evaluation, rows, layout, evaluated),
+            "video": _video(store, evaluation, rows),
             "latents": _latents(base, store, priors, evaluated),
             "losses": _losses(store),
         },
@@ -90,34 +93,27 @@ def write_report(base: Config, store: Store, evaluation_version: str, priors: Pr
     )
     path = store.root / HTML
     replace_atomically(path, html.encode())
-    content = json.dumps(_content(base, evaluation), indent=2, allow_nan=False)
-    replace_atomically(store.root / JSON, content.encode())
+    kept = ("rows", "max_episode_steps", "reference_scores", "confidence")
+    content = {
+        "name": base.name,
+        "evaluation_version": evaluation.version,
+        **{name: details[name] for name in kept},
+        "parents": evaluation.meta.parents,
+        "config": base.model_dump(mode="json"),
+    }
+    beside = json.dumps(content, indent=2, allow_nan=False)
+    replace_atomically(store.root / JSON, beside.encode())
     _LOGGER.info("report: %s", path)
     return path
 
 
-def _content(base: Config, evaluation: Artifact) -> dict[str, Any]:
-    details = evaluation.meta.details
-    return {
-        "name": base.name,
-        "evaluation_version": evaluation.version,
-        "rows": details["rows"],
-        "max_episode_steps": details["max_episode_steps"],
-        "reference_scores": details["reference_scores"],
-        "confidence": details["confidence"],
-        "parents": evaluation.meta.parents,
-        "config": base.model_dump(mode="json"),
-    }
-
-
-def _implementations(store: Store, evaluation: Artifact) -> dict[str, str]:
+def _implementations(store: Store, evaluation: Artifact, rows: Rows) -> dict[str, str]:
     """A variant to the name of its prior; one without a prior of its own uses the main one."""
     found = {}
     for key, version in evaluation.meta.parents.items():
         kind, _, variant = key.partition(".")
         if kind == "prior":
             found[variant or "main"] = store.meta("prior", version).implementation
-    rows: Any = evaluation.meta.details["rows"]
     return {row["variant"]: found.get("main", "") for row in rows} | found
 
 
@@ -125,10 +121,10 @@ def _maze(
     base: Config,
     store: Store,
     evaluation: Artifact,
+    rows: Rows,
     layout: Layout | None,
     evaluated: list[EvaluatedPrior],
 ) -> Draw | None:
-    rows: Any = evaluation.meta.details["rows"]
     drawn = {
         wording.method_label(row["method"]): evaluation.tensors[f"{row['method']}/positions"]
         for row in rows
@@ -139,11 +135,10 @@ def _maze(
     return maze_figure(layout, drawn, _data_positions(base, store, layout, evaluated))
 
 
-def _video(store: Store, evaluation: Artifact) -> dict[str, Any] | None:
+def _video(store: Store, evaluation: Artifact, rows: Rows) -> dict[str, Any] | None:
     gif = video_path(store.root, evaluation.version)
     if not gif.is_file():
         return None
-    rows: Any = evaluation.meta.details["rows"]
     first = next(row["method"] for row in rows if row["policy"] != "behaviour")
     return {"method": wording.method_label(first), "gif": gif.read_bytes()}
 
@@ -190,8 +185,9 @@ def _losses(store: Store) -> list[tuple[str, str, Draw]]:
 def _uri(content: Draw | bytes, theme: str = "") -> str:
     """A figure in a theme, or a GIF, as a URI that the page holds inside."""
     if isinstance(content, bytes):
-        return data_uri(content, "image/gif")
-    return data_uri(to_png(content, next(known for known in THEMES if known.name == theme)))
+        return f"data:image/gif;base64,{base64.b64encode(content).decode()}"
+    png = to_png(content, next(known for known in THEMES if known.name == theme))
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 _ENVIRONMENT = Environment(
