@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,8 @@ HOLD_MILLISECONDS = 1500
 _WIDTH = 420
 _OVERSAMPLING = 2
 """Drawn larger, then shrunk: Pillow does not smooth edges itself."""
-_GROUND, _WALL, _GOAL, _TRAIL, _AGENT, _INK = (
-    "#ffffff",
-    "#c9ced4",
-    "#bfe6d6",
-    "#8db4f0",
-    "#2a6fdb",
-    "#16191d",
-)
+_GROUND, _WALL, _GOAL = "#ffffff", "#c9ced4", "#bfe6d6"
+_TRAIL, _AGENT, _INK = "#8db4f0", "#2a6fdb", "#16191d"
 
 
 def video_path(store_root: Path, evaluation_version: str) -> Path:
@@ -49,11 +44,6 @@ def video_path(store_root: Path, evaluation_version: str) -> Path:
 
 def save_video(store_root: Path, version: str, evaluation: Evaluation) -> Path | None:
     """Saves the first episode of the first method that acts as a GIF.
-
-    Args:
-        store_root: The store's folder.
-        version: The evaluation's version.
-        evaluation: The evaluation, played.
 
     Returns:
         The path, or None (said in the log) where this machine cannot make one.
@@ -79,16 +69,7 @@ def save_video(store_root: Path, version: str, evaluation: Evaluation) -> Path |
 
 
 def maze_gif(layout: Layout, positions: NDArray[Any], rewards: NDArray[Any]) -> bytes:
-    """Draws one episode over the maze.
-
-    Args:
-        layout: The maze.
-        positions: Shape (T + 1, 2).
-        rewards: Shape (T,).
-
-    Returns:
-        An animated GIF.
-    """
+    """One episode drawn over the maze, as an animated GIF: positions (T + 1, 2), rewards (T,)."""
     shown = np.unique(np.linspace(0, len(rewards), min(FRAMES, len(rewards) + 1)).astype(int))
     ground = _ground(layout)
     totals = np.concatenate([[0.0], np.cumsum(rewards)])
@@ -108,30 +89,18 @@ def rendered_gif(
 ) -> bytes | None:
     """Plays one episode with the simulator's own pictures.
 
-    Args:
-        make_env: Makes the environment with render mode `rgb_array`.
-        policy: Plays it.
-        seed: Of the episode.
-        max_episode_steps: Its length.
-
     Returns:
         An animated GIF, or None (said in the log) where this machine cannot render it.
     """
-    recorder = _Recorder(make_env, every=max(1, -(-max_episode_steps // FRAMES)))
+    frames: list[Image.Image] = []
+    photographed = partial(_Photographed, make_env, frames, -(-max_episode_steps // FRAMES))
+    sizes: dict[str, Any] = {"episodes": 1, "environments": 1}
     try:
-        for _ in rollout(
-            recorder.make,
-            policy,
-            episodes=1,
-            environments=1,
-            seed=seed,
-            max_episode_steps=max_episode_steps,
-        ):
-            pass
+        list(rollout(photographed, policy, seed=seed, max_episode_steps=max_episode_steps, **sizes))
     except RenderingError as error:
         _LOGGER.warning("no video: %s", error)
         return None
-    return to_gif(recorder.frames) if recorder.frames else None
+    return to_gif(frames) if frames else None
 
 
 def to_gif(frames: Sequence[Image.Image]) -> bytes:
@@ -149,27 +118,12 @@ class RenderingError(RuntimeError):
     """This machine or this environment cannot render."""
 
 
-class _Recorder:
-    """Makes an environment whose steps are photographed."""
-
-    def __init__(self, make_env: EnvFactory, every: int) -> None:
-        self._make_env, self._every = make_env, every
-        self.frames: list[Image.Image] = []
-
-    def make(self) -> gymnasium.Env[Any, Any]:
-        """The environment, photographed at every `every`th step."""
-        try:
-            env = self._make_env()
-        except Exception as error:
-            # Drivers fail in as many ways as there are (EGL, GLFW, OSMesa): any of them means no
-            # pictures.
-            raise RenderingError(_advice(error)) from error
-        return _Photographed(env, self.frames, self._every)
-
-
 class _Photographed(gymnasium.Wrapper[Any, Any, Any, Any]):
-    def __init__(self, env: gymnasium.Env[Any, Any], frames: list[Image.Image], every: int) -> None:
-        super().__init__(env)
+    """An environment, photographed at every `every`th step."""
+
+    def __init__(self, make_env: EnvFactory, frames: list[Image.Image], every: int) -> None:
+        with _explained():
+            super().__init__(make_env())
         self._frames, self._every, self._steps = frames, every, 0
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -181,21 +135,24 @@ class _Photographed(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def _photograph(env: gymnasium.Env[Any, Any]) -> Image.Image:
-    try:
+    with _explained():
         pixels: Any = env.render()
-    except Exception as error:
-        raise RenderingError(_advice(error)) from error
     if not isinstance(pixels, np.ndarray):
         raise RenderingError("the environment has no render mode 'rgb_array'")
     image = Image.fromarray(pixels.astype(np.uint8))
     return image.resize((_WIDTH, round(image.height * _WIDTH / image.width)))
 
 
-def _advice(error: Exception) -> str:
-    return (
-        f"the environment cannot be rendered here ({type(error).__name__}: {error}); "
-        f"MuJoCo needs a display, or MUJOCO_GL=egl or osmesa with that library installed"
-    )
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Drivers fail in as many ways as there are (EGL, GLFW, OSMesa): any means no pictures."""
+    try:
+        yield
+    except Exception as error:
+        raise RenderingError(
+            f"the environment cannot be rendered here ({type(error).__name__}: {error}); "
+            f"MuJoCo needs a display, or MUJOCO_GL=egl or osmesa with that library installed"
+        ) from error
 
 
 def _ground(layout: Layout) -> Image.Image:
