@@ -49,13 +49,8 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
 
 
 class PriorProcess:
-    """What `PriorService` consists of beside the gRPC server: model, queue, compute thread.
-
-    Args:
-        server: Not started yet; gets the service.
-        settings: Store, variant, device and threads.
-        queue_rows: Most rows accepted and not yet answered.
-        poll: Seconds between looks for a new model.
+    """What `PriorService` consists of beside the gRPC server, which has not started yet: model,
+    queue (of at most `queue_rows` not yet answered), compute thread.
     """
 
     def __init__(
