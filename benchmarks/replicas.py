@@ -87,8 +87,7 @@ class Bench:
         source = OnlineCandidates(config, client, self._transitions, replay, never)
         learner = LDCQ(config, self._transitions, replay, source)
         with self._measured(updates) as phases:
-            for step in range(updates):
-                learner.update(step)
+            learner.run()
         return phases[0]
 
     @contextmanager

@@ -14,11 +14,8 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 def parts_of(model: Model, **origin: Any) -> tuple[Meta, dict[str, np.ndarray]]:
-    """What an artifact holds of a model; `model_of` has it back.
-
-    Args:
-        model: Trained.
-        origin: Fields of `Meta` that no model knows: `spec`, `parents`, `implementation`.
+    """What an artifact holds of a trained model, which `model_of` has back; `origin` are the fields
+    of `Meta` that no model knows: `spec`, `parents`, `implementation`.
     """
     meta = Meta(
         kind=model.kind,
@@ -32,12 +29,7 @@ def parts_of(model: Model, **origin: Any) -> tuple[Meta, dict[str, np.ndarray]]:
 def model_of(
     artifact: Artifact, model: type[AnyModel], device: torch.device | str = "cpu"
 ) -> AnyModel:
-    """The model as published: frozen, in evaluation mode.
-
-    Args:
-        artifact: Holds it.
-        model: Its class.
-        device: Where it is to run.
+    """The model of this class as published: frozen, in evaluation mode.
 
     Raises:
         ValueError: The artifact is of another kind, or its content does not make a `model`.

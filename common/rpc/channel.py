@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Sequence
+from itertools import chain
 
 import grpc
 
@@ -39,21 +40,15 @@ def connect(
         TargetError: Not an address, or one of several hosts is unknown.
         SecurityError: The files for TLS or the token cannot be used, or not with this target.
     """
-    options = channel_options(health_service)
     text = target if isinstance(target, str) else ",".join(target)
-    return open_channel(text, resolve(text), options, security)
+    return open_channel(text, resolve(text), channel_options(health_service), security)
 
 
 def open_channel(
     target: str, resolved: str, options: Options, security: Security | None = None
 ) -> grpc.Channel:
-    """A channel with TLS and token as `security` (None: the environment) asks for.
-
-    Args:
-        target: As given, for its host names.
-        resolved: As gRPC takes it.
-        options: Of the channel.
-        security: See `connect`.
+    """A channel to `resolved`, with TLS and token as `security` (None: the environment) asks for;
+    certificates bear the host names of `target`.
     """
     security = Security.from_environment() if security is None else security
     security.check_target(target)
@@ -108,9 +103,9 @@ def resolve(target: str | Sequence[str]) -> str:
 def label(target: str | Sequence[str]) -> str:
     """A target for people: of many addresses the first, and how many more there are."""
     first, *more = target.split(",") if isinstance(target, str) else target
-    return (
-        f"{first} (or {len(more)} other addresses)" if len(more) > 2 else ",".join([first, *more])
-    )
+    if len(more) > 2:
+        return f"{first} (or {len(more)} other addresses)"
+    return ",".join([first, *more])
 
 
 def check(target: str) -> None:
@@ -141,15 +136,13 @@ def _address_list(parts: Sequence[str]) -> str:
             raise TargetError(
                 f"target: host {host!r} is not known ({error.strerror}); is its service started?"
             ) from error
-        found.append(
-            ({ipaddress.ip_address(str(a[4][0]).partition("%")[0]) for a in answers}, port)
-        )
+        hosts = {str(answer[4][0]).partition("%")[0] for answer in answers}
+        found.append(([ipaddress.ip_address(host) for host in hosts], port))
     for version, scheme, shape in ((4, "ipv4", "{}:{}"), (6, "ipv6", "[{}]:{}")):
         chosen = [
-            shape.format(address, port)
+            [shape.format(a, port) for a in sorted(addresses, key=str) if a.version == version]
             for addresses, port in found
-            for address in sorted(str(a) for a in addresses if a.version == version)
         ]
-        if all(any(a.version == version for a in addresses) for addresses, _ in found):
-            return f"{scheme}:" + ",".join(dict.fromkeys(chosen))
+        if all(chosen):
+            return f"{scheme}:" + ",".join(dict.fromkeys(chain.from_iterable(chosen)))
     raise TargetError(f"target: {', '.join(parts)} mix IPv4-only and IPv6-only hosts")

@@ -16,12 +16,11 @@ _end: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 @contextmanager
 def handling(seconds: float | None) -> Iterator[None]:
-    """The deadline of what is called meanwhile, in this context.
-
-    Args:
-        seconds: What the caller of this server still gives; None: any time.
+    """The deadline of what is called meanwhile, in this context: the caller of this server still
+    gives so many seconds, or None: any time.
     """
-    token = _end.set(math.inf if seconds is None else time.monotonic() + _without_answer(seconds))
+    left = math.inf if seconds is None else seconds
+    token = _end.set(time.monotonic() + left - min(_LONGEST_ANSWER_SECONDS, _ANSWER_SHARE * left))
     try:
         yield
     finally:
@@ -34,7 +33,3 @@ def at_most(seconds: float) -> float:
     A tenth of the caller's time, up to a second, is kept for the answer that says why not.
     """
     return max(0.0, min(seconds, _end.get() - time.monotonic()))
-
-
-def _without_answer(seconds: float) -> float:
-    return seconds - min(_LONGEST_ANSWER_SECONDS, _ANSWER_SHARE * seconds)

@@ -37,8 +37,7 @@ _OWN_PACKAGES = {"ldcq", "common", "services"}
 class Serve(Protocol):
     """Serves until asked to stop; calls `on_start` with the address; returns the exit code."""
 
-    def __call__(self, settings: ServiceSettings, on_start: Callable[[str], None]) -> int:
-        """Runs the service."""
+    def __call__(self, settings: ServiceSettings, on_start: Callable[[str], None]) -> int: ...
 
 
 Train = Callable[[ServiceSettings], int]
@@ -80,20 +79,7 @@ def run_service(
     train_first: bool = False,
     log_format: LogFormat = "text",
 ) -> int:
-    """Runs one service in this process.
-
-    Args:
-        serve: The service; see `Serve`.
-        config: A YAML file or the name of a preset.
-        overrides: `key=value` changes to it.
-        store: The shared store.
-        variant: See `ServiceSettings`, as for the rest.
-        listen: Where.
-        metrics_port: Where its metrics are.
-        metrics_targets: File that says so.
-        prior: `[VARIANT=]TARGET` of the prior services it may call.
-        train_first: Train before serving.
-        log_format: Log lines for people, or JSON.
+    """Runs one service in this process, with the options of its command line.
 
     Returns:
         The exit code: the service's own, 2 with one line on standard error where an error of this

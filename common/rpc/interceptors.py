@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 
@@ -14,9 +14,6 @@ from common.rpc.errors import RpcError
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_DETAILS = 2000  # details travel in a header, whose size is limited
-
-if TYPE_CHECKING:
-    Handler = grpc.RpcMethodHandler[Any, Any]
 
 Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 
@@ -30,32 +27,25 @@ class BoundaryInterceptor(grpc.ServerInterceptor):  # type: ignore[misc,unused-i
 
     def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        continuation: Callable[[grpc.HandlerCallDetails], Any],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
+    ) -> Any:
         """Wraps the handler of the method called; unknown methods stay UNIMPLEMENTED."""
-        handler: Any = continuation(handler_call_details)
+        handler = continuation(handler_call_details)
         if handler is None:
             return None
-        kind = _kind(handler)
+        streams = (handler.request_streaming, handler.response_streaming)
+        kind = "_".join("stream" if streaming else "unary" for streaming in streams)
         behaviour: Behaviour = getattr(handler, kind)
         if hasattr(behaviour, "experimental_thread_pool"):
-            untouched: Handler = handler
-            return untouched  # health's Watch: gRPC looks at the attributes of the function itself
+            return handler  # health's Watch: gRPC looks at the attributes of the function itself
         wrap = _streaming if handler.response_streaming else _unary
         make = getattr(grpc, f"{kind}_rpc_method_handler")
-        wrapped: Handler = make(
+        return make(
             wrap(behaviour, str(handler_call_details.method)),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
-        return wrapped
-
-
-def _kind(handler: Any) -> str:
-    request = "stream" if handler.request_streaming else "unary"
-    response = "stream" if handler.response_streaming else "unary"
-    return f"{request}_{response}"
 
 
 def _unary(behaviour: Behaviour, method: str) -> Behaviour:

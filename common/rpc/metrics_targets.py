@@ -10,11 +10,8 @@ from common.store.files import replace_atomically
 
 
 def announce(file: Path, address: str) -> None:
-    """Writes the file of a process, which is named as the file is.
-
-    Args:
-        file: For example `prior-0.json`; its folder is made where it is missing.
-        address: `host:port` of the metrics endpoint.
+    """Writes `host:port` of a process's endpoint; the process is named as the file is, for example
+    `prior-0.json`.
 
     Raises:
         OSError: It cannot be written.
@@ -37,11 +34,8 @@ def addresses(folder: Path) -> dict[str, str]:
 
 
 def clear(folder: Path, keep: Iterable[str] = ()) -> None:
-    """Removes what was left by processes that were killed; the folder stays, it may be mounted.
-
-    Args:
-        folder: Where processes announce themselves.
-        keep: Names of those that still may.
+    """Removes what was left by processes that were killed, all but those to `keep`; the folder
+    stays, it may be mounted.
     """
     kept = set(keep)
     for file in folder.glob("*.json"):

@@ -16,52 +16,12 @@ from common.rpc.security import Security, SecurityError, explained
 HEALTHY, UNHEALTHY = 0, 1
 
 
-def probe(
-    address: str,
-    *,
-    service: str = "",
-    live: bool = False,
-    timeout: float = 3.0,
-    server_name: str = "",
-) -> int:
-    """Asks `grpc.health.v1` once and says on standard output what it heard.
-
-    Args:
-        address: `host:port` or `unix:/path`.
-        service: Full name of one service; "" is the whole server.
-        live: Any answer is good: the process lives, though it has no model yet.
-        timeout: Seconds for connecting and answering.
-        server_name: The name to find in the server's certificate, where TLS is on and it is not
-            the host of the address.
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line: asks `grpc.health.v1` once and says on standard output what it heard.
 
     Returns:
         0 if healthy, 1 if not.
     """
-    try:
-        security = Security.from_environment()
-        # Health is answered without a token.
-        security = dataclasses.replace(
-            security, token_file=None, server_name=server_name or security.server_name
-        )
-        channel = open_channel(address, address, [("grpc.enable_http_proxy", 0)], security)
-    except SecurityError as error:
-        print(f"{address}: {error}")
-        return UNHEALTHY
-    with channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        try:
-            request = health_pb2.HealthCheckRequest(service=service)
-            status = stub.Check(request, timeout=timeout).status
-        except grpc.RpcError as error:
-            print(f"{address}: {error.code().name}: {explained(error.details() or '')}")
-            return UNHEALTHY
-    print(f"{address}: {health_pb2.HealthCheckResponse.ServingStatus.Name(status)}")
-    serving = status == health_pb2.HealthCheckResponse.SERVING
-    return HEALTHY if live or serving else UNHEALTHY
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m common.rpc.probe")
     parser.add_argument("address", help="HOST:PORT or unix:/path")
     parser.add_argument("--service", default="", help="full name of one service; default: all")
@@ -69,13 +29,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout", type=float, default=3.0, help="seconds")
     parser.add_argument("--server-name", default="", help="name in the certificate; default: host")
     given = parser.parse_args(argv)
-    return probe(
-        given.address,
-        service=given.service,
-        live=given.live,
-        timeout=given.timeout,
-        server_name=given.server_name,
-    )
+    address = given.address
+    try:
+        security = Security.from_environment()
+        name = given.server_name or security.server_name
+        # Health is answered without a token.
+        security = dataclasses.replace(security, token_file=None, server_name=name)
+        channel = open_channel(address, address, [("grpc.enable_http_proxy", 0)], security)
+    except SecurityError as error:
+        print(f"{address}: {error}")
+        return UNHEALTHY
+    with channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            request = health_pb2.HealthCheckRequest(service=given.service)
+            status = stub.Check(request, timeout=given.timeout).status
+        except grpc.RpcError as error:
+            print(f"{address}: {error.code().name}: {explained(error.details() or '')}")
+            return UNHEALTHY
+    print(f"{address}: {health_pb2.HealthCheckResponse.ServingStatus.Name(status)}")
+    serving = status == health_pb2.HealthCheckResponse.SERVING
+    return HEALTHY if given.live or serving else UNHEALTHY
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ import os
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from common.rpc.tokens import Tokens
+from common.rpc.tokens import Tokens, stamp
 
 _LOG = logging.getLogger(__name__)
 
@@ -96,17 +97,12 @@ class Security:
         ):
             if getattr(self, given) is not None and getattr(self, needed) is None:
                 raise SecurityError(f"{VARIABLES[given]} is set, expected {VARIABLES[needed]} too")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         for authority in ("ca", "client_ca"):
-            if (path := getattr(self, authority)) is not None:
-                _check(authority, path, lambda path: _context().load_verify_locations(path))
-        if self.certificate is not None:
-            key = self.key
-            _check(
-                "certificate",
-                self.certificate,
-                # An empty password: a key that needs one is refused, and nobody is asked for it.
-                lambda path: _context().load_cert_chain(path, key, password=""),
-            )
+            _check(authority, getattr(self, authority), context.load_verify_locations)
+        # An empty password: a key that needs one is refused, and nobody is asked for it.
+        load = partial(context.load_cert_chain, keyfile=self.key, password="")
+        _check("certificate", self.certificate, load)
         self.tokens()
 
     @classmethod
@@ -146,13 +142,10 @@ class Security:
                 f"{VARIABLES['ca']} is set: expected {VARIABLES['certificate']} and "
                 f"{VARIABLES['key']} for the server on {address} too"
             )
-        self._refuse_clear_token(address)
+        self.check_target(address)
 
-    def check_target(self, target: str) -> None:
+    def check_target(self, address: str) -> None:
         """Refuses to send the token in the clear to another machine. Raises SecurityError."""
-        self._refuse_clear_token(target)
-
-    def _refuse_clear_token(self, address: str) -> None:
         if self.token_file is not None and not self.is_tls and not is_local(address):
             raise SecurityError(
                 f"{VARIABLES['token_file']} is set without TLS: the token would travel to or from "
@@ -210,8 +203,7 @@ class _ServerFiles:
                 if stamps == self._seen:
                     return None
                 self._seen = stamps
-                given = {field.name: getattr(self._security, field.name) for field in _FIELDS}
-                Security(**given)  # verified before it is taken
+                replace(self._security)  # verified before it is taken
                 _LOG.info("serving with the certificate now in %s", self._security.certificate)
                 return self.configuration()
             except (OSError, SecurityError) as error:
@@ -220,12 +212,8 @@ class _ServerFiles:
 
     def _stamps(self) -> list[tuple[int, int, int]]:
         own = self._security
-        paths = [path for path in (own.key, own.certificate, own.client_ca) if path is not None]
-        found = [path.stat() for path in paths]
-        return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in found]
-
-
-_FIELDS = fields(Security)
+        paths = (own.key, own.certificate, own.client_ca)
+        return [stamp(path) for path in paths if path is not None]
 
 
 def is_local(target: str) -> bool:
@@ -252,9 +240,10 @@ def mistrust(details: str) -> str:
     return _HUNG_UP if hung_up else ""
 
 
-def _check(field: str, path: Path, load: Callable[[Path], None]) -> None:
+def _check(field: str, path: Path | None, load: Callable[[Path], None]) -> None:
     try:
-        load(path)
+        if path is not None:
+            load(path)
     except ssl.SSLError as error:
         key = " and its own key, without a password" if field == "certificate" else ""
         raise SecurityError(
@@ -263,7 +252,3 @@ def _check(field: str, path: Path, load: Callable[[Path], None]) -> None:
         ) from None
     except OSError as error:
         raise SecurityError(f"{VARIABLES[field]}={path}: {error.strerror}") from None
-
-
-def _context() -> ssl.SSLContext:
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

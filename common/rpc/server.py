@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-import stat
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ _LOG = logging.getLogger(__name__)
 _PORT_IN_USE = (
     "the port is in use; stop the process that has it, or choose another port (0 takes a free one)"
 )
+_STATUS = health_pb2.HealthCheckResponse
 _Servicer = TypeVar("_Servicer")
 
 # The health servicer's other way, without threads, stops a server for good when one client leaves
@@ -121,7 +121,7 @@ class Server:
         with self._lock:
             self._serving[full_name] = serving
             for name, healthy in (*self._serving.items(), ("", all(self._serving.values()))):
-                self._health.set(name, _status(healthy))
+                self._health.set(name, _STATUS.SERVING if healthy else _STATUS.NOT_SERVING)
 
     def start(self) -> str:
         """Binds and serves.
@@ -162,10 +162,9 @@ class Server:
         _LOG.info("drained")
 
     def _bind(self) -> str:
-        self._refuse_used_socket()
         # Asked before gRPC is, which prints its own account of it.
-        problem = "" if self._address.startswith("unix:") else _tcp_problem(self._address)
-        if problem:
+        local = self._address.startswith("unix:")
+        if problem := (_taken if local else _tcp_problem)(self._address):
             raise ServerError(f"cannot listen on {self._address}: {problem}")
         try:
             credentials = self._security.server_credentials()
@@ -175,23 +174,10 @@ class Server:
                 port = self._server.add_secure_port(self._address, credentials)
         except RuntimeError:
             port = 0
-        if self._address.startswith("unix:"):
-            if port == 0:
-                raise ServerError(
-                    f"cannot listen on {self._address}: {_unix_problem(self._address)}"
-                )
-            return self._address
         if port == 0:
-            raise ServerError(f"cannot listen on {self._address}: {_PORT_IN_USE}")
-        return f"{self._address.rpartition(':')[0]}:{port}"
-
-    def _refuse_used_socket(self) -> None:
-        """GRPC would take a socket file over from the process that serves on it."""
-        if self._address.startswith("unix:") and _answers(_socket_path(self._address)):
-            raise ServerError(
-                f"cannot listen on {self._address}: another process serves there; "
-                "stop it or choose another path"
-            )
+            problem = _unix_problem(self._address) if local else _PORT_IN_USE
+            raise ServerError(f"cannot listen on {self._address}: {problem}")
+        return self._address if local else f"{self._address.rpartition(':')[0]}:{port}"
 
     def _start_metrics(self, bound: str) -> None:
         if self._metrics_port is None:
@@ -218,25 +204,23 @@ class Server:
                 ) from error
 
 
-def _status(healthy: bool) -> Any:
-    response = health_pb2.HealthCheckResponse
-    return response.SERVING if healthy else response.NOT_SERVING
-
-
 def _socket_path(address: str) -> Path:
     return Path(address.removeprefix("unix:").removeprefix("//"))
 
 
-def _answers(path: Path) -> bool:
-    """Whether a process serves on the socket file; one left behind by a dead process does not."""
-    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
-        return False
+def _taken(address: str) -> str:
+    """That a process serves on the socket file, which gRPC would take over from it; empty where
+    none does, also where a dead process has left it behind.
+    """
+    path = _socket_path(address)
+    if not path.is_socket():
+        return ""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
         except OSError:
-            return False
-    return True
+            return ""
+    return "another process serves there; stop it or choose another path"
 
 
 def _unix_problem(address: str) -> str:

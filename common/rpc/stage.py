@@ -55,25 +55,15 @@ class Progress:
         with self._changed:
             values = {name: float(value) for name, value in (metrics or {}).items()}
             self._current.metrics.update(values)
-            rate = self._rate(step)
-            self._export(step, total, rate, values)
-            self._change(
-                state=stage_pb2.STAGE_STATE_RUNNING,
-                message=message,
-                step=step,
-                total=total,
-                rate=rate,
-            )
+            moved: dict[str, Any] = {"step": step, "total": total, "rate": self._rate(step)}
+            self._export(values, **moved)
+            self._change(state=stage_pb2.STAGE_STATE_RUNNING, message=message, **moved)
 
     def published(self, version: str, reused: bool = False) -> None:
         """The stage's artifact is in the store; `reused` when it was there already."""
         message = "nothing to do, already published" if reused else "published"
-        self._change(
-            state=stage_pb2.STAGE_STATE_PUBLISHED,
-            message=message,
-            artifact_version=version,
-            reused=reused,
-        )
+        state = stage_pb2.STAGE_STATE_PUBLISHED
+        self._change(state=state, message=message, artifact_version=version, reused=reused)
 
     def failed(self, message: str) -> None:
         """The stage has given up; `message` says why and what to do."""
@@ -81,8 +71,10 @@ class Progress:
 
     def snapshot(self) -> stage_pb2.StageServiceWatchResponse:
         """The progress now; the caller's own copy."""
+        copy = stage_pb2.StageServiceWatchResponse()
         with self._changed:
-            return self._copy()
+            copy.CopyFrom(self._current)
+        return copy
 
     def updates(
         self, timeout: float = 1.0, stop: threading.Event | None = None
@@ -95,7 +87,7 @@ class Progress:
         stop = stop or threading.Event()
         while True:
             with self._changed:
-                seen, current = self._revision, self._copy()
+                seen, current = self._revision, self.snapshot()
             yield current
             if current.state in _FINAL or stop.wait(_SHORTEST_INTERVAL_SECONDS):
                 return
@@ -118,7 +110,7 @@ class Progress:
             self._revision += 1
             self._changed.notify_all()
 
-    def _export(self, step: int, total: int, rate: float, values: Mapping[str, float]) -> None:
+    def _export(self, values: Mapping[str, float], step: int, total: int, rate: float) -> None:
         """Under the lock, before the change; what was done in an earlier process is not counted."""
         stage = self._current.stage
         started = self._current.state == stage_pb2.STAGE_STATE_RUNNING
@@ -129,11 +121,6 @@ class Progress:
         exported.STAGE_RATE.labels(stage).set(rate)
         for name, value in values.items():
             exported.STAGE_METRIC.labels(stage, name).set(value)
-
-    def _copy(self) -> stage_pb2.StageServiceWatchResponse:
-        copy = stage_pb2.StageServiceWatchResponse()
-        copy.CopyFrom(self._current)
-        return copy
 
     def _rate(self, step: int) -> float:
         """Steps per second over the last seconds; starts anew when the step goes back."""

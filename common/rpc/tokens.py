@@ -6,7 +6,7 @@ import hmac
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 
@@ -36,7 +36,7 @@ class Tokens:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._seen = self._stamp()
+        self._seen = stamp(path)
         self._tokens = _parse(path.read_bytes())
 
     @property
@@ -58,17 +58,17 @@ class Tokens:
     def _current(self) -> tuple[bytes, ...]:
         with self._lock:
             try:
-                stamp = self._stamp()
-                if stamp != self._seen:
-                    self._tokens = _parse(self._path.read_bytes())
-                    self._seen = stamp
+                if (now := stamp(self._path)) != self._seen:
+                    self._tokens, self._seen = _parse(self._path.read_bytes()), now
             except (OSError, ValueError):
                 pass  # it is being replaced; what was right before still is
             return self._tokens
 
-    def _stamp(self) -> tuple[int, int, int]:
-        found = self._path.stat()
-        return found.st_mtime_ns, found.st_size, found.st_ino
+
+def stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is replaced."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _parse(content: bytes) -> tuple[bytes, ...]:
@@ -116,15 +116,6 @@ class TokenServerInterceptor(grpc.ServerInterceptor):  # type: ignore[misc,unuse
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-class _CallDetails(NamedTuple):
-    method: Any
-    timeout: Any
-    metadata: Any
-    credentials: Any
-    wait_for_ready: Any
-    compression: Any
-
-
 class TokenClientInterceptor(
     grpc.UnaryUnaryClientInterceptor,  # type: ignore[misc,unused-ignore]
     grpc.UnaryStreamClientInterceptor,  # type: ignore[misc,unused-ignore]
@@ -141,14 +132,9 @@ class TokenClientInterceptor(
         self._tokens = tokens
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        """See the class."""
-        return continuation(self._with_token(details), request)
+        metadata = [*(details.metadata or ()), (HEADER, self._tokens.header)]
+        return continuation(details._replace(metadata=metadata), request)
 
     intercept_unary_stream: Any = intercept_unary_unary
     intercept_stream_unary: Any = intercept_unary_unary
     intercept_stream_stream: Any = intercept_unary_unary
-
-    def _with_token(self, details: Any) -> _CallDetails:
-        metadata = [*(details.metadata or ()), (HEADER, self._tokens.header)]
-        rest = (details.credentials, details.wait_for_ready, details.compression)
-        return _CallDetails(details.method, details.timeout, metadata, *rest)

@@ -55,10 +55,7 @@ def trace_with(provider: Any) -> None:
 @contextmanager
 def handling(method: str, metadata: Sequence[Any]) -> Iterator[None]:
     """The span of a server's handler, a child of the caller's, if the call is to be traced.
-
-    Args:
-        method: The full name of the gRPC method.
-        metadata: What came with the call.
+    `method` is its full name, `metadata` came with the call.
     """
     if _tracer is None:
         yield

@@ -37,10 +37,7 @@ class Store:
     """
 
     def __init__(self, url: str | Path) -> None:
-        """Opens a store, creating its folder on this machine.
-
-        Args:
-            url: A folder, or `s3://BUCKET/PREFIX`.
+        """Opens a store, a folder or `s3://BUCKET/PREFIX`, creating its folder on this machine.
 
         Raises:
             StoreError: The folder cannot be created or written, the bucket cannot be read, or the
@@ -89,15 +86,10 @@ class Store:
         config_yaml: str,
         variant: str = "main",
     ) -> str:
-        """Adds an artifact and makes it the current one of its kind.
+        """Adds an artifact and makes it the current one of its kind and variant.
 
-        Several processes may publish the same content at once: all succeed.
-
-        Args:
-            meta: What it is; `meta.kind` is its kind.
-            tensors: Weights by name, any shape.
-            config_yaml: The resolved configuration, kept for people to read.
-            variant: Whose pointer to set.
+        Several processes may publish the same content at once: all succeed. The resolved
+        configuration is kept for people to read.
 
         Returns:
             The version, a digest of `meta` and `tensors`.

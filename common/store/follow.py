@@ -82,12 +82,11 @@ class Follower(Generic[T]):
 
     def _report(self, error: Exception) -> None:
         kept = "nothing is served yet" if self._current is None else "keeping the one before"
-        # The store's own errors say what to do; of anything else the traceback is needed.
-        traceback = None if isinstance(error, StoreError) else error
         _LOGGER.error(
             "cannot load the current %s of %s, %s: %s",
             *(self._kind, self._variant, kept, error),
-            exc_info=traceback,
+            # The store's own errors say what to do; of anything else the traceback is needed.
+            exc_info=None if isinstance(error, StoreError) else error,
         )
 
     def _look(self) -> None:

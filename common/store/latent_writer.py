@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import zarr
-from pydantic import JsonValue
 
 from common.store.artifacts import Store
 from common.store.errors import StoreError
@@ -38,12 +37,12 @@ class LatentWriter:
         rows: int,
         columns: Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]],
     ) -> None:
-        """Takes the writer's lock and starts an empty table.
+        """Takes the writer's lock and starts an empty table of M rows.
 
         Args:
             store: Where.
             meta: What it is; its kind is "latents" and its parents name the VAE and the dataset.
-            rows: M, rows in all.
+            rows: M.
             columns: Element type and shape of one row, by name.
         """
         if meta.kind != "latents":
@@ -79,11 +78,7 @@ class LatentWriter:
         self._lock.release()
 
     def write(self, start: int, **columns: npt.ArrayLike) -> None:
-        """Appends rows.
-
-        Args:
-            start: Index of the first; rows come in order, without gaps.
-            columns: All columns, each (rows, ...).
+        """Appends rows from index `start` on, in order and without gaps, each column (rows, ...).
 
         Raises:
             StoreError: Rows out of order or beyond M; a column missing, unknown or misshapen.
@@ -92,10 +87,8 @@ class LatentWriter:
             raise StoreError(f"columns: got {sorted(columns)}, expected {sorted(self._columns)}")
         if start != self._written:
             raise StoreError(f"start: got {start}, expected {self._written}, the rows so far")
-        arrays = {
-            name: np.asarray(value, dtype=self._columns[name].dtype)
-            for name, value in columns.items()
-        }
+        kinds = {name: column.dtype for name, column in self._columns.items()}
+        arrays = {name: np.asarray(value, kinds[name]) for name, value in columns.items()}
         count = len(next(iter(arrays.values())))
         for name, array in arrays.items():
             expected = (count, *self._columns[name].row_shape)
@@ -108,21 +101,15 @@ class LatentWriter:
         self._written += count
 
     def publish(self, variant: str = "main") -> str:
-        """Makes the table visible and points the variant to it.
-
-        Returns:
-            The version.
+        """Makes the table visible and points the variant to it; returns the version.
 
         Raises:
             StoreError: Rows are missing.
         """
         if self._written != self._rows:
-            raise StoreError(
-                f"latents {self.version}: {self._written} of {self._rows} rows written"
-            )
-        checksums: dict[str, JsonValue] = {
-            name: column.finish() for name, column in self._columns.items()
-        }
+            written = f"{self._written} of {self._rows} rows written"
+            raise StoreError(f"latents {self.version}: {written}")
+        checksums: Any = {name: column.finish() for name, column in self._columns.items()}
         self._group.attrs.update({"rows": self._rows, "sha256": checksums})
         self._place.write(f"{self._temporary}/{META}", meta_bytes(self._meta))
         final = self._store.key("latents", self.version)

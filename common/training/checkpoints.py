@@ -38,24 +38,15 @@ class Checkpoints:
     def __init__(
         self, store_root: Path, stage: str, spec: Mapping[str, JsonValue], keep: int = 2
     ) -> None:
-        """Opens the folder; nothing is created before the first `save`.
-
-        Args:
-            store_root: The store's folder.
-            stage: A key of `STAGES`.
-            spec: What decides the stage's result, from `stage_spec`.
-            keep: How many of the last to keep.
+        """Opens the folder of a stage's `stage_spec`; nothing is created before the first `save`,
+        which removes all but the last `keep`.
         """
         self.folder = store_root / "checkpoints" / stage / digest(dict(spec))
         self._keep = keep
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Writes the state after `step` steps, then removes all but the last ones.
-
-        Args:
-            step: Optimiser steps done.
-            state: Tensors, NumPy arrays and scalars, numbers, str and None, in dictionaries, lists,
-                tuples and sets.
+        """Writes the state after `step` optimiser steps: tensors, NumPy arrays and scalars,
+        numbers, str and None, in dictionaries, lists, tuples and sets.
 
         Raises:
             CheckpointError: The disk does not take it.
@@ -93,9 +84,7 @@ class Checkpoints:
                 aside = path.with_suffix(".damaged")
                 _LOGGER.warning(
                     "checkpoint %s is damaged or cut short (%s); moved to %s, using the one before",
-                    path,
-                    error,
-                    aside.name,
+                    *(path, error, aside.name),
                 )
                 path.replace(aside)
         return None
@@ -104,12 +93,8 @@ class Checkpoints:
         """Steps and files, the last first."""
         if not self.folder.is_dir():
             return []
-        found = [
-            (int(match[1]), path)
-            for path in self.folder.iterdir()
-            if (match := _FILE.fullmatch(path.name))
-        ]
-        return sorted(found, reverse=True)
+        names = ((_FILE.fullmatch(path.name), path) for path in self.folder.iterdir())
+        return sorted(((int(name[1]), path) for name, path in names if name), reverse=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

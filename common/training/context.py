@@ -1,6 +1,4 @@
-"""What a stage is given: its configuration, the store, where it reports and what its parents
-are.
-"""
+"""What a stage is given: its configuration, the store, where it reports, what its parents are."""
 
 from __future__ import annotations
 
@@ -44,21 +42,13 @@ class StageContext:
         return resolve_variant(self.base, self.variant)
 
     def wait_for_parents(self, kind: str) -> dict[str, str]:
-        """Waits for all artifacts that one of `kind` is made from; see `wait_for`.
-
-        Returns:
-            Their versions by kind.
-
-        Raises:
-            Stopped: `stop` was set meanwhile.
+        """Waits for all artifacts that one of `kind` is made from, as `wait_for` does; their
+        versions by kind.
         """
         return self._wait_for(ancestors(kind))
 
     def wait_for(self, kind: str) -> str:
-        """Waits for the artifact of `kind` made with this configuration: see `made`.
-
-        Returns:
-            Its version.
+        """Waits for the artifact of `kind` made with this configuration (see `made`); its version.
 
         Raises:
             Stopped: `stop` was set meanwhile.

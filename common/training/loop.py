@@ -78,8 +78,9 @@ def train(
             metrics = learner.update(done)
             done += 1
             last = done == total
-            logged, saved = (
-                last or done % n == 0 for n in (config.log_every, config.checkpoint_every)
+            logged, saved, validated = (
+                last or done % each == 0
+                for each in (config.log_every, config.checkpoint_every, config.validate_every)
             )
             now = time.monotonic()
             # Reading a metric waits for the device, hence only when somebody sees it.
@@ -92,7 +93,7 @@ def train(
                     log.write(done, values)
             if log is None:
                 continue
-            if last or done % config.validate_every == 0:
+            if validated:
                 found = {f"validation/{k}": v for k, v in _numbers(learner.validate()).items()}
                 log.write(done, found)
             if saved:

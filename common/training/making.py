@@ -44,11 +44,8 @@ class Making:
     def logs(self) -> Path:
         """Folder of the training logs; variants train side by side, each with logs of its own."""
         shared = self.owner == self.context.base.variant
-        return (
-            self.context.store.root
-            / "logs"
-            / (self.kind if shared else f"{self.kind}-{self.owner}")
-        )
+        name = self.kind if shared else f"{self.kind}-{self.owner}"
+        return self.context.store.root / "logs" / name
 
     def train(self, learner: Learner, total: int) -> None:
         """Trains to `total` updates, resuming where there is a checkpoint. Raises like `train`."""
@@ -65,11 +62,8 @@ class Making:
         )
 
     def publish(self, model: Model, implementation: str = "") -> str:
-        """Publishes the trained model for the variant that owns it.
-
-        Args:
-            model: Says all that rebuilding it takes; see `common.models.model_of`.
-            implementation: Which of several kinds of its kind it is.
+        """Publishes the trained model for the variant that owns it, which `model_of` rebuilds; of
+        several kinds of its kind it is that `implementation`.
 
         Returns:
             The version; nothing where another rank publishes.
@@ -94,14 +88,8 @@ class Making:
 def make_once(
     context: StageContext, kind: str, parents: Mapping[str, str], make: Callable[[Making], str]
 ) -> tuple[str, bool]:
-    """The artifact of this configuration and these parents; made only if it is not there.
-
-    Args:
-        context: The stage's.
-        kind: Of the artifact.
-        parents: Fingerprint of the dataset and versions of the artifacts it is made from, by kind.
-        make: Makes and publishes it; returns its version. Called on all ranks; what the first
-            returns counts.
+    """The artifact of this configuration and these parents (see `Making`); made only if it is not
+    there. `make` publishes it and returns its version: called on all ranks, the first's counts.
 
     Returns:
         Its version, and whether it was there already.

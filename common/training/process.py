@@ -26,11 +26,9 @@ Run = Callable[[StageContext], str]
 class Models(Protocol):
     """What follows the published models of a server, a `Follower` for example."""
 
-    def start(self) -> None:
-        """Starts to follow."""
+    def start(self) -> None: ...
 
-    def stop(self) -> None:
-        """Ends it."""
+    def stop(self) -> None: ...
 
 
 def train_process(
@@ -43,12 +41,6 @@ def train_process(
 
     Started by `torchrun`, the processes train together; the first of them listens.
 
-    Args:
-        name: The stage's name.
-        run: The stage.
-        settings: Where to listen and what to work on.
-        on_start: Told the address bound.
-
     Returns:
         The process's exit code: 0 published, 1 failed, 143 or 130 stopped by a signal.
 
@@ -60,21 +52,15 @@ def train_process(
             with StopSignals() as signals:
                 done = run_stage(run, settings, Progress(name), signals.event)
                 return 0 if done else signals.exit_code or 1
-        return _train_and_answer(name, run, settings, on_start)
-
-
-def _train_and_answer(
-    name: str, run: Run, settings: ServiceSettings, on_start: Callable[[str], None]
-) -> int:
-    server = _server(settings)
-    progress = _add_stage(server, name)
-    with StopSignals() as signals:
-        on_start(server.start())
-        try:
-            done = run_stage(run, settings, progress, signals.event)
-        finally:
-            server.drain()
-        return 0 if done else signals.exit_code or 1
+        server = _server(settings)
+        progress = _add_stage(server, name)
+        with StopSignals() as signals:
+            on_start(server.start())
+            try:
+                done = run_stage(run, settings, progress, signals.event)
+            finally:
+                server.drain()
+            return 0 if done else signals.exit_code or 1
 
 
 def serve_process(
@@ -127,17 +113,10 @@ def run_stage(
         Whether its artifact is there; False where it failed (logged, and in the progress) or was
         stopped.
     """
-    context = StageContext(
-        base=settings.config,
-        store=settings.store,
-        progress=progress,
-        variant=settings.variant,
-        stop=stop,
-        prior_targets=settings.prior_targets,
-    )
+    store, targets = settings.store, settings.prior_targets
     name = progress.snapshot().stage
     try:
-        run(context)
+        run(StageContext(settings.config, store, progress, settings.variant, stop, targets))
     except Stopped as stopped:
         _LOGGER.info("%s", stopped)
         return False

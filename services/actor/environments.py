@@ -17,9 +17,6 @@ class EnvironmentPool:
 
     Building an environment may take longer than hundreds of its steps, and every episode begins
     with a seeded reset, in a new environment or in one that was played in before. Safe for threads.
-
-    Args:
-        make_env: Makes one environment.
     """
 
     def __init__(self, make_env: EnvFactory) -> None:

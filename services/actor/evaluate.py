@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from services.actor.merging import merged
 from services.actor.method_policy import MethodPolicy
 from services.actor.models import Models
 from services.actor.rollout import Episode, check_spaces, rollout
-from services.actor.scores import Scores, first_reward_steps, score
+from services.actor.scores import first_reward_steps, score
 
 Row = dict[str, JsonValue]
 OnStep = Callable[[str, int, int], None]
@@ -30,34 +30,10 @@ OnStep = Callable[[str, int, int], None]
 are."""
 
 
-def ignore_step(method: str, done: int, total: int) -> None:
-    """Does nothing."""
-
-
-@dataclass(frozen=True)
-class EpisodeDone:
-    """One more episode is finished.
-
-    Attributes:
-        method: Whose.
-        done: Episodes finished of all methods.
-        total: Episodes of all methods.
-    """
-
-    method: str
-    done: int
-    total: int
-
-
 def evaluation_parents(base: Config, store: Store, models: Mapping[str, Models]) -> dict[str, str]:
-    """The lineage of an evaluation: the dataset and every model.
+    """The lineage of an evaluation: the dataset and every model of the methods that have some.
 
     What a variant owns is named `kind.variant`, what it shares with the main pipeline `kind`.
-
-    Args:
-        base: The main pipeline's configuration.
-        store: Where the models are.
-        models: The models of every method that has some.
 
     Raises:
         DataError: No method has models, and the dataset cannot be read.
@@ -80,15 +56,9 @@ def prepare_evaluation(
     config: Config,
     store: Store,
     policies: Mapping[str, MethodPolicy],
-    on_step: OnStep = ignore_step,
+    on_step: OnStep = lambda *_: None,
 ) -> Evaluation:
-    """Loads the task, and the data's own episodes where a method asks for them.
-
-    Args:
-        config: The main pipeline's configuration; `evaluation` says what is played.
-        store: Generated datasets are in it.
-        policies: The policies of all methods but `behaviour`.
-        on_step: See `Evaluation`.
+    """Loads the task, and the data's own episodes where a method asks for them; see `Evaluation`.
 
     Raises:
         DataError: Dataset or environment cannot be had.
@@ -104,6 +74,10 @@ def prepare_evaluation(
 
 class Evaluation:
     """One evaluation: `play` it to the end, then `rows` and `publish`.
+
+    Attributes:
+        total: Episodes of all methods.
+        total_steps: Environment steps of all rollouts, if every episode lasts to the time limit.
 
     Args:
         base: The main pipeline's configuration; `evaluation` says what is played.
@@ -123,7 +97,7 @@ class Evaluation:
         task: Task,
         policies: Mapping[str, MethodPolicy],
         behaviour: Sequence[NDArray[np.floating]] = (),
-        on_step: OnStep = ignore_step,
+        on_step: OnStep = lambda *_: None,
     ) -> None:
         self.base, self.task = base, task
         self.policies, self._behaviour = policies, behaviour
@@ -133,33 +107,20 @@ class Evaluation:
         self._environments = EnvironmentPool(task.make_env)
         for played in policies.values():
             size = played.policy.decoder.dimensions
-            check_spaces(
-                self._environments.make,
-                size.state,
-                size.action,
-                size.discrete_actions,
-                played.policy.goal_dim,
-            )
+            spaces = size.state, size.action, size.discrete_actions, played.policy.goal_dim
+            check_spaces(self._environments.make, *spaces)
+        acting = sum(method.policy != "behaviour" for method in methods.values())
+        rollouts, recorded = acting * base.evaluation.episodes, len(methods) - acting
+        self.total = rollouts + recorded * len(behaviour)
+        self.total_steps = rollouts * task.max_episode_steps
 
-    @property
-    def total(self) -> int:
-        """Episodes of all methods."""
-        methods = self.base.evaluation.methods.values()
-        played = sum(method.policy != "behaviour" for method in methods)
-        recorded = len(methods) - played
-        return played * self.base.evaluation.episodes + recorded * len(self._behaviour)
-
-    @property
-    def total_steps(self) -> int:
-        """Environment steps of all rollouts, if every episode lasts to the time limit."""
-        methods = self.base.evaluation.methods.values()
-        played = sum(method.policy != "behaviour" for method in methods)
-        return played * self.base.evaluation.episodes * self.task.max_episode_steps
-
-    def play(self) -> Iterator[EpisodeDone]:
+    def play(self) -> Iterator[tuple[str, int]]:
         """Plays all methods, two side by side: one steps its environments while the other one waits
         for its prior. The episodes are those of each method played alone. What samples most
         begins first, so that the others fit in beside it.
+
+        Yields:
+            The method of every finished episode, and how many are finished of all methods.
 
         Raises:
             RpcError: A prior service went away, or serves another model.
@@ -170,7 +131,7 @@ class Evaluation:
             for done, (method, episode) in enumerate(merged(playing, at_once=2), start=1):
                 self.episodes[method].append(episode)
                 metrics.RETURNS.labels(method).observe(float(episode.rewards.sum()))
-                yield EpisodeDone(method, done, self.total)
+                yield method, done
         finally:
             self._environments.close()
         for finished in self.episodes.values():
@@ -220,7 +181,8 @@ class Evaluation:
         layout = self.task.layout
         yield from rollout(
             self._environments.make,
-            _Counted(self.policy(method), partial(self._step, method)),
+            self.policy(method),
+            on_step=partial(self._step, method),
             episodes=settings.episodes,
             environments=settings.environments,
             seed=settings.seed,
@@ -247,9 +209,13 @@ class Evaluation:
             confidence=settings.confidence,
             seed=settings.seed,
         )
-        row: Row = {
+        row: dict[str, Any] = {
             "method": method,
-            **_score_fields(scores),
+            "return": asdict(scores.true_return),
+            "first_hit": asdict(scores.first_hit) if scores.first_hit else None,
+            "success": scores.success,
+            "normalised": scores.normalised,
+            "episodes": scores.episodes,
             "seed": settings.seed,
             "policy": settings.methods[method].policy,
             "variant": settings.methods[method].variant,
@@ -265,31 +231,6 @@ class Evaluation:
                 "execute_steps": policy.execution.steps,
             }
         return row
-
-
-def _score_fields(scores: Scores) -> Row:
-    return {
-        "return": dict(scores.true_return.as_json()),
-        "first_hit": dict(asdict(scores.first_hit)) if scores.first_hit else None,
-        "success": scores.success,
-        "normalised": scores.normalised,
-        "episodes": scores.episodes,
-    }
-
-
-@dataclass
-class _Counted:
-    """A policy whose steps are told before they are made."""
-
-    policy: Policy
-    on_step: Callable[[int], None]
-
-    def act(self, observations: NDArray[Any], goals: NDArray[Any] | None = None) -> NDArray[Any]:
-        self.on_step(len(observations))
-        return self.policy.act(observations, goals)
-
-    def reset(self, mask: NDArray[Any] | None = None) -> None:
-        self.policy.reset(mask)
 
 
 def _tensors(method: str, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import operator
 import threading
 from collections.abc import Callable
 
@@ -43,7 +42,6 @@ class ServedMethods:
         self._on_change = on_change
         self._lock, self._changing = threading.Lock(), threading.Lock()
         self._policies: dict[str, MethodPolicy] = {}
-        self._joined: dict[str, tuple[list[Part], Models]] = {}
         followed = {method: followed_artifacts(base, method) for method in base.evaluation.methods}
         self._sources = {method: sources for method, sources in followed.items() if sources}
         self._followers: dict[tuple[str, str], Follower[Part]] = {
@@ -84,12 +82,16 @@ class ServedMethods:
         Raises:
             NotReadyError: There are none yet.
         """
-        missing = [source for source in self._sources[method] if self._part(source) is None]
-        for kind, variant in missing:
-            nothing = f"no {kind} of {variant} yet; made by {STAGES[kind].command(variant)}"
-            raise NotReadyError(f"{method}: {self._followers[kind, variant].problem or nothing}")
+        parts = []
+        for kind, variant in self._sources[method]:
+            follower = self._followers[kind, variant]
+            current = follower.current()
+            if current is None:
+                nothing = f"no {kind} of {variant} yet; made by {STAGES[kind].command(variant)}"
+                raise NotReadyError(f"{method}: {follower.problem or nothing}")
+            parts.append(current[1])
         try:
-            return self._join(method)
+            return method_models(self._base, method, parts)
         except LineageError as error:
             raise NotReadyError(f"{method}: {error}") from error
 
@@ -104,7 +106,7 @@ class ServedMethods:
         models = self.models(method)
         with self._lock:
             policy = self._policies.get(method)
-        if policy is None or policy.models is not models:
+        if policy is None or policy.models.versions != models.versions:
             policy = method_policy(self._base, method, models, self._priors)
             with self._lock:
                 self._policies[method] = policy
@@ -116,22 +118,6 @@ class ServedMethods:
         except NotReadyError:
             return False
         return True
-
-    def _part(self, source: tuple[str, str]) -> Part | None:
-        current = self._followers[source].current()
-        return None if current is None else current[1]
-
-    def _join(self, method: str) -> Models:
-        """The models of a method, the same object as long as its parts are."""
-        parts = [part for part in map(self._part, self._sources[method]) if part is not None]
-        with self._lock:
-            before = self._joined.get(method)
-        if before is not None and all(map(operator.is_, before[0], parts)):
-            return before[1]
-        models = method_models(self._base, method, parts)
-        with self._lock:
-            self._joined[method] = (parts, models)
-        return models
 
     def _changed(self) -> None:
         """Ready means: something to serve, and nothing published that is still to be loaded."""

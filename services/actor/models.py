@@ -50,13 +50,8 @@ class Models:
     @property
     def parents(self) -> dict[str, str]:
         """The versions by kind."""
-        versions = {
-            "vae": self.vae_version,
-            "prior": self.prior_version,
-            "critic": self.critic_version,
-            "world_model": self.world_model_version,
-            "bc": self.bc_version,
-        }
+        kinds = ("vae", "prior", "critic", "world_model", "bc")
+        versions = {kind: getattr(self, f"{kind}_version") for kind in kinds}
         return {kind: version for kind, version in versions.items() if version}
 
     @property
@@ -67,13 +62,7 @@ class Models:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A world model and what it was trained with.
-
-    Attributes:
-        model: p(s_{t+H} | s_t, z).
-        version: Its version.
-        vae_version: The VAE whose latents it knows.
-    """
+    """A world model p(s_{t+H} | s_t, z), and the VAE whose latents it knows."""
 
     model: WorldModel
     version: str
@@ -85,14 +74,8 @@ Part = Models | Predictor
 
 
 def followed_artifacts(base: Config, method: str) -> tuple[tuple[str, str], ...]:
-    """The artifacts from whose lineage the models of a method follow; none for `behaviour`.
-
-    Args:
-        base: The main pipeline's configuration.
-        method: A key of `evaluation.methods`.
-
-    Returns:
-        The kind of each, and the variant that owns it.
+    """The artifacts from whose lineage the models of a method follow: the kind of each, and the
+    variant that owns it; none for `behaviour`.
     """
     settings = base.evaluation.methods[method]
     return tuple(
@@ -101,12 +84,7 @@ def followed_artifacts(base: Config, method: str) -> tuple[tuple[str, str], ...]
 
 
 def method_models(base: Config, method: str, parts: Sequence[Part]) -> Models:
-    """The models of a method.
-
-    Args:
-        base: The main pipeline's configuration.
-        method: A key of `evaluation.methods`.
-        parts: What its `followed_artifacts` gave, in their order.
+    """The models of a method, of what its `followed_artifacts` gave, in their order.
 
     Raises:
         LineageError: They do not belong together.
@@ -146,9 +124,10 @@ def models_of_critic(store: Store, artifact: Artifact, device: torch.device) -> 
             f"critic {artifact.version} scores latents of VAE {vae}, but its prior {prior} samples "
             f"those of VAE {prior_vae}: train the critic again"
         )
+    decoder = model_of(store.load("vae", vae), Vae, device)
     critic = model_of(artifact, Critic, device)
     served = served_version(prior, sampled.meta)
-    return Models(_decoder(store, vae, device), critic, vae, prior, served, artifact.version)
+    return Models(decoder, critic, vae, prior, served, artifact.version)
 
 
 def models_of_prior(store: Store, artifact: Artifact, device: torch.device) -> Models:
@@ -160,14 +139,8 @@ def models_of_prior(store: Store, artifact: Artifact, device: torch.device) -> M
     vae = _parent(artifact, "vae")
     goal_dim = artifact.meta.dimensions.get("goal", 0)
     served = served_version(artifact.version, artifact.meta)
-    decoder = _decoder(store, vae, device)
+    decoder = model_of(store.load("vae", vae), Vae, device)
     return Models(decoder, None, vae, artifact.version, served, goal_dim=goal_dim)
-
-
-def models_of_network(artifact: Artifact, device: torch.device) -> Models:
-    """A network of behaviour cloning, which needs nothing else."""
-    decoder = model_of(artifact, Bc, device)
-    return Models(decoder, None, "", "", "", bc_version=artifact.version)
 
 
 def model_loader(store: Store, kind: str, device: torch.device) -> Callable[[Artifact], Part]:
@@ -179,15 +152,12 @@ def model_loader(store: Store, kind: str, device: torch.device) -> Callable[[Art
         if kind == "prior":
             return models_of_prior(store, artifact, device)
         if kind == "bc":
-            return models_of_network(artifact, device)
+            network = model_of(artifact, Bc, device)
+            return Models(network, None, "", "", "", bc_version=artifact.version)
         world_model = model_of(artifact, WorldModel, device)
         return Predictor(world_model, artifact.version, _parent(artifact, "vae"))
 
     return load
-
-
-def _decoder(store: Store, version: str, device: torch.device) -> Vae:
-    return model_of(store.load("vae", version), Vae, device)
 
 
 def _parent(artifact: Artifact, kind: str) -> str:

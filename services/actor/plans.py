@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
 from common.rpc.codec import decode, encode
 from common.rpc.errors import FailedPreconditionError, InvalidFieldError
@@ -19,13 +16,7 @@ grows."""
 
 
 def to_token(plan: Plan, *, method: str, model_versions: str) -> bytes:
-    """The plan as an opaque token for a client.
-
-    Args:
-        plan: What its environments are executing.
-        method: The method that chose the latents.
-        model_versions: The models that chose them, joined.
-    """
+    """The plan as an opaque token for a client; the method and its models chose the latents."""
     message = actor_pb2.PlanToken(
         method=method,
         model_versions=model_versions,
@@ -59,7 +50,14 @@ def from_token(
         InvalidFieldError: It is no token, or not one of this method and these environments.
         FailedPreconditionError: It was made by other models.
     """
-    message = _parse(token)
+    try:
+        message = actor_pb2.PlanToken.FromString(token)
+    except DecodeError:
+        raise InvalidFieldError(
+            "plan_token",
+            f"{len(token)} bytes that are no plan token",
+            "the plan_token of the last reply, unchanged",
+        ) from None
     if message.method != method:
         raise InvalidFieldError(
             "plan_token.method", repr(message.method), f"{method!r}, the method asked for"
@@ -79,20 +77,5 @@ def from_token(
         )
     if message.plans > _MOST_PLANS:
         raise InvalidFieldError("plan_token.plans", str(message.plans), f"at most {_MOST_PLANS}")
-    return Plan(_own(latents), _own(left), int(message.plans))
-
-
-def _parse(token: bytes) -> actor_pb2.PlanToken:
-    try:
-        return actor_pb2.PlanToken.FromString(token)
-    except DecodeError:
-        raise InvalidFieldError(
-            "plan_token",
-            f"{len(token)} bytes that are no plan token",
-            "the plan_token of the last reply, unchanged",
-        ) from None
-
-
-def _own(array: NDArray[Any]) -> NDArray[Any]:
-    """A writable copy: decoded arrays may be views of the message."""
-    return np.array(array)
+    # Copied: decoded arrays may be read-only views of the message.
+    return Plan(np.array(latents), np.array(left), int(message.plans))

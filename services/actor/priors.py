@@ -15,16 +15,12 @@ class MissingPriorError(ValueError):
 
 
 class Priors:
-    """Clients by variant, connected when first used and shared by methods with the same prior.
-
-    Args:
-        base: The main pipeline's configuration.
-        targets: Address of the prior service of each variant.
+    """Clients by variant, connected when first used and shared by methods with the same prior; the
+    `targets` are the address of the prior service of each variant.
     """
 
     def __init__(self, base: Config, targets: Mapping[str, str]) -> None:
-        self._base = base
-        self._targets = dict(targets)
+        self._base, self._targets = base, dict(targets)
         self._clients: dict[str, PriorClient] = {}
         self._lock = threading.Lock()
 

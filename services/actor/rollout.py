@@ -101,6 +101,7 @@ def rollout(
     seed: int,
     max_episode_steps: int,
     position_indices: Sequence[int] | None = None,
+    on_step: Callable[[int], object] = lambda _: None,
 ) -> Generator[Episode, None, None]:
     """Plays episodes and yields each when it ends.
 
@@ -116,6 +117,7 @@ def rollout(
         seed: Seed of episode 0.
         max_episode_steps: Ends an episode that the environment itself has not ended by then.
         position_indices: Observation entries that are the position; None records none.
+        on_step: Told before every step how many environments make it.
     """
     width = min(environments, episodes)
     # Autoreset is off: which episode a slot plays next, and from which seed, is decided here.
@@ -127,6 +129,7 @@ def rollout(
         policy.reset()
         _remember(slots, states, position_indices)
         while any(slot.index is not None for slot in slots):
+            on_step(width)
             actions = _for_environment(policy.act(states, goals), envs.single_action_space)
             states, rewards, terminations, truncations, info = envs.step(actions)
             goals = _goals(goals, info)

@@ -25,10 +25,6 @@ class Estimate:
     ci_low: float
     ci_high: float
 
-    def as_json(self) -> dict[str, float]:
-        """The three numbers by name."""
-        return {"mean": self.mean, "ci_low": self.ci_low, "ci_high": self.ci_high}
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -86,12 +82,8 @@ def first_hit_returns(first_steps: NDArray[np.int64], max_episode_steps: int) ->
 
 
 def normalise(returns: Floats, reference: tuple[float, float] | None) -> Floats:
-    """D4RL's score, 100 (R - min) / (max - min), element by element; `returns` itself without
-    reference returns.
-
-    Args:
-        returns: Undiscounted returns R, shape (E,).
-        reference: The returns that score 0 and 100, min and max.
+    """D4RL's score, 100 (R - min) / (max - min), of undiscounted returns R (E,) against the
+    reference returns min and max; R itself without those.
 
     Raises:
         ValueError: The two reference returns are equal.
@@ -105,15 +97,12 @@ def normalise(returns: Floats, reference: tuple[float, float] | None) -> Floats:
 
 
 def bootstrap(values: Floats, confidence: float, seed: int) -> Estimate:
-    """Percentile bootstrap over episodes.
+    """The mean over episodes, and its percentile bootstrap interval; a point for one episode.
 
     Args:
         values: One value per episode, shape (E,).
         confidence: Coverage asked for, such as 0.95.
         seed: Seed of the resampling.
-
-    Returns:
-        The mean and the interval; a point where there is one episode only.
 
     Raises:
         ValueError: No values.

@@ -28,7 +28,7 @@ from ldcq.learning.learner import Stopped
 from ldcq.policies.base import Plan
 from ldcq.policies.costs import check_costs
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
-from services.actor.evaluate import Evaluation, evaluation_parents, prepare_evaluation
+from services.actor.evaluate import evaluation_parents, prepare_evaluation
 from services.actor.method_policy import MethodPolicy
 from services.actor.methods import ServedMethods
 from services.actor.plans import from_token, to_token
@@ -156,17 +156,19 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
             if settings.policy != "behaviour"
         }
         evaluation = prepare_evaluation(config, self._store, policies, go_on)
-        message = actor_pb2.ActorServiceEvaluateResponse()
-        for progress in evaluation.play():
+        message, total = actor_pb2.ActorServiceEvaluateResponse(), evaluation.total
+        for method, done in evaluation.play():
             message = actor_pb2.ActorServiceEvaluateResponse(
-                method=progress.method, episodes_done=progress.done, episodes_total=progress.total
+                method=method, episodes_done=done, episodes_total=total
             )
-            if progress.done < progress.total:
+            if done < total:
                 yield message
         models = {method: policy.models for method, policy in policies.items()}
         parents = evaluation_parents(config, self._store, models)
         version = evaluation.publish(self._store, parents, self._variant)
-        yield _with_result(message, evaluation, version)
+        message.rows.extend(score_row(row) for row in evaluation.rows())
+        message.evaluation_version = version
+        yield message
 
     def _method(self, name: str) -> str:
         """The method asked for; empty is the first."""
@@ -197,17 +199,8 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
 
 
 def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _: None) -> int:
-    """Serves until SIGTERM or SIGINT; with `train_first` runs the evaluation stage before.
-
-    Args:
-        settings: Where to listen, the store, the priors.
-        on_start: Told the address bound.
-
-    Returns:
-        The process's exit code: 0; 1 where the stage failed; 143 or 130 where it was stopped.
-
-    Raises:
-        ServerError: The address cannot be bound.
+    """Serves until SIGTERM or SIGINT; with `train_first` runs the evaluation stage before. See
+    `serve_process`.
     """
     with Priors(settings.config, settings.prior_targets) as priors:
         add = partial(add_actor, priors=priors)
@@ -218,11 +211,7 @@ def add_actor(server: Server, settings: ServiceSettings, priors: Priors) -> Serv
     """Adds `ActorService` to a server that has not started; the methods returned are to be started
     after it.
     """
-
-    def on_change(ready: bool) -> None:
-        server.set_serving(FULL_NAME, ready)
-
-    base = settings.config
+    base, on_change = settings.config, partial(server.set_serving, FULL_NAME)
     check_costs(base)
     methods = ServedMethods(base, settings.store, priors, configure_torch(base), on_change)
     servicer = ActorServicer(base, settings.store, settings.variant, methods)
@@ -256,11 +245,3 @@ def _plan(
         latent_dim=played.policy.decoder.dimensions.latent,
         execute_steps=played.policy.execution.steps,
     )
-
-
-def _with_result(
-    message: actor_pb2.ActorServiceEvaluateResponse, evaluation: Evaluation, version: str
-) -> actor_pb2.ActorServiceEvaluateResponse:
-    message.rows.extend(score_row(row) for row in evaluation.rows())
-    message.evaluation_version = version
-    return message

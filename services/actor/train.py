@@ -76,8 +76,7 @@ def _run(context: StageContext, priors: Priors) -> str:
     _wait_for_priors(context, priors, models)
     policies = {name: method_policy(base, name, used, priors) for name, used in models.items()}
     evaluation = prepare_evaluation(base, store, policies, _reporter(context))
-    for _ in evaluation.play():
-        pass
+    list(evaluation.play())
     version = evaluation.publish(store, parents, context.variant)
     if base.evaluation.video and policies:
         save_video(store.root, version, evaluation)

@@ -89,12 +89,6 @@ def rendered_gif(
 ) -> bytes | None:
     """Plays one episode with the simulator's own pictures.
 
-    Args:
-        make_env: Makes the environment with render mode `rgb_array`.
-        policy: Plays it.
-        seed: Of the episode.
-        max_episode_steps: Its length.
-
     Returns:
         An animated GIF, or None (said in the log) where this machine cannot render it.
     """

@@ -33,13 +33,11 @@ def foreign_target(context: StageContext) -> str | None:
 
 
 def adopt(context: StageContext) -> str:
-    """Publishes an artifact that stands for the prior that others serve.
+    """Publishes an artifact that stands for the prior that others serve, after waiting for the VAE,
+    its latents and the servers.
 
     Q-learner and actor find it in the lineage like any other, and call its servers with the version
     that these announce.
-
-    Args:
-        context: The stage's; waits for the VAE, its latents and the servers.
 
     Returns:
         The artifact's version.

@@ -39,10 +39,6 @@ def load_prior(artifact: Artifact, device: torch.device) -> ServedPrior:
     """Rebuilds a prior from its artifact alone and draws from it: no call pays for the first time,
     and it is seen whether calls can be joined here.
 
-    Args:
-        artifact: Of kind "prior".
-        device: Where to compute.
-
     Raises:
         UnknownPriorError: Its implementation is not installed here.
     """

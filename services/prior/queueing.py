@@ -194,22 +194,19 @@ class ComputeQueue:
         """Computes one slice."""
         start = time.monotonic()
         metrics.BATCH_CALLS.observe(1)
+        ended: Exception | None = None
         try:
             if job._slices is None:
                 job.queue_seconds = start - job._submitted
                 job._slices = job.work.slices()
             next(job._slices)
-        except StopIteration:
-            finished, error = True, None
         except Exception as problem:
             # Goes to the caller's own thread, whose interceptor knows what to make of it.
-            finished, error = True, problem
-        else:
-            finished, error = False, None
+            ended = problem
         job.compute_seconds += time.monotonic() - start
-        if finished:
+        if ended is not None:
             with self._changed:
-                self._finish(job, error)
+                self._finish(job, None if isinstance(ended, StopIteration) else ended)
 
     def _join(self, batch: list[Job]) -> None:
         """Computes small jobs at once."""

@@ -36,17 +36,7 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
     """Serves a variant's prior until SIGTERM or SIGINT; with `train_first` trains it before.
 
     The process answers from the start: UNAVAILABLE, and health NOT_SERVING, until a model has been
-    published, loaded and warmed up; from then on it follows the store.
-
-    Args:
-        settings: Where to listen and what to work on.
-        on_start: Told the address bound.
-
-    Returns:
-        The process's exit code: 0; 1 where training failed; 143 or 130 where it was stopped.
-
-    Raises:
-        ServerError: The address cannot be bound.
+    published, loaded and warmed up; from then on it follows the store. See `serve_process`.
     """
     server = Server(
         settings.listen,
@@ -59,13 +49,8 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
 
 
 class PriorProcess:
-    """What `PriorService` consists of beside the gRPC server: model, queue, compute thread.
-
-    Args:
-        server: Not started yet; gets the service.
-        settings: Store, variant, device and threads.
-        queue_rows: Most rows accepted and not yet answered.
-        poll: Seconds between looks for a new model.
+    """What `PriorService` consists of beside the gRPC server, which has not started yet: model,
+    queue (of at most `queue_rows` not yet answered), compute thread.
     """
 
     def __init__(

@@ -19,11 +19,9 @@ STAGE = "prior"
 
 
 def run(context: StageContext) -> str:
-    """Trains (or resumes) and publishes the prior, unless it is there already.
-
-    Args:
-        context: Configuration, store and where to report. A prior that is not
-            installed but served, by its `prior_targets`, is adopted: see `services.prior.adoption`.
+    """Trains (or resumes) and publishes the prior, unless it is there already. One that is not
+    installed but served, by the context's `prior_targets`, is adopted: see
+    `services.prior.adoption`.
 
     Returns:
         The prior's version.
@@ -55,15 +53,10 @@ main = partial(train_process, STAGE, run)
 
 def _users(context: StageContext) -> list[Config]:
     """Those of all variants that share this prior: each samples it in its own way."""
-    base = context.base
-    owners = {
-        variant: owning_variant(base, variant, STAGE) for variant in (base.variant, *base.variants)
-    }
-    return [
-        resolve_variant(base, variant)
-        for variant, owner in owners.items()
-        if owner == owners[context.variant]
-    ]
+    base, variants = context.base, (context.base.variant, *context.base.variants)
+    owners = {variant: owning_variant(base, variant, STAGE) for variant in variants}
+    own = owners[context.variant]
+    return [resolve_variant(base, variant) for variant in variants if owners[variant] == own]
 
 
 def _train(making: Making) -> str:

@@ -13,11 +13,8 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def stage_windows(context: StageContext, horizon: int) -> Windows:
-    """Generates the dataset where the configuration says how, reads it and cuts it into windows.
-
-    Args:
-        context: The stage's; told of the progress.
-        horizon: Steps of a window.
+    """Generates the dataset where the configuration says how, reads it and cuts it into windows of
+    `horizon` steps.
 
     Raises:
         DataError: The dataset cannot be had, or has no window of that length.

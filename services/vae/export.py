@@ -26,20 +26,17 @@ def write_latents(
     on_progress: Callable[[int, int], None],
     stop: threading.Event,
 ) -> str:
-    """Encodes all windows and publishes them as one latent table.
+    """Encodes all windows, training and validation alike, and publishes them as one latent table.
 
     Args:
         store: Where.
         meta: What the table says about itself; names the VAE and the dataset.
         vae: The trained model.
-        windows: What is encoded, training and validation windows alike.
+        windows: What is encoded.
         discount: gamma, per environment step.
         variant: Whose pointer to set.
         on_progress: Told the windows written and the windows in all.
         stop: Set to give up.
-
-    Returns:
-        The table's version.
 
     Raises:
         Stopped: `stop` was set; nothing was published.

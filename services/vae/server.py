@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import grpc
@@ -16,7 +15,7 @@ from common.rpc.errors import InvalidFieldError
 from common.rpc.following import current_model
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.store import Artifact, Follower, owning_variant
+from common.store import Follower, owning_variant
 from common.training import configure_torch
 from common.training.process import serve_process
 from ldcq.config import resolve_variant
@@ -31,31 +30,11 @@ ROWS = 4096
 """Windows encoded at once, so that memory does not grow with the request."""
 
 
-@dataclass(frozen=True)
-class ServedVae:
-    """A published VAE as it is served.
-
-    Attributes:
-        version: Its version.
-        vae: The model.
-        device: Where it is.
-    """
-
-    version: str
-    vae: Vae
-    device: torch.device
-
-    @classmethod
-    def load(cls, artifact: Artifact, device: torch.device) -> ServedVae:
-        """Rebuilds it from its artifact."""
-        return cls(artifact.version, model_of(artifact, Vae, device), device)
-
-
 class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
     """Describe, Encode and Decode with the VAE that a follower holds."""
 
-    def __init__(self, follower: Follower[ServedVae]) -> None:
-        self._follower = follower
+    def __init__(self, follower: Follower[Vae], device: torch.device) -> None:
+        self._follower, self._device = follower, device
 
     def Describe(  # noqa: N802
         self,
@@ -67,10 +46,10 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
         Raises:
             NotReadyError: None has been trained yet.
         """
-        served = self._served()
-        size = served.vae.dimensions
+        version, vae = current_model(self._follower, "VAE")
+        size = vae.dimensions
         return vae_pb2.VaeServiceDescribeResponse(
-            model_version=served.version,
+            model_version=version,
             horizon=size.horizon,
             state_dim=size.state,
             action_dim=size.action,
@@ -90,20 +69,17 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
                 right type; or there are none.
             NotReadyError: None has been trained yet.
         """
-        served = self._served()
-        size = served.vae.dimensions
-        shape = (None, size.horizon, size.state)
-        states = _rows(request.states, "states", shape, served.device)
-        actions = _actions(request.actions, size, len(states), served.device)
+        version, vae = current_model(self._follower, "VAE")
+        size = vae.dimensions
+        states = self._rows(request.states, "states", (None, size.horizon, size.state))
+        actions = self._actions(request.actions, size, len(states))
         with torch.inference_mode():
-            parts = [
-                served.vae.encode(states[start : start + ROWS], actions[start : start + ROWS])
-                for start in range(0, len(states), ROWS)
-            ]
+            batches = zip(torch.split(states, ROWS), torch.split(actions, ROWS), strict=True)
+            parts = [vae.encode(*batch) for batch in batches]
         return vae_pb2.VaeServiceEncodeResponse(
             mean=encode(torch.cat([part.mean for part in parts]).cpu().numpy()),
             std=encode(torch.cat([part.std for part in parts]).cpu().numpy()),
-            model_version=served.version,
+            model_version=version,
         )
 
     def Decode(  # noqa: N802
@@ -118,66 +94,52 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
                 none.
             NotReadyError: None has been trained yet.
         """
-        served = self._served()
-        size = served.vae.dimensions
-        states = _rows(request.states, "states", (None, size.state), served.device)
-        shape = (len(states), size.latent)
-        latents = _rows(request.latents, "latents", shape, served.device)
+        version, vae = current_model(self._follower, "VAE")
+        size = vae.dimensions
+        states = self._rows(request.states, "states", (None, size.state))
+        latents = self._rows(request.latents, "latents", (len(states), size.latent))
         generator = None
         if request.HasField("seed"):
             generator = torch.Generator().manual_seed(request.seed)
-        actions = served.vae.act(states, latents, generator)
-        return vae_pb2.VaeServiceDecodeResponse(
-            actions=encode(actions.cpu().numpy()), model_version=served.version
-        )
+        actions = encode(vae.act(states, latents, generator).cpu().numpy())
+        return vae_pb2.VaeServiceDecodeResponse(actions=actions, model_version=version)
 
-    def _served(self) -> ServedVae:
-        return current_model(self._follower, "VAE")[1]
+    def _rows(self, tensor: tensor_pb2.Tensor, field: str, shape: tuple[int | None, ...]) -> Tensor:
+        values = decode(tensor, field=field, shape=shape)
+        if len(values) == 0:
+            raise InvalidFieldError(field, f"shape {values.shape}", "at least one row")
+        # Copied: a decoded array is a read-only view of the message.
+        return torch.tensor(values, device=self._device)
+
+    def _actions(self, tensor: tensor_pb2.Tensor, size: Dimensions, rows: int) -> Tensor:
+        shape = (rows, size.horizon, size.action)
+        if not size.discrete_actions:
+            return self._rows(tensor, "actions", shape)
+        indices = decode(tensor, field="actions", shape=shape, dtype=np.int64)
+        outside = (indices < 0) | (indices >= size.discrete_actions)
+        if outside.any():
+            position = tuple(int(i) for i in np.argwhere(outside)[0])
+            expected = f"indices from 0 to {size.discrete_actions - 1}"
+            raise InvalidFieldError("actions", f"{indices[position]} at {position}", expected)
+        return torch.tensor(indices, device=self._device)
 
 
-def add_vae(server: Server, settings: ServiceSettings) -> Follower[ServedVae]:
-    """Adds `VaeService` to a server that has not started.
-
-    Returns:
-        What follows the current VAE, to be started after the server.
+def add_vae(server: Server, settings: ServiceSettings) -> Follower[Vae]:
+    """Adds `VaeService` to a server that has not started; what follows the current VAE is to be
+    started after it.
     """
     device = configure_torch(resolve_variant(settings.config, settings.variant))
     follower = Follower(
         settings.store,
         "vae",
         owning_variant(settings.config, settings.variant, "vae"),
-        lambda artifact: ServedVae.load(artifact, device),
-        on_swap=lambda _version, _served: server.set_serving(FULL_NAME, True),
+        lambda artifact: model_of(artifact, Vae, device),
+        on_swap=lambda _version, _vae: server.set_serving(FULL_NAME, True),
     )
     add = vae_pb2_grpc.add_VaeServiceServicer_to_server
-    server.add(add, VaeServicer(follower), FULL_NAME)
+    server.add(add, VaeServicer(follower, device), FULL_NAME)
     return follower
 
 
 serve = partial(serve_process, STAGE, run, add_vae)
 """Serves the current VAE until SIGTERM or SIGINT; with `train_first` trains it before."""
-
-
-def _rows(
-    tensor: tensor_pb2.Tensor, field: str, shape: tuple[int | None, ...], device: torch.device
-) -> Tensor:
-    values = decode(tensor, field=field, shape=shape)
-    if len(values) == 0:
-        raise InvalidFieldError(field, f"shape {values.shape}", "at least one row")
-    # Copied: a decoded array is a read-only view of the message.
-    return torch.tensor(values, device=device)
-
-
-def _actions(
-    tensor: tensor_pb2.Tensor, size: Dimensions, rows: int, device: torch.device
-) -> Tensor:
-    shape = (rows, size.horizon, size.action)
-    if not size.discrete_actions:
-        return _rows(tensor, "actions", shape, device)
-    indices = decode(tensor, field="actions", shape=shape, dtype=np.int64)
-    outside = (indices < 0) | (indices >= size.discrete_actions)
-    if outside.any():
-        position = tuple(int(i) for i in np.argwhere(outside)[0])
-        expected = f"indices from 0 to {size.discrete_actions - 1}"
-        raise InvalidFieldError("actions", f"{indices[position]} at {position}", expected)
-    return torch.tensor(indices, device=device)

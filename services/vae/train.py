@@ -25,9 +25,6 @@ def run(context: StageContext) -> str:
     A VAE with the same specification is not trained again, latents of the same VAE are not written
     again; a stage that was interrupted goes on where it was.
 
-    Args:
-        context: Configuration, store and where to report.
-
     Returns:
         The VAE's version.
 
@@ -64,9 +61,8 @@ def _write(making: Making, windows: Windows) -> str:
     if not ranks().first:
         return ""
     context = making.context
-    device = configure_torch(context.config)
     artifact = context.store.load("vae", making.parents["vae"])
-    vae = model_of(artifact, Vae, device)
+    vae = model_of(artifact, Vae, configure_torch(context.config))
 
     def written(done: int, total: int) -> None:
         context.progress.running(done, total, {}, "writing latents")

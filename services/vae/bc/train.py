@@ -18,9 +18,6 @@ STAGE = Bc.kind
 def run(context: StageContext) -> str:
     """Trains (or resumes) and publishes the network, unless it is there already.
 
-    Args:
-        context: Configuration, store and where to report.
-
     Returns:
         The network's version.
 

@@ -148,7 +148,7 @@ def test_an_evaluation_tells_the_policy_the_tasks_goal(
     with Priors(config, goals.targets) as priors:
         policies = {"ldgc": method_policy(config, "ldgc", models, priors)}
         evaluation = prepare_evaluation(config, store, policies)
-        assert [done.done for done in evaluation.play()] == [1]
+        assert list(evaluation.play()) == [("ldgc", 1)]
     assert [row["method"] for row in evaluation.rows()] == ["ldgc"]
     layout = evaluation.task.layout
     assert layout is not None
