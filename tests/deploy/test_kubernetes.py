@@ -127,7 +127,7 @@ def test_only_methods_of_the_main_pipeline_are_evaluated_and_their_stages_are_th
         understood = _parser(stage.kind, True, True).parse_args(making["args"])
         assert making["image"].partition(":")[0] == f"ldcq-{stage.module.split('.')[1]}"
         assert understood.action == ("train" if stage.ends else "serve")
-        assert stage.ends or understood.train
+        assert stage.ends or understood.train_first
         assert understood.prior or not stage.calls_prior
 
 

@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
+from common.rpc import options
 from common.rpc.clients import PriorClient
 from common.rpc.errors import (
     CallError,
@@ -214,9 +215,14 @@ def test_no_call_fails_when_the_only_replica_is_killed_and_started_again(spawn: 
         assert all(call.result(timeout=60).latents.shape == (2, 4, 2) for call in calls)
 
 
-def test_a_message_beyond_the_limit_is_not_tried_again(start: Start) -> None:
+def test_a_message_beyond_the_limit_is_not_tried_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(options, "MAX_MESSAGE_BYTES", 1 << 16)
+        address = start(NumpyPrior())
     with (
-        PriorClient(start(NumpyPrior(), max_message_bytes=1 << 16)) as client,
+        PriorClient(address) as client,
         pytest.raises(CallError, match="larger than max") as caught,
     ):
         client.sample(draw(np.zeros((10_000, 3)), 1))
