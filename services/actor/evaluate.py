@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,13 @@ Row = dict[str, JsonValue]
 OnStep = Callable[[str, int, int], None]
 """Told the method being played, the environment steps done of all methods, and how many there
 are."""
+
+
+class EpisodeDone(NamedTuple):
+    """One more episode of `method` is finished, the one that makes `done` of all methods."""
+
+    method: str
+    done: int
 
 
 def evaluation_parents(base: Config, store: Store, models: Mapping[str, Models]) -> dict[str, str]:
@@ -114,13 +121,10 @@ class Evaluation:
         self.total = rollouts + recorded * len(behaviour)
         self.total_steps = rollouts * task.max_episode_steps
 
-    def play(self) -> Iterator[tuple[str, int]]:
+    def play(self) -> Iterator[EpisodeDone]:
         """Plays all methods, two side by side: one steps its environments while the other one waits
         for its prior. The episodes are those of each method played alone. What samples most
         begins first, so that the others fit in beside it.
-
-        Yields:
-            The method of every finished episode, and how many are finished of all methods.
 
         Raises:
             RpcError: A prior service went away, or serves another model.
@@ -131,7 +135,7 @@ class Evaluation:
             for done, (method, episode) in enumerate(merged(playing, at_once=2), start=1):
                 self.episodes[method].append(episode)
                 metrics.RETURNS.labels(method).observe(float(episode.rewards.sum()))
-                yield method, done
+                yield EpisodeDone(method, done)
         finally:
             self._environments.close()
         for finished in self.episodes.values():
