@@ -37,7 +37,7 @@ def test_loss_is_the_negative_log_likelihood() -> None:
     prior, states = _prior(), _states(50)
     latents = torch.randn(50, LATENT)
     batch = Batch(states, latents, torch.zeros_like(latents))
-    mean, std = prior(states)
+    mean, std = prior.condition(prior.inputs(states, None))
     standardised = prior.latent_normaliser(latents)
     density = torch.distributions.Normal(mean, std).log_prob(standardised)  # type: ignore[no-untyped-call]
     expected = -density.mean()
@@ -48,7 +48,7 @@ def test_loss_is_the_negative_log_likelihood() -> None:
 def test_samples_have_the_networks_mean_and_width() -> None:
     prior, states = _prior(), _states(2)
     drawn = sampled(prior.sampler(), states, 20_000, SamplingConfig(), 0)
-    mean, std = prior(states)
+    mean, std = prior.condition(prior.inputs(states, None))
     scale = prior.latent_normaliser.std
     torch.testing.assert_close(
         drawn.mean(1) / scale, prior.latent_normaliser.inverse(mean) / scale, atol=0.05, rtol=0
