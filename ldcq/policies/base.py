@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ldcq.config import ConfigError, SamplingConfig
 from ldcq.latent_prior import Draw, LatentPrior
+from ldcq.nn.inference import inference
 from ldcq.policy import masked, observed, pursued
 from ldcq.vae.low_level import LowLevelPolicy
 
@@ -112,6 +113,7 @@ class LatentPlanPolicy(ABC):
         """Paths of latents that one decision compares, n^d."""
         return 0 if self.candidates is None else int(self.candidates**self.depth)
 
+    @inference()
     def act(
         self,
         states: Array,

@@ -18,6 +18,7 @@ from common.training import configure_torch
 from common.training.process import serve_process
 from ldcq.config import resolve_variant
 from ldcq.critic.critic import Critic
+from ldcq.nn.inference import inference
 from ldcq.v1 import critic_pb2, critic_pb2_grpc
 from services.qlearner.train import STAGE, run
 
@@ -78,7 +79,7 @@ class CriticServicer(critic_pb2_grpc.CriticServiceServicer):
             raise InvalidFieldError(
                 "latents", f"shape {latents.shape}", "at least one state and one candidate"
             )
-        with torch.inference_mode():
+        with inference():
             # Copied: a decoded array is a read-only view of the message.
             values = critic.score(
                 torch.tensor(states, device=served.device),

@@ -19,6 +19,7 @@ from common.store import Follower, owning_variant
 from common.training import configure_torch
 from common.training.process import serve_process
 from ldcq.config import resolve_variant
+from ldcq.nn.inference import inference
 from ldcq.nn.model import Dimensions
 from ldcq.v1 import tensor_pb2, vae_pb2, vae_pb2_grpc
 from ldcq.vae.model import Vae
@@ -73,7 +74,7 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
         size = vae.dimensions
         states = self._rows(request.states, "states", (None, size.horizon, size.state))
         actions = self._actions(request.actions, size, len(states))
-        with torch.inference_mode():
+        with inference():
             batches = zip(torch.split(states, ROWS), torch.split(actions, ROWS), strict=True)
             parts = [vae.encode(*batch) for batch in batches]
         return vae_pb2.VaeServiceEncodeResponse(
