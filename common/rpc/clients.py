@@ -133,7 +133,13 @@ class PriorClient:
             priority=self._priority,
             expected_version=version,
         )
-        reply = self._patiently(self._stub.Sample, request, self._timeout, version)
+        try:
+            reply = self._patiently(self._stub.Sample, request, self._timeout, version)
+        except CallError:
+            self._description = None  # whoever refuses may be another prior than was described
+            raise
+        if self._description and reply.model_version != self._description.model_version:
+            self._description = None
         if version not in (None, reply.model_version):
             raise ModelVersionError(
                 f"prior at {self.target}: answered with version {reply.model_version}, "

@@ -73,6 +73,19 @@ def test_options_are_not_sent_to_a_prior_without_denoising_steps(start: Start) -
         np.testing.assert_array_equal(optional.latents, plain.latents)
 
 
+def test_options_follow_a_prior_that_is_swapped_for_one_of_another_kind(start: Start) -> None:
+    """The first draw after a swap may find the client with the description of the prior before."""
+    prior, asked = NumpyPrior(solvers=()), draw(STATES, 4, options=SamplingConfig(steps=11))
+    with PriorClient(start(prior)) as client:
+        client.sample(asked)
+        prior.solvers, prior.version = ("ddpm",), "another"
+        client.sample(asked)
+        with pytest.raises(CallError, match=r"options.steps: got 11"):
+            client.sample(asked)
+        prior.solvers, prior.version = (), "a third"
+        client.sample(asked)
+
+
 def test_a_description_holds_what_the_prior_says(start: Start) -> None:
     with PriorClient(start(NumpyPrior())) as client:
         prior = client.describe()
