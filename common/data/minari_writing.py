@@ -64,6 +64,7 @@ def write_minari(root: Path, dataset: str, recording: Recording) -> bool:
     from minari.dataset.minari_storage import MinariStorage
 
     check_dataset_id(dataset)
+    root = root.absolute()  # Minari joins a relative path to itself
     target, evaluation_spec = root / dataset, recording.evaluation_spec
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -23,8 +23,11 @@ def _run(example: str, *arguments: str | Path) -> str:
     return done.stdout
 
 
-def test_one_process_is_the_whole_method(tmp_path: Path) -> None:
-    printed = _run("one_process.py", "--config", TINY, "--data", tmp_path, "--episodes", "2")
+def test_one_process_is_the_whole_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user calls it: the data's folder is relative, and made."""
+    monkeypatch.chdir(tmp_path)
+    printed = _run("one_process.py", "--config", TINY, "--episodes", "2")
+    assert (tmp_path / "runs" / "one_process" / "datasets").is_dir()
     assert "VAE" in printed
     assert "critic" in printed
     assert printed.count("return") == 2

@@ -88,6 +88,12 @@ def test_the_dataset_brings_its_task(store: Path, monkeypatch: pytest.MonkeyPatc
     assert recovered.spec.max_episode_steps == 500
 
 
+def test_the_folder_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ensure_dataset(WALK, Path("store"))
+    assert load_episodes(WALK, tmp_path / "store").count > 0
+
+
 def test_it_is_not_mistaken_for_a_maze(store: Path) -> None:
     other = WALK.model_copy(update={"generate": PointMazeConfig(steps=10)})
     with pytest.raises(DataError, match=r"'kind': 'random_walk'.* expected .*'kind': 'pointmaze'"):
