@@ -138,7 +138,8 @@ class PriorClient:
         except CallError:
             self._description = None  # whoever refuses may be another prior than was described
             raise
-        if self._description and reply.model_version != self._description.model_version:
+        known = self._description  # other threads may forget or renew it
+        if known is not None and known.model_version != reply.model_version:
             self._description = None
         if version not in (None, reply.model_version):
             raise ModelVersionError(
@@ -211,9 +212,9 @@ class PriorClient:
     def _taken(self, options: SamplingConfig) -> SamplingConfig:
         if not options.model_dump(exclude_none=True):
             return options
-        if self._description is None:
-            self._description = self.describe()
-        return self._description.taken(options)
+        known = self._description or self.describe()
+        self._description = known
+        return known.taken(options)
 
     def _patiently(
         self, method: Any, request: Any, timeout: float, expected_version: str | None
