@@ -54,18 +54,6 @@ def alpha_bars(schedule: Schedule, steps: int) -> Array:
             assert_never(schedule)
 
 
-def betas(alpha_bar: Array) -> Array:
-    """beta_t = 1 - alpha_bar_t / alpha_bar_{t-1} for t = 1 ... T.
-
-    Args:
-        alpha_bar: Shape (T + 1,).
-
-    Returns:
-        Shape (T,); entry t - 1 belongs to t.
-    """
-    return np.asarray(1 - alpha_bar[1:] / alpha_bar[:-1])
-
-
 def signal_to_noise(alpha_bar: Array) -> Array:
     """SNR(t) = alpha_bar_t / (1 - alpha_bar_t) for t = 1 ... T.
 

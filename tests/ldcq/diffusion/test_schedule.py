@@ -8,10 +8,10 @@ import pytest
 from ldcq.diffusion.schedule import (
     Schedule,
     alpha_bars,
-    betas,
     min_snr_weights,
     signal_to_noise,
 )
+from tests.ldcq.diffusion.betas import betas
 
 SCHEDULES: tuple[Schedule, ...] = ("linear", "cosine")
 

@@ -9,8 +9,8 @@ from diffusers import DPMSolverMultistepScheduler
 
 from ldcq.config import SamplingConfig
 from ldcq.diffusion.prior import DiffusionPrior
-from ldcq.diffusion.schedule import betas
 from tests.draws import latents
+from tests.ldcq.diffusion.betas import betas
 from tests.services.prior.world import LATENT, STATE, small_config, some_prior, some_statistics
 
 

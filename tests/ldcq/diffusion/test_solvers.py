@@ -11,8 +11,9 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from numpy.typing import NDArray
 
-from ldcq.diffusion.schedule import Schedule, alpha_bars, betas
+from ldcq.diffusion.schedule import Schedule, alpha_bars
 from ldcq.diffusion.solvers import SOLVERS, Step, trailing_timesteps
+from tests.ldcq.diffusion.betas import betas
 
 GOLDEN = {"ddpm": (0.4063, 0.5206), "ddim": (0.3764, 0.6036), "dpmpp_2m": (0.3690, 0.5964)}
 """Mean and mean absolute value after `_full_loop`; a change here changes results."""
