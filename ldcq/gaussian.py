@@ -31,7 +31,7 @@ class GaussianOptions(PriorOptions):
 class GaussianPrior(OnePassPrior):
     """N(mu(s), sigma(s)) over standardised latents: the baseline that cannot tell modes apart.
 
-    It does not look at `prior.sampling`, which is about diffusion models.
+    Of `prior.sampling` it takes the temperature; the rest is about denoising.
     """
 
     Options = GaussianOptions
@@ -56,8 +56,8 @@ class GaussianPrior(OnePassPrior):
         errors = ((latents - mean) / std).square()
         return cast(Tensor, (0.5 * errors + std.log() + 0.5 * math.log(2 * math.pi)).mean())
 
-    def draw(self, condition: Condition, generator: torch.Generator) -> Tensor:
-        """Z = mu + sigma eps; see `OnePassPrior`."""
+    def draw(self, condition: Condition, generator: torch.Generator, temperature: float) -> Tensor:
+        """Z = mu + temperature sigma eps; see `OnePassPrior`."""
         mean, std = condition
         noise = torch.empty_like(mean).normal_(generator=generator)
-        return mean + std * noise
+        return mean + temperature * std * noise

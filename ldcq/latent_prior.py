@@ -105,10 +105,13 @@ class Description:
     def taken(self, options: SamplingConfig) -> SamplingConfig:
         """The options as far as they concern this prior.
 
-        Priors are swapped under one configuration, so one without denoising steps is asked for
-        none.
+        Priors are swapped under one configuration, so one without solvers is asked for those
+        options only that its defaults name.
         """
-        return options if self.solvers else SamplingConfig()
+        if self.solvers:
+            return options
+        known = self.defaults.model_dump(exclude_none=True)
+        return SamplingConfig(**options.model_dump(include=set(known)))
 
 
 class LatentPrior(Protocol):

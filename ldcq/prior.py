@@ -7,6 +7,7 @@ found by name (`ldcq.registry`).
 from __future__ import annotations
 
 import copy
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,9 +26,6 @@ from ldcq.latent_prior import Description, Draw, OptionError, Samples
 from ldcq.nn.model import Dimensions, Model
 from ldcq.nn.normaliser import Normaliser
 from ldcq.randomness import block_generator, block_ranges
-
-ONE_PASS = SamplingConfig(temperature=1.0)
-"""All that a prior without denoising steps has to say about sampling."""
 
 
 @dataclass(frozen=True)
@@ -278,8 +276,11 @@ class OnePassPrior(Prior):
         """
 
     @abstractmethod
-    def draw(self, condition: Condition, generator: torch.Generator) -> Tensor:
-        """One standardised latent for every row of a condition, (R, Z), by `generator` alone."""
+    def draw(self, condition: Condition, generator: torch.Generator, temperature: float) -> Tensor:
+        """One standardised latent for every row of a condition, (R, Z), by `generator` alone.
+
+        `temperature` scales the noise: 1 is the model's distribution, 0 has none.
+        """
 
     def sampler(self) -> Sampler:
         """The model as it is now."""
@@ -294,7 +295,7 @@ class _OnePassSampler(Sampler):
         self._device = prior.latent_normaliser.mean.device
 
     def describe(self) -> Description:
-        """No steps and no solvers to choose."""
+        """No solvers: the defaults name the temperature, the one option there is."""
         size = self._prior.dimensions
         return Description(
             state_dim=size.state,
@@ -302,21 +303,25 @@ class _OnePassSampler(Sampler):
             goal_dim=size.goal,
             training_steps=0,
             solvers=(),
-            defaults=ONE_PASS,
+            defaults=self.resolve(SamplingConfig()),
         )
 
     def resolve(self, options: SamplingConfig) -> SamplingConfig:
-        """This prior's own defaults, which are the only way it samples.
+        """The temperature: the one asked for, else the model's own, else 1.
 
         Raises:
-            OptionError: Anything else is asked for.
+            OptionError: It is no number from 0 on, or another option is given.
         """
         for field, given in options.model_dump(exclude_none=True).items():
-            default = getattr(ONE_PASS, field)
-            if given != default:
-                only = "nothing" if default is None else f"nothing or {default}"
-                raise OptionError(field, given, f"{only}: this prior has no such choice")
-        return ONE_PASS
+            if field != "temperature":
+                raise OptionError(field, given, "nothing: this prior takes a temperature alone")
+        own = self._prior.config.sampling.temperature
+        given = next((t for t in (options.temperature, own) if t is not None), 1.0)
+        # In single precision, as it arrives over gRPC: here and there it gives the same latents.
+        temperature = float(np.float32(given))
+        if not 0 <= temperature < math.inf:
+            raise OptionError("temperature", given, "a finite number, at least 0")
+        return SamplingConfig(temperature=temperature)
 
     def passes(self, options: SamplingConfig) -> int:  # noqa: ARG002
         """One."""
@@ -328,12 +333,15 @@ class _OnePassSampler(Sampler):
             None if rows is None else torch.tensor(rows, dtype=torch.float32, device=self._device)
             for rows in (draw.states, draw.goals)
         )
+        temperature = draw.options.temperature
         assert states is not None
+        assert temperature is not None, "the options are resolved"
         parts = self._prior.condition(self._prior.inputs(states, goals))
         for block, (start, end) in enumerate(block_ranges(draw.rows)):
             state = torch.arange(start, end, device=self._device) // draw.candidates
             rows = tuple(part.index_select(0, state) for part in parts)
-            latents = self._prior.draw(rows, block_generator(draw.seed, block, self._device))
+            noise = block_generator(draw.seed, block, self._device)
+            latents = self._prior.draw(rows, noise, temperature)
             yield self._prior.latent_normaliser.inverse(latents)
 
 

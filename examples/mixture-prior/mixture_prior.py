@@ -48,9 +48,10 @@ class MixturePrior(OnePassPrior):
         mixture = MixtureSameFamily(Categorical(logits=logits), Independent(Normal(means, stds), 1))
         return -mixture.log_prob(self.latent_normaliser(batch.draw(generator))).mean()
 
-    def draw(self, condition: Condition, generator: torch.Generator) -> Tensor:
-        """One latent for each row of the condition."""
+    def draw(self, condition: Condition, generator: torch.Generator, temperature: float) -> Tensor:
+        """One latent for each row of the condition; the temperature narrows each Gaussian."""
         logits, means, stds = condition
         chosen = torch.multinomial(logits.softmax(dim=1), 1, generator=generator).unsqueeze(2)
         mean, std = (each.take_along_dim(chosen, dim=1).squeeze(1) for each in (means, stds))
-        return mean + std * torch.empty_like(mean).normal_(generator=generator)
+        noise = torch.empty_like(mean).normal_(generator=generator)
+        return mean + temperature * std * noise

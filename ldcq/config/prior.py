@@ -10,7 +10,10 @@ from ldcq.config.section import NonNegative, Positive, PositiveFloat, Section
 
 
 class SamplingConfig(Section):
-    """How a prior is sampled; None leaves the choice to the model's own defaults."""
+    """How a prior is sampled; None leaves the choice to the model's own defaults.
+
+    A prior without denoising steps takes the temperature alone.
+    """
 
     solver: str | None = None
     steps: Positive | None = None
@@ -23,6 +26,7 @@ class SamplingConfig(Section):
     extra_steps: NonNegative | None = None
     """Diffusion-X: further denoising steps at t = 1 (supplement E)."""
     temperature: Annotated[float, Field(ge=0)] | None = None
+    """Factor on the noise: 1 is the model's distribution, 0 has no noise."""
 
 
 class PriorConfig(Section):

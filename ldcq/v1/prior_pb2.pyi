@@ -46,8 +46,8 @@ Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 @_typing.final
 class SamplerOptions(_message.Message):
-    """How a diffusion prior draws its samples. A field left out takes the model's default; a prior that is not a diffusion
-    model accepts only an empty message or its own defaults.
+    """How a prior draws its samples. A field left out takes the model's default. A prior without solvers takes those fields
+    only that `PriorServiceDescribeResponse.defaults` names, and refuses the others with INVALID_ARGUMENT.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -67,7 +67,9 @@ class SamplerOptions(_message.Message):
     extra_steps: _builtins.int
     """Diffusion-X: further denoising steps at t = 1 (supplement E)."""
     temperature: _builtins.float
-    """Scales the initial and the injected noise; 1 is the model's distribution, 0 a deterministic sample."""
+    """Scales the noise (of a diffusion prior, the initial and the injected one); 1 is the model's distribution, 0 a
+    deterministic sample.
+    """
     nulled: _builtins.str
     """What the unconditional half of guidance goes without: "state", "goal" or "both"; a prior without goals takes "state"."""
     def __init__(
@@ -166,7 +168,7 @@ class PriorServiceDescribeResponse(_message.Message):
 
     @_builtins.property
     def defaults(self) -> Global___SamplerOptions:
-        """What a request that sets nothing gets."""
+        """What a request that sets nothing gets. A field is left out where this prior has no such option."""
 
     def __init__(
         self,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from common.models import model_of, parts_of
 from common.store import Artifact
-from ldcq.config import SamplingConfig
+from ldcq.config import SamplingConfig, override
 from ldcq.gaussian import GaussianPrior
 from ldcq.latent_prior import OptionError
 from ldcq.prior import Batch
@@ -63,14 +65,42 @@ def test_artifact_samples_as_the_model_did() -> None:
     assert torch.equal(drawn, sampled(again.sampler(), _states(3), 5, SamplingConfig(), 9))
 
 
-def test_takes_only_its_own_defaults() -> None:
+def test_takes_a_temperature_and_refuses_what_is_about_denoising() -> None:
     sampler = _prior().sampler()
     defaults = sampler.describe().defaults
-    assert sampler.resolve(SamplingConfig()) == defaults
-    assert sampler.resolve(defaults) == defaults
-    for options in (SamplingConfig(solver="ddpm"), SamplingConfig(temperature=0.5)):
-        with pytest.raises(OptionError, match="this prior has no such choice"):
-            sampler.resolve(options)
+    assert defaults == SamplingConfig(temperature=1.0)
+    assert sampler.resolve(SamplingConfig()) == sampler.resolve(defaults) == defaults
+    assert sampler.resolve(SamplingConfig(temperature=0.5)).temperature == 0.5
+    for field, given in {"solver": "ddpm", "steps": 5, "guidance": 1.0, "extra_steps": 0}.items():
+        with pytest.raises(OptionError, match=f"{field} is {given!r}, expected nothing"):
+            sampler.resolve(SamplingConfig.model_validate({field: given}))
+    for given in (-0.5, math.nan, math.inf):
+        with pytest.raises(OptionError, match="expected a finite number, at least 0"):
+            sampler.resolve(SamplingConfig.model_construct(temperature=given))
+
+
+def test_the_temperature_scales_the_noise_and_nothing_else() -> None:
+    prior, states = _prior(), _states(3)
+
+    def drawn(temperature: float | None) -> torch.Tensor:
+        options = SamplingConfig(temperature=temperature)
+        return sampled(prior.sampler(), states, 5, options, 9)
+
+    with torch.no_grad():
+        mean = prior.latent_normaliser.inverse(prior.condition(prior.inputs(states, None))[0])
+    plain, cold = drawn(None), drawn(0.0)
+    assert torch.equal(drawn(1.0), plain)
+    torch.testing.assert_close(cold, mean[:, None].expand_as(cold))
+    torch.testing.assert_close(drawn(0.5) - cold, (plain - cold) / 2, atol=1e-6, rtol=1e-4)
+
+
+def test_its_own_temperature_is_what_a_draw_without_one_gets() -> None:
+    config = small_config("gaussian")
+    own = some_prior(override(config, {"prior.sampling.temperature": 0.5})).sampler()
+    asked, states = SamplingConfig(temperature=0.5), _states(2)
+    plain = some_prior(config).sampler()
+    assert torch.equal(sampled(own, states, 4), sampled(plain, states, 4, asked))
+    assert own.describe().defaults == asked
 
 
 def test_learns_the_state_but_puts_its_mass_between_the_modes() -> None:

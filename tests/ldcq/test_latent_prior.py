@@ -13,17 +13,20 @@ from tests.services.prior.world import STATE, small_config, some_prior
 OPTIONS = SamplingConfig(solver="ddim", steps=3, guidance=1.5)
 
 
-def test_options_are_taken_by_a_prior_with_denoising_steps_and_by_no_other() -> None:
+def test_a_prior_without_solvers_takes_the_options_that_its_defaults_name() -> None:
     diffusion, gaussian = (
         some_prior(small_config(name)).sampler().describe() for name in ("diffusion", "gaussian")
     )
     assert diffusion.taken(OPTIONS) == OPTIONS
     assert gaussian.taken(OPTIONS) == SamplingConfig()
+    narrow = SamplingConfig(solver="ddim", steps=3, temperature=0.5)
+    assert diffusion.taken(narrow) == narrow
+    assert gaussian.taken(narrow) == SamplingConfig(temperature=0.5)
     assert diffusion.taken(SamplingConfig()) == gaussian.taken(SamplingConfig()) == SamplingConfig()
 
 
 def test_priors_are_swapped_under_one_configuration() -> None:
-    """As over gRPC: a Gaussian prior in this process is asked for none of a diffusion prior's."""
+    """As over gRPC: a Gaussian prior in this process is not asked for denoising steps."""
     sampler, states = some_prior(small_config("gaussian")).sampler(), np.ones((2, STATE))
     plain = latents(sampler, states, 3)
     assert (latents(sampler, states, 3, OPTIONS) == plain).all()
