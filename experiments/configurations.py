@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from common.data import is_on_this_machine, load_task
 from common.store import Store
 from experiments.experiment import Methods, Scalar, Scale
 from ldcq.config import Config, ConfigError, load, override
+from ldcq.registry import find_prior
 
 SETTINGS = Path(__file__).parent / "settings"
 
@@ -35,9 +38,49 @@ def configuration(
     return override(load(SETTINGS / f"{name}.{scale}.yaml"), changes)
 
 
-def configured(config: Config, *keys: str) -> dict[str, Scalar]:
-    """What a configuration says for some of its keys, for the table at a page's end."""
-    return {key: attrgetter(key)(config) for key in keys}
+UNTOLD = {"name", "seed", "training"} | {
+    f"evaluation.{key}" for key in ("methods", "report", "video")
+}
+"""Keys that a page has elsewhere, or that decide no result."""
+
+
+def unlike_paper(config: Config) -> dict[str, tuple[Scalar, Scalar]]:
+    """Every key whose value differs from that of the preset `paper`, but for those of `UNTOLD`.
+
+    Returns:
+        By dotted key, the value and the paper's; None where one has no such key.
+
+    Raises:
+        UnknownPriorError: Options are given for a prior that is not installed.
+    """
+    ours, papers = (dict(_leaves(_tree(each))) for each in (config, load("paper")))
+    return {
+        key: (ours.get(key), papers.get(key))
+        for key in dict.fromkeys([*ours, *papers])
+        if ours.get(key) != papers.get(key) and not _untold(key)
+    }
+
+
+def _untold(key: str) -> bool:
+    return any(key == known or key.startswith(f"{known}.") for known in UNTOLD)
+
+
+def _tree(config: Config) -> dict[str, Any]:
+    """The configuration with the options of priors spelled out as well."""
+    options = {
+        name: find_prior(name).Options.model_validate(given).model_dump(mode="json")
+        for name, given in config.prior.options.items()
+    }
+    tree = config.model_dump(mode="json")
+    return {**tree, "prior": {**tree["prior"], "options": options}}
+
+
+def _leaves(tree: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Scalar]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{at}{name}.")
+        else:
+            yield f"{at}{name}", json.dumps(value) if isinstance(value, list) else value
 
 
 def need_dataset(config: Config, store: Store, *, goals: bool = False) -> None:

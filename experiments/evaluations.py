@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from common.stages import POLICIES
 from common.store import Artifact, Store
 from common.store.timings import Timing, lineage_timings
-from experiments.experiment import Context, PaperValue, Row, Scalar
+from experiments.experiment import Context, Difference, PaperValue, Row, Scalar
+from experiments.intervals import over_seeds
 from experiments.known import KnownRuns
-from ldcq.config import Config, override
+from ldcq.config import Config, override, resolve_variant
 from services.actor.scores import (
-    RESAMPLES,
     Estimate,
     episode_returns,
     first_hit_returns,
@@ -24,6 +24,8 @@ from services.actor.scores import (
 )
 
 Floats = NDArray[np.float64]
+Rewards = list[NDArray[np.floating]]
+"""Of a method's episodes with one training seed, shapes (T_i,)."""
 
 
 def run_seeds(context: Context, config: Config, what: str = "") -> Evaluations:
@@ -42,41 +44,28 @@ def run_seeds(context: Context, config: Config, what: str = "") -> Evaluations:
             found = context.pipeline.run(seeded)
             known.add(seeded, found)
         versions[seed] = found
-    return Evaluations(context.store, versions)
+    return Evaluations(context.store, config, versions)
 
 
 class Evaluations:
     """The evaluations of one configuration with several training seeds.
 
+    Args:
+        store: Has them.
+        config: What was played, of any seed.
+        versions: By training seed.
+
     Raises:
         StoreError: One is not there, or damaged.
     """
 
-    def __init__(self, store: Store, versions: Mapping[int, str]) -> None:
-        self._store = store
+    def __init__(self, store: Store, config: Config, versions: Mapping[int, str]) -> None:
+        self._store, self._config = store, config
         self._loaded = [store.load("evaluation", version) for version in versions.values()]
         self._details: Mapping[str, Any] = self._loaded[0].meta.details
+        self._seed = int(next(iter(_rows(self._loaded[0]).values()))["seed"])
         self.artifacts = {f"evaluation, seed {seed}": at for seed, at in versions.items()}
         """The evaluations' versions, as a page names them."""
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader has to know about the times."""
-        killed = (
-            "A training process was killed outright on the way, and what it had worked on until "
-            "then is missing in the times."
-        )
-        return [killed] if self.lost else []
-
-    @property
-    def lost(self) -> bool:
-        """Whether a process that trained was killed before it could say how long it had worked."""
-        return any(
-            timing.lost
-            for artifact in self._loaded
-            for row in _rows(artifact).values()
-            for timing in self._timings(artifact, row).values()
-        )
 
     def row(
         self,
@@ -97,28 +86,46 @@ class Evaluations:
         trained = rows[0]["policy"] != "behaviour"
         scored = self._loaded if trained else self._loaded[:1]
         rewards = [_rewards(artifact, played) for artifact in scored]
-        hits = [first_reward_steps(of_seed) for of_seed in rewards] if rows[0]["first_hit"] else []
-        limit = self._details["max_episode_steps"]
+        estimate, first_hit = self._estimate, rows[0]["first_hit"]
+        hits = [first_reward_steps(of_seed) >= 0 for of_seed in rewards] if first_hit else []
         seconds = [
             sum(timing.seconds for timing in self._timings(artifact, row).values())
             for artifact, row in zip(self._loaded, rows, strict=True)
         ]
-
-        def estimate(values: Sequence[Floats]) -> Estimate:
-            scores = [normalise(of_seed, self._details["reference_scores"]) for of_seed in values]
-            confidence = float(self._details["confidence"])
-            return hierarchical_bootstrap(scores, confidence, int(rows[0]["seed"]))
-
         return Row(
             method or played,
-            settings=settings or {},
-            episode_return=estimate([episode_returns(of_seed) for of_seed in rewards]),
-            first_hit=estimate([first_hit_returns(s, limit) for s in hits]) if hits else None,
-            success=float(np.mean([np.mean(s >= 0) for s in hits])) if hits else None,
+            settings={**(settings or {}), **self._sampling(rows[0])},
+            episode_return=estimate(map(self._returns, rewards)),
+            first_hit=estimate(map(self._first_hits, rewards)) if first_hit else None,
+            success=float(np.mean(hits)) if hits else None,
             episodes=len(rewards[0]),
             seeds=len(self._loaded) if trained else 0,
             train_seconds=float(np.mean(seconds)) if trained and all(seconds) else None,
             paper=paper,
+        )
+
+    def difference(
+        self, first: str, second: str, settings: Mapping[str, Scalar] | None = None
+    ) -> Difference:
+        """What `first` scores more than `second`, paired by training seed and start.
+
+        Raises:
+            KeyError: One was not played.
+        """
+        rewards = [
+            (_rewards(artifact, first), _rewards(artifact, second)) for artifact in self._loaded
+        ]
+
+        def estimate(score: Callable[[Rewards], Floats]) -> Estimate:
+            return self._estimate(score(ours) - score(theirs) for ours, theirs in rewards)
+
+        first_hit = _rows(self._loaded[0])[first]["first_hit"]
+        return Difference(
+            first,
+            second,
+            settings=settings or {},
+            episode_return=estimate(self._returns),
+            first_hit=estimate(self._first_hits) if first_hit else None,
         )
 
     def positions(self, played: str) -> NDArray[np.float32] | None:
@@ -126,6 +133,25 @@ class Evaluations:
         has no map.
         """
         return self._loaded[0].tensors.get(f"{played}/positions")
+
+    def _returns(self, rewards: Rewards) -> Floats:
+        return normalise(episode_returns(rewards), self._details["reference_scores"])
+
+    def _first_hits(self, rewards: Rewards) -> Floats:
+        steps, limit = first_reward_steps(rewards), self._details["max_episode_steps"]
+        return normalise(first_hit_returns(steps, limit), self._details["reference_scores"])
+
+    def _estimate(self, values: Iterable[Floats]) -> Estimate:
+        return over_seeds(list(values), float(self._details["confidence"]), self._seed)
+
+    def _sampling(self, row: Mapping[str, Any]) -> dict[str, Scalar]:
+        """Candidates and temperature that a method acts with; None where it asks no prior."""
+        if row["candidates"] is None:
+            return {"candidates": None, "temperature": None}
+        config = resolve_variant(self._config, row["variant"])
+        asked, own = config.actor.sampling.temperature, config.prior.sampling.temperature
+        temperature = next((known for known in (asked, own) if known is not None), 1.0)
+        return {"candidates": row["candidates"], "temperature": temperature}
 
     def _timings(self, artifact: Artifact, row: Mapping[str, Any]) -> dict[Any, Timing]:
         found: dict[Any, Timing] = {}
@@ -142,45 +168,6 @@ def _rows(artifact: Artifact) -> dict[str, Mapping[str, Any]]:
     return {row["method"]: row for row in rows}
 
 
-def _rewards(artifact: Artifact, played: str) -> list[NDArray[np.floating]]:
+def _rewards(artifact: Artifact, played: str) -> Rewards:
     rewards, lengths = (artifact.tensors[f"{played}/{name}"] for name in ("rewards", "lengths"))
     return [row[:length] for row, length in zip(rewards, lengths, strict=True)]
-
-
-def hierarchical_bootstrap(values: Sequence[Floats], confidence: float, seed: int) -> Estimate:
-    """Percentile bootstrap of a mean over training seeds and, inside them, episodes.
-
-    Every resample draws seeds with replacement and then episodes with replacement. Episode i of
-    every training seed has the same start, and a hard start is hard for all: episodes are drawn
-    once for all seeds of a resample. With few seeds the interval is a little short: K draws of K
-    seeds vary by (K - 1) / K of what seeds do.
-
-    Args:
-        values: One value per episode for every training seed, (E,) each.
-        confidence: Coverage asked for, such as 0.95.
-        seed: Seed of the resampling.
-
-    Returns:
-        The mean of the seeds' means and its interval; one seed gives the interval over episodes.
-
-    Raises:
-        ValueError: No seed, a seed without episodes, or unequal counts.
-    """
-    counts = {len(episodes) for episodes in values}
-    if len(counts) != 1 or 0 in counts:
-        raise ValueError(
-            f"episodes per training seed are {[len(v) for v in values]}, expected equal numbers, "
-            "at least 1 each"
-        )
-    generator = np.random.default_rng(seed)
-    seeds = generator.integers(len(values), size=(RESAMPLES, len(values)))
-    table = np.stack(values)
-    picks = generator.integers(table.shape[1], size=(RESAMPLES, table.shape[1]))
-    # Column by column, a mean over the drawn seeds' weights: no (resamples, K, E) array.
-    weights = np.stack([(seeds == k).mean(axis=1) for k in range(len(values))], axis=1)
-    per_seed = np.stack([row[picks].mean(axis=1) for row in table], axis=1)
-    means = (weights * per_seed).sum(axis=1)
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(means, [tail, 1.0 - tail])
-    mean = float(np.mean([episodes.mean() for episodes in values]))
-    return Estimate(mean, float(low), float(high))

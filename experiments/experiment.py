@@ -102,6 +102,33 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """What one method scores more than another, paired by training seed and start."""
+
+    first: str  # the method that is ahead where a difference is positive
+    second: str
+    settings: Mapping[str, Scalar]  # what was varied, as in rows
+    episode_return: Estimate
+    first_hit: Estimate | None
+
+    @property
+    def scores(self) -> dict[str, Estimate]:
+        """By the name of the score."""
+        known = {"return": self.episode_return, "first hit": self.first_hit}
+        return {name: score for name, score in known.items() if score is not None}
+
+    def as_json(self) -> dict[str, Any]:
+        """One of `differences` in `results.json`."""
+        content = asdict(self)
+        return {
+            **{name: content[name] for name in ("first", "second")},
+            **content["settings"],
+            "return": content["episode_return"],
+            "first_hit": content["first_hit"],
+        }
+
+
+@dataclass(frozen=True)
 class Picture:
     """A figure of a page."""
 
@@ -116,9 +143,12 @@ class Findings:
 
     rows: Sequence[Row]
     pictures: Sequence[Picture] = ()
-    notes: Sequence[str] = ()  # Markdown: what was seen, what differs from the paper
-    settings: Mapping[str, Scalar] = field(default_factory=dict)  # what was used, by name
+    notes: Sequence[str] = ()
+    """Markdown: what was seen, computed from the rows; definitions; a person's note, with a date
+    and a name.
+    """
     artifacts: Mapping[str, str] = field(default_factory=dict)  # versions that rows come from
+    differences: Sequence[Difference] = ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +160,7 @@ class Experiment:
     shows: str  # what it is to show, in a sentence or two
     paper: str  # where the paper shows it: "Tables 1, 8"
     seeds: Mapping[Scale, int]  # training seeds, where none are asked for
+    tuned: str  # what the settings were tuned on: training seeds, starts; a sentence or two
     run: Callable[[Context], Findings]
     """Raises what pipelines raise, and ConfigError where the dataset has not what is needed."""
     methods: Methods | None = None  # None: what its settings say
@@ -147,7 +178,9 @@ class Result:
     dataset: str
     seeds: tuple[int, ...]
     findings: Findings
-    wall_seconds: float  # from start to end, over all calls that made something
+    settings: Mapping[str, tuple[Scalar, Scalar]]  # keys that differ from `paper`: here, there
+    seconds: float  # of all stages that the findings come from, one after the other
+    lost: bool  # a stage's process was killed, and its time is missing
     hardware: str
     confidence: float = 0.95  # of the intervals
     shared_store: bool = False  # other experiments' models are in the store and were used
@@ -166,10 +199,15 @@ class Result:
             "confidence": self.confidence,
             "rows": [row.as_json() for row in findings.rows],
             "notes": list(findings.notes),
-            "settings": dict(findings.settings),
+            "differences": [difference.as_json() for difference in findings.differences],
+            "settings": {
+                key: {"value": value, "paper": paper}
+                for key, (value, paper) in self.settings.items()
+            },
+            "tuned": experiment.tuned,
             "artifacts": dict(findings.artifacts),
             "pictures": [picture.name for picture in findings.pictures],
-            "wall_seconds": self.wall_seconds,
+            "seconds": self.seconds,
             "hardware": self.hardware,
             "shared_store": self.shared_store,
         }

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.page import PAGE, duration, table
+from experiments.page import PAGE, duration, shown, table
 from experiments.registry import MODULES
+from services.actor.scores import Estimate
 
 
 def index(folder: Path) -> str:
@@ -22,7 +23,8 @@ def index(folder: Path) -> str:
         "with intervals, pictures and the paper's numbers.",
         table(header, [_line(name, result) for name, result in results.items()]),
         "Scores are normalised as D4RL does, mean [95% interval]. *first hit* counts an episode "
-        "as if the agent stayed at the goal from its first reward on.",
+        "as if the agent stayed at the goal from its first reward on. *time* is that of all stages "
+        "of all seeds from nothing, training and playing, one after the other.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -33,7 +35,7 @@ def _line(name: str, result: dict[str, Any]) -> list[str]:
         result["paper"],
         result["scale"],
         str(len(result["seeds"])),
-        duration(result["wall_seconds"]),
+        duration(result["seconds"]),
         _summary(result["rows"]) or "see its figures",
     ]
 
@@ -43,7 +45,7 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     if len({row["method"] for row in rows}) < len(rows):
         return ""
     return ", ".join(
-        f"{row['method']} {'first hit ' if row['first_hit'] else ''}{score['mean']:.1f}"
+        f"{row['method']} {'first hit ' if row['first_hit'] else ''}{shown(Estimate(**score))}"
         for row in rows
         if (score := row["first_hit"] or row["return"])
     )

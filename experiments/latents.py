@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.support import OUTSIDE, Junctions, Support
 from common.data import Layout, load_task
-from experiments.configurations import configured
 from experiments.experiment import Context, Experiment, Findings, Picture, Row
-from experiments.horizon import HORIZONS, with_horizon
+from experiments.horizon import HORIZONS, TUNED, with_horizon
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
 from ldcq.config import ConfigError, override
 from services.actor.report.latent_figure import draw_clouds
@@ -86,11 +85,6 @@ def run(context: Context) -> Findings:
         rows,
         [Picture("latents", caption, _grid(shown))],
         [DEFINITION],
-        settings={
-            **configured(base, "data.dataset", "vae.latent_dim", "vae.epochs", "prior.epochs"),
-            "solver": base.actor.sampling.solver or base.prior.sampling.solver,
-            "denoising steps": base.actor.sampling.steps or base.prior.sampling.steps,
-        },
         artifacts=artifacts,
     )
 
@@ -100,7 +94,8 @@ DEFINITION = (
     "of held-out windows are: the distance is that to the nearest training window, over state and "
     "latent together, each standardised and the state counted twice, at the states of held-out "
     "windows, one sample each. The row of the data are further draws of q(z | tau) for those "
-    f"held-out windows; {1 - OUTSIDE:.0%} is what a prior without fault would have."
+    f"held-out windows; {1 - OUTSIDE:.0%} is what a prior without fault would have. "
+    "Priors are sampled with `actor.sampling`."
 )
 
 
@@ -168,6 +163,7 @@ EXPERIMENT = Experiment(
         "share of samples where no data are. VAE and priors are those of the experiment `horizon`."
     ),
     paper="Figures 2 and 3",
+    tuned=TUNED,
     seeds={"smoke": 1, "small": 3, "full": 3},
     settings="horizon",
     run=run,

@@ -9,11 +9,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from common.store.files import replace_atomically
-from experiments.experiment import Result, Row, Scalar, Value
+from experiments.experiment import Difference, Result, Row, Scalar, Value
 from services.actor.report.theme import LIGHT, to_png
 from services.actor.report.wording import method_label
 from services.actor.scores import Estimate
 
+DIFFERENCES = (
+    "Differences, paired by training seed and start. The first method is *ahead* or *behind* where "
+    "the interval is all on one side of 0; else the question is *open*."
+)
+KILLED = (
+    " A training process was killed outright on the way, and what it had worked on until then is "
+    "missing in the times."
+)
 Column = tuple[str, Callable[[Row], str]]
 PAGE = "README.md"
 """Under this name a folder's page is shown by itself where repositories are read."""
@@ -57,6 +65,8 @@ def page(result: Result) -> str:
         f"training seeds {', '.join(map(str, result.seeds))}."
     )
     parts = [f"# {experiment.title}", experiment.shows, origin, table(*cells(result))]
+    if findings.differences:
+        parts += [DIFFERENCES, _differences(findings.differences)]
     explanations = _explanations(result)
     if explanations:
         parts.append("\n".join(f"- {text}" for text in explanations))
@@ -64,15 +74,24 @@ def page(result: Result) -> str:
         parts += [f"![{picture.caption}]({picture.name}.png)", f"*{picture.caption}*"]
     if findings.notes:
         parts += ["## What was seen", *findings.notes]
+    killed = KILLED if result.lost else ""
     shared = " It reused models of other experiments on the store." if result.shared_store else ""
     parts += [
         "## How it was made",
         f"```\n{result.command}\n```",
-        f"It took {duration(result.wall_seconds)} on {result.hardware}.{shared} "
-        "A second run on the same store trains nothing.",
+        f"All of its stages, training and playing, took {duration(result.seconds)} one after the "
+        f"other.{killed}{shared} The last call ran on {result.hardware}. A second run on the same "
+        "store trains nothing.",
+        experiment.tuned,
     ]
-    if findings.settings:
-        parts += ["Settings:", _pairs("setting", "value", findings.settings)]
+    if result.settings:
+        parts += [
+            "Every setting that differs from the preset `paper`, beside what the tables above say:",
+            table(
+                ["setting", "value", "paper"],
+                [[f"`{key}`", *map(_setting, values)] for key, values in result.settings.items()],
+            ),
+        ]
     if findings.artifacts:
         text = "Artifacts. Equal versions are equal results, bit for bit:"
         parts += [text, _pairs("what", "version", findings.artifacts)]
@@ -110,6 +129,32 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+def _setting(value: Scalar) -> str:
+    return "-" if value is None else f"`{value}`"
+
+
+def _differences(differences: Sequence[Difference]) -> str:
+    """One line for each difference, with what its interval says."""
+    settings, scores = (
+        _names(getattr(each, name) for each in differences) for name in ("settings", "scores")
+    )
+    lines = [
+        [
+            f"{method_label(each.first)} - {method_label(each.second)}",
+            *(shown(each.settings.get(name)) for name in settings),
+            *(verdict(each.scores[name]) if name in each.scores else "-" for name in scores),
+        ]
+        for each in differences
+    ]
+    return table(["difference", *(name.replace("_", " ") for name in settings), *scores], lines)
+
+
+def verdict(difference: Estimate) -> str:
+    """A difference and its interval in words: `5.0 [1.0, 9.0], ahead`."""
+    word = "ahead" if difference.ci_low > 0 else "behind" if difference.ci_high < 0 else "open"
+    return f"{shown(difference)}, {word}"
 
 
 def _flat(row: dict[str, object]) -> dict[str, object]:
@@ -166,9 +211,9 @@ def _explanations(result: Result) -> list[str]:
     notes = []
     if any(row.episode_return or row.first_hit for row in rows):
         notes.append(
-            f"Mean [{result.confidence:.0%} interval]. Intervals are bootstrapped over training "
-            "seeds and, inside them, episodes. Episode i has the same start for every seed and "
-            "method. Episodes are per training seed. Every model is the last of its training."
+            f"Mean [{result.confidence:.0%} interval]. {_intervals(len(result.seeds))} Episode i "
+            "has the same start for every seed and method. Episodes are per training seed. Every "
+            "model is the last of its training."
         )
     if any(row.first_hit for row in rows):
         notes.append(
@@ -190,7 +235,16 @@ def _explanations(result: Result) -> list[str]:
     return notes
 
 
-def _pairs(what: str, value: str, known: Mapping[str, Scalar] | Mapping[str, str]) -> str:
+def _intervals(seeds: int) -> str:
+    if seeds == 1:
+        return "The interval is a bootstrap over the episodes of the one training seed."
+    return (
+        f"Intervals are Student's, over {seeds} training seeds and over the starts that they share "
+        "(`experiments/intervals.py`)."
+    )
+
+
+def _pairs(what: str, value: str, known: Mapping[str, str]) -> str:
     return table([what, value], [[name, f"`{found}`"] for name, found in known.items()])
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
-import platform
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import get_args
 
 import torch
 
+from benchmarks.result import machine
 from common.stages import STAGES
-from common.store import Store, digest
-from common.store.files import replace_atomically
-from experiments.configurations import configuration
+from common.store import Store
+from common.store.timings import Timing, lineage_timings
+from experiments.configurations import configuration, unlike_paper
 from experiments.experiment import Context, Experiment, Pipeline, Result, Scale
 from experiments.page import write
 from ldcq.config import ConfigError
@@ -32,7 +30,8 @@ MODULES = {
 }
 """The module of each experiment, which offers an `EXPERIMENT`; in the order of `make results`."""
 
-T = TypeVar("T")
+INSTRUCTIONS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+"""Environment variables that hold torch's libraries to fewer instructions than the CPU has."""
 
 
 def find(name: str) -> Experiment:
@@ -89,7 +88,8 @@ def perform(
     context = Context(config, known, tuple(range(count)), dataset, store, pipeline, third_party)
     command = f"ldcq experiment {name} --scale {known} --seeds {count}"
     command += f" --dataset {dataset}" if dataset else ""
-    findings, seconds = _timed(store, command, lambda: experiment.run(context))
+    findings = experiment.run(context)
+    timings = work(store, findings.artifacts.values())
     result = Result(
         experiment,
         command,
@@ -97,7 +97,9 @@ def perform(
         config.data.dataset,
         context.seeds,
         findings,
-        wall_seconds=seconds,
+        unlike_paper(config),
+        seconds=sum(timing.seconds for timing in timings),
+        lost=any(timing.lost for timing in timings),
         hardware=_hardware(),
         confidence=config.evaluation.confidence,
         shared_store=not store.root.is_relative_to(folder.absolute()),
@@ -114,38 +116,21 @@ def _scale(text: str) -> Scale:
     raise ConfigError(f"--scale {text}: expected one of {', '.join(scales)}")
 
 
-def _timed(store: Store, command: str, run: Callable[[], T]) -> tuple[T, float]:
-    """What a command comes to, and its seconds with those of the interrupted calls before it.
-
-    A call after a complete one that makes nothing new takes no time of its own; one that does
-    starts from nothing. A process killed outright takes its time with it.
-    """
-    path = store.root / "timings" / "experiment" / f"{digest(command)}.json"
-    try:
-        content = json.loads(path.read_text())
-        before, complete = float(content["seconds"]), bool(content["complete"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        before, complete = 0.0, False
-    held, started, done = _made(store), time.monotonic(), False
-    try:
-        result = run()
-        done = True
-    finally:
-        seconds = time.monotonic() - started + (0.0 if complete else before)
-        if complete and done and _made(store) == held:
-            seconds = before
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"seconds": seconds, "complete": done, "command": command}
-        replace_atomically(path, json.dumps(content).encode())
-    return result, seconds
-
-
-def _made(store: Store) -> dict[str, list[str]]:
-    return {kind: store.versions(kind) for kind in STAGES}
+def work(store: Store, versions: Iterable[str]) -> list[Timing]:
+    """What the making of some artifacts took, and of all that they were made from."""
+    kinds = {version: kind for kind in STAGES for version in store.versions(kind)}
+    found: dict[tuple[str, str], Timing] = {}
+    for version in versions:
+        found |= lineage_timings(store, kinds[version], version)
+    return list(found.values())
 
 
 def _hardware() -> str:
-    """What was computed on, without saying where: cores, architecture, GPU, torch."""
-    cores = len(os.sched_getaffinity(0))
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{cores} CPU cores ({platform.machine()}), {gpu}, torch {torch.__version__}"
+    """What was computed on, without saying where: kind of CPU and its instructions, GPU, torch."""
+    known = machine()
+    asked = [f"{name}={os.environ[name]}" for name in INSTRUCTIONS if name in os.environ]
+    instructions = ", ".join([torch.backends.cpu.get_cpu_capability(), *asked])
+    return (
+        f"{known['processor']} ({instructions}), {known['cores']} cores, "
+        f"{known.get('gpu', 'no GPU')}, torch {known['torch']}"
+    )

@@ -8,6 +8,7 @@ from experiments.configurations import need_dataset
 from experiments.evaluations import run_seeds
 from experiments.experiment import Context, Experiment, Findings, Picture, Row, Scalar, Scale
 from experiments.figures import curves
+from experiments.horizon import TUNED
 from ldcq.config import Config, override
 from ldcq.diffusion.options import DiffusionOptions
 
@@ -88,16 +89,6 @@ def run(context: Context) -> Findings:
     return Findings(
         rows,
         [Picture("steps", caption, drawing)],
-        notes=evaluations.notes,
-        settings={
-            "data.dataset": base.data.dataset,
-            "T of training": trained,
-            "solver while the critic is trained": base.prior.sampling.solver,
-            "steps while the critic is trained": base.prior.sampling.steps or "all T",
-            "actor.candidates": base.actor.candidates,
-            "actor.execute_steps": base.actor.execute_steps or base.horizon,
-            "evaluation.episodes": base.evaluation.episodes,
-        },
         artifacts=evaluations.artifacts,
     )
 
@@ -132,6 +123,7 @@ EXPERIMENT = Experiment(
         "tasks (Figure 9) the score rises with the steps at first and then stays."
     ),
     paper="Figures 8 and 9, supplement E",
+    tuned=TUNED,
     seeds={"smoke": 1, "small": 3, "full": 3},
     run=run,
 )

@@ -64,10 +64,10 @@ class WalkModels:
         states = torch.from_numpy(positions.repeat(PER_STATE, axis=0))
         return self.decoder.act(states, latents).numpy().reshape(STATES, PER_STATE)
 
-    def mean_return(
+    def returns(
         self, decoding: Decoding, candidates: int, evaluation: EvaluationConfig
-    ) -> float:
-        """Mean return of another way to act, from the evaluation's own starts."""
+    ) -> NDArray[np.float64]:
+        """The returns of another way to act, from the evaluation's own starts, (E,)."""
         random = np.random.default_rng(evaluation.seed)
         episodes = rollout(
             self.task.make_env,
@@ -77,7 +77,7 @@ class WalkModels:
             seed=evaluation.seed,
             max_episode_steps=self.task.max_episode_steps,
         )
-        return float(episode_returns([episode.rewards for episode in episodes]).mean())
+        return episode_returns([episode.rewards for episode in episodes])
 
 
 @dataclass(frozen=True)

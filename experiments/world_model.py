@@ -17,8 +17,8 @@ from benchmarks.support import Junctions
 from common.data import Layout, load_task
 from common.data.pointmaze import FastPointMaze
 from common.models import model_of
-from experiments.configurations import configured
 from experiments.experiment import Context, Experiment, Findings, Picture, Row, Scale
+from experiments.horizon import TUNED
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
 from ldcq.config import Config, ConfigError, override
 from ldcq.vae.low_level import LowLevelPolicy
@@ -103,13 +103,11 @@ def run(context: Context) -> Findings:
     return Findings(
         rows,
         pictures,
-        [DEFINITION],
-        settings={
-            **configured(base, "data.dataset", "horizon"),
-            **configured(base, "vae.epochs", "prior.epochs", "world_model.epochs"),
-            "states at junctions": JUNCTIONS[context.scale],
-            "latents at each": SAMPLES[context.scale],
-        },
+        [
+            DEFINITION,
+            f"{JUNCTIONS[context.scale]} states at junctions, {SAMPLES[context.scale]} latents at "
+            "each.",
+        ],
         artifacts=artifacts,
     )
 
@@ -231,6 +229,7 @@ EXPERIMENT = Experiment(
         "those where the environment really ends after executing them."
     ),
     paper="Figure 5, supplement B.1",
+    tuned=TUNED,
     seeds={"smoke": 1, "small": 3, "full": 3},
     run=run,
 )

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from common.data import is_on_this_machine, load_task
-from common.store import made_from
+from common.store import made_from, stage_spec
+from common.store.timings import Stopwatch
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.process import train_process
@@ -76,8 +77,9 @@ def _run(context: StageContext, priors: Priors) -> str:
     _wait_for_priors(context, priors, models)
     policies = {name: method_policy(base, name, used, priors) for name, used in models.items()}
     evaluation = prepare_evaluation(base, store, policies, _reporter(context))
-    list(evaluation.play())
-    version = evaluation.publish(store, parents, context.variant)
+    with Stopwatch(store, STAGE, stage_spec(base, STAGE, parents)):
+        list(evaluation.play())
+        version = evaluation.publish(store, parents, context.variant)
     if base.evaluation.video and policies:
         save_video(store.root, version, evaluation)
     _report(context, version, priors, evaluation.total_steps)

@@ -5,7 +5,7 @@ import pytest
 
 from common.data.loading import ensure_dataset
 from common.store import Store, stage_sections
-from experiments.configurations import configuration, need_dataset
+from experiments.configurations import configuration, need_dataset, unlike_paper
 from experiments.experiment import Scale
 from experiments.horizon import with_horizon
 from experiments.maze2d import METHODS
@@ -39,6 +39,22 @@ def test_full_is_the_papers_setting() -> None:
     for section in ("vae", "prior", "critic", "actor", "world_model", "bc"):
         assert getattr(full, section) == getattr(paper, section)
     assert (full.horizon, full.discount) == (paper.horizon, paper.discount)
+
+
+def test_every_key_that_differs_from_the_papers_is_told_with_both_values() -> None:
+    assert unlike_paper(load("paper")) == {}
+    told = unlike_paper(load("demo", ["evaluation.video=false", "seed=7", "training.log_every=3"]))
+    assert told["vae.encoder"] == ("mlp", "gru")
+    assert told["prior.options.diffusion.blocks"] == (
+        "[64, 64, 64, 64]", "[128, 32, 16, 8, 16, 32, 128]",
+    )  # fmt: skip
+    assert told["data.generate.maze"] == ("medium", None)
+    assert told["actor.execute_steps"] == (10, None)
+    # The same as the implementation's default, which the preset does not spell out.
+    assert "prior.options.diffusion.drop_probability" not in told
+    assert not {"name", "seed", "training.log_every", "evaluation.video"} & told.keys()
+    variant = load("demo", ["variants={bcq_h: {prior.implementation: gaussian, seed: 3}}"])
+    assert unlike_paper(variant)["variants.bcq_h.seed"] == (3, None)
 
 
 def test_another_dataset_is_taken_as_it_is() -> None:

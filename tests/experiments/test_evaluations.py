@@ -8,9 +8,12 @@ from pydantic import JsonValue
 from common.store import Meta, Store
 from common.store.timings import Stopwatch
 from experiments.evaluations import Evaluations
+from experiments.registry import work
+from ldcq.config import load
 
 STEPS = 10
 EPISODES = 20
+CONFIG = load("demo", ["actor.sampling.temperature=0.5"])
 
 
 def publish(
@@ -37,16 +40,17 @@ def publish(
 
 
 def evaluation(store: Store, seed: int, hits: np.ndarray, *, first_hit: bool = True) -> str:
-    """LDCQ reaches the goal at step `hits` and stays one step; the data never do."""
+    """LDCQ is at the goal for one step, `hits`; BCQ-H for the step after it; the data never."""
     vae = publish(store, "vae", seed, {"dataset": "d"}, 1.0)
     prior = publish(store, "prior", seed, {"vae": vae}, 10.0 + seed)
     other = publish(store, "prior", 100 + seed, {"vae": vae}, 50.0)
     critic = publish(store, "critic", seed, {"vae": vae, "prior": prior}, 100.0)
     bcq = publish(store, "critic", 100 + seed, {"vae": vae, "prior": other}, 200.0)
-    rewards = np.zeros((EPISODES, STEPS), np.float32)
+    rewards, later = np.zeros((2, EPISODES, STEPS), np.float32)
     rewards[np.arange(EPISODES), hits] = 1.0
+    later[np.arange(EPISODES), hits + 1] = 1.0
     nothing = np.zeros((3, STEPS), np.float32)
-    played = {"ldcq": rewards, "bcq_h": rewards, "behaviour": nothing}
+    played = {"ldcq": rewards, "bcq_h": later, "behaviour": nothing}
     policies = {"ldcq": "ldcq", "bcq_h": "bcq_h", "behaviour": "behaviour"}
     rows: list[JsonValue] = [
         {
@@ -55,6 +59,7 @@ def evaluation(store: Store, seed: int, hits: np.ndarray, *, first_hit: bool = T
             "variant": "bcq_h" if name == "bcq_h" else "main",
             "seed": 1000,
             "first_hit": {"mean": 0.0} if first_hit else None,
+            "candidates": None if name == "behaviour" else 50,
         }
         for name in played
     ]
@@ -80,31 +85,42 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_row_averages_over_seeds_and_counts_a_methods_own_stages(store: Store) -> None:
     early, late = np.full(EPISODES, 2), np.full(EPISODES, 6)
-    found = Evaluations(store, {0: evaluation(store, 0, early), 1: evaluation(store, 1, late)})
+    versions = {0: evaluation(store, 0, early), 1: evaluation(store, 1, late)}
+    found = Evaluations(store, CONFIG, versions)
     row = found.row("ldcq", settings={"horizon": 5})
     assert row.episode_return is not None
     assert row.first_hit is not None
     assert row.episode_return.mean == pytest.approx(10.0)  # one reward of ten possible
     assert row.first_hit.mean == pytest.approx(60.0)  # 8 and 4 steps of ten
-    assert (row.first_hit.ci_low, row.first_hit.ci_high) == (40.0, 80.0)
+    # Two seeds, 40 apart and without noise: Student's t with one degree of freedom.
+    assert row.first_hit.ci_high - 60.0 == pytest.approx(12.7062 * 20.0, rel=1e-4)
+    assert row.settings == {"horizon": 5, "candidates": 50, "temperature": 0.5}
     assert (row.success, row.episodes, row.seeds) == (1.0, EPISODES, 2)
     assert row.train_seconds == pytest.approx((111.0 + 112.0) / 2)
     other = found.row("bcq_h", method="bcq")
     assert other.method == "bcq"
     assert other.train_seconds == pytest.approx(251.0), "its own prior and critic, the shared VAE"
-    assert not found.lost
+    difference = found.difference("ldcq", "bcq_h", {"horizon": 5})
+    assert difference.first_hit is not None
+    assert (difference.first_hit.ci_low, difference.first_hit.ci_high) == pytest.approx((10, 10))
+    assert difference.episode_return.mean == pytest.approx(0.0)
+    timings = work(store, versions.values())
+    assert sum(timing.seconds for timing in timings) == pytest.approx(2 * (1 + 50 + 300) + 21)
+    assert not any(timing.lost for timing in timings)
 
 
 def test_the_data_count_once_and_were_not_trained(store: Store) -> None:
     hits = np.full(EPISODES, 2)
-    found = Evaluations(store, {seed: evaluation(store, seed, hits) for seed in (0, 1)})
-    row = found.row("behaviour")
+    versions = {seed: evaluation(store, seed, hits) for seed in (0, 1)}
+    row = Evaluations(store, CONFIG, versions).row("behaviour")
+    assert row.settings == {"candidates": None, "temperature": None}
     assert (row.episodes, row.seeds, row.train_seconds, row.success) == (3, 0, None, 0.0)
 
 
 def test_a_task_without_first_hits_has_none(store: Store) -> None:
     hits = np.full(EPISODES, 2)
-    row = Evaluations(store, {0: evaluation(store, 0, hits, first_hit=False)}).row("ldcq")
+    versions = {0: evaluation(store, 0, hits, first_hit=False)}
+    row = Evaluations(store, CONFIG, versions).row("ldcq")
     assert (row.first_hit, row.success) == (None, None)
 
 
@@ -114,4 +130,4 @@ def test_work_that_nobody_timed_to_its_end_is_known_to_be_missing(store: Store) 
     Stopwatch(store, "critic", store.meta("critic", critic).spec).__enter__()  # then kill -9
     with Stopwatch(store, "critic", store.meta("critic", critic).spec):
         pass
-    assert Evaluations(store, {0: version}).lost
+    assert any(timing.lost for timing in work(store, [version]))

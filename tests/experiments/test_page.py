@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.experiment import Experiment, Findings, PaperValue, Picture, Result, Row
+from experiments.experiment import (
+    Difference,
+    Experiment,
+    Findings,
+    PaperValue,
+    Picture,
+    Result,
+    Row,
+)
 from experiments.page import duration, page, write
 from services.actor.report.theme import Theme, new_figure
 from services.actor.scores import Estimate
@@ -36,12 +44,21 @@ def result() -> Result:
         [ldcq, bc],
         [Picture("scores", "Scores of the methods.", draw)],
         ["The critic cuts corners."],
-        {"n": 50},
         {"seed 0": "abc"},
+        [
+            Difference("ldcq", "bc", {"horizon": 30}, Estimate(66.0, 50.0, 82.0), None),
+            Difference(
+                "ldcq", "bcq_h", {"horizon": 10}, Estimate(-4.0, -9.0, 1.0), Estimate(-5, -9, -1)
+            ),
+        ],
     )
     command = "ldcq experiment maze2d --scale small --seeds 3"
-    maze = Experiment("maze2d", "Large maze", "It shows.", "Table 1", {}, lambda _: findings)
-    return Result(maze, command, "small", "ldcq/x-v0", (0, 1, 2), findings, 754.0, "2 CPU cores")
+    tuned = "Nothing was tuned."
+    maze = Experiment("maze2d", "Large maze", "It shows.", "Table 1", {}, tuned, lambda _: findings)
+    settings = {"horizon": (10, 30), "data.generate.maze": ("large", None)}
+    return Result(
+        maze, command, "small", "ldcq/x-v0", (0, 1, 2), findings, settings, 754.0, False, "a CPU"
+    )
 
 
 def test_the_json_holds_what_readers_of_rows_expect(result: Result, tmp_path: Path) -> None:
@@ -58,6 +75,10 @@ def test_the_json_holds_what_readers_of_rows_expect(result: Result, tmp_path: Pa
     assert second["paper"] is None
     assert content["seeds"] == [0, 1, 2]
     assert content["command"] == result.command
+    assert content["settings"]["horizon"] == {"value": 10, "paper": 30}
+    assert content["tuned"] == "Nothing was tuned."
+    assert content["differences"][0]["return"]["mean"] == 66.0
+    assert (content["differences"][1]["horizon"], content["seconds"]) == (10, 754.0)
 
 
 def test_the_csv_has_one_line_per_row_and_the_intervals_ends(
@@ -85,7 +106,15 @@ def test_the_page_shows_the_table_the_picture_and_the_command(
     assert "![Scores of the methods.](scores.png)" in text
     assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
     assert result.command in text
-    assert "13 min on 2 CPU cores" in text
+    assert "training and playing, took 13 min one after the other. The last" in text
+    assert "The last call ran on a CPU." in text
+    assert "Nothing was tuned." in text
+    assert "| `horizon` | `10` | `30` |\n| `data.generate.maze` | `large` | - |" in text
+    assert "| LDCQ - BC | 30 | 66.0 [50.0, 82.0], ahead | - |" in text
+    assert (
+        "| LDCQ - BCQ-H | 10 | -4.00 [-9.00, 1.00], open | -5.00 [-9.00, -1.00], behind |" in text
+    )
+    assert "Intervals are Student's, over 3 training seeds" in text
     assert "other data (Table 1, maze2d-large-v1 of D4RL)" in text
 
 

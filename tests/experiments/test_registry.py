@@ -1,8 +1,11 @@
 from pathlib import Path
 
 import pytest
+import torch
+from pydantic import JsonValue
 
 from common.store import Meta, Store
+from common.store.timings import Stopwatch
 from experiments import registry
 from experiments.experiment import Context, Experiment, Findings, Result, Row
 from ldcq.config import Config, ConfigError
@@ -55,31 +58,36 @@ def test_what_cannot_be_run_is_refused_at_once(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_call_that_found_everything_there_reports_the_time_of_the_first(
+def test_a_result_has_the_time_of_all_its_stages_whoever_trained_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("experiments.registry.time.monotonic", lambda: now[0])
-    durations = iter([100.0, 3.0, 4.0, 50.0, 10.0])
+    """Two seeds share a VAE of 100 s; each has a critic of its own, 7 s and then 8 s."""
+
+    def made(store: Store, kind: str, spec: dict[str, JsonValue], seconds: float) -> str:
+        parents = {"vae": str(spec["vae"])} if "vae" in spec else {}
+        meta = Meta(kind=kind, spec=spec, parents=parents)
+        with monkeypatch.context() as patch:
+            patch.setattr("common.store.timings.time.monotonic", iter([0.0, seconds]).__next__)
+            with Stopwatch(store, kind, meta.spec):
+                return store.publish(meta, {}, "")
+
+    trained = Store(tmp_path / "store")
+    vae = made(trained, "vae", {}, 100.0)
+    critics = [made(trained, "critic", {"seed": seed, "vae": vae}, 7.0 + seed) for seed in range(2)]
 
     def run(context: Context) -> Findings:
-        meta = Meta(kind="vae", spec={"seeds": list(context.seeds)})
-        context.store.publish(meta, {}, "")
-        seconds = next(durations)
-        now[0] += seconds
-        if seconds == 50.0:
-            raise KeyboardInterrupt
-        return Findings([Row("ldcq", seeds=len(context.seeds))])
+        versions = {f"critic, seed {seed}": critics[seed] for seed in context.seeds}
+        return Findings([Row("ldcq", seeds=len(context.seeds))], artifacts=versions)
 
-    fake = Experiment("horizon", "Title", "Shows.", "Fig. 4", {"smoke": 1}, run)
+    fake = Experiment("horizon", "Title", "Shows.", "Fig. 4", {"smoke": 1}, "Not tuned.", run)
     monkeypatch.setattr(registry, "find", lambda _: fake)
-    first = perform(tmp_path)
-    again = perform(tmp_path)
-    more = perform(tmp_path, seeds=2)
-    assert (first.wall_seconds, again.wall_seconds, more.wall_seconds) == (100.0, 100.0, 4.0)
-    with pytest.raises(KeyboardInterrupt):
-        perform(tmp_path, seeds=3)
-    assert perform(tmp_path, seeds=3).wall_seconds == 60.0, "interrupted work counts"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    first, more = perform(tmp_path), perform(tmp_path, seeds=2)
+    assert (first.seconds, more.seconds) == (107.0, 115.0)
+    assert not more.lost
     assert first.command == "ldcq experiment horizon --scale smoke --seeds 1"
     assert more.seeds == (0, 1)
     assert (tmp_path / "out" / "results.json").is_file()
+    assert torch.backends.cpu.get_cpu_capability() in first.hardware
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in first.hardware
+    assert first.settings["horizon"] == (10, 30)
