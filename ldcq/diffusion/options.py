@@ -19,7 +19,7 @@ class DiffusionOptions(PriorOptions):
     schedule: Schedule = "linear"
     blocks: Widths = (128, 32, 16, 8, 16, 32, 128)
     """Widths of the residual blocks; equal widths are joined by skip connections from the outside
-    in."""
+    in. The default are the 7 widths of A.2.2, which counts 8 blocks (docs/paper.md)."""
     condition_dim: Positive = 128
     """Width of the state's encoding."""
     time_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 256
