@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from benchmarks.learner import run
+from benchmarks.learner import _result, run
 from benchmarks.plain import PlainLearner
 from ldcq.config import CriticConfig
 from ldcq.critic.critic import Critic
@@ -12,13 +13,29 @@ from ldcq.critic.q_network import QNetwork
 from ldcq.critic.targets import max_min_target
 from ldcq.critic.transitions import Transitions
 from ldcq.nn.model import Dimensions
+from tests.benchmarks.laps import timed_laps
 
 
 def test_figures_by_name() -> None:
     result = run(windows=300, candidates=5, batch=8, state_dim=3, latent_dim=2, warm_up=1, rounds=2)
     assert set(result.summary) == {"ratio_to_plain", "ratio_without_replay", "target_ratio"}
-    assert all(value > 0 for value in result.summary.values())
     assert [row["implementation"] for row in result.rows] == ["plain", "ldcq"]
+
+
+def test_the_figures_are_ratios_of_medians() -> None:
+    """Milliseconds of three updates each: the slowest and the fastest do not count."""
+    plain = timed_laps(
+        {"total": 100.0, "sampling": 10.0, "target": 40.0, "priorities": 6.0},
+        {"total": 900.0, "sampling": 90.0, "target": 90.0, "priorities": 90.0},
+        {"total": 50.0, "sampling": 1.0, "target": 1.0, "priorities": 1.0},
+    )
+    ours = timed_laps({"total": 20.0, "sampling": 2.0, "target": 8.0, "priorities": 4.0})
+    result = _result({"plain": plain, "ldcq": ours})
+    assert result.summary == pytest.approx(
+        {"ratio_to_plain": 5.0, "ratio_without_replay": 84 / 14, "target_ratio": 5.0}
+    )
+    assert [row["updates_per_second"] for row in result.rows] == pytest.approx([10.0, 50.0])
+    assert [row["gradient_ms"] for row in result.rows] == pytest.approx([44.0, 6.0])
 
 
 def test_the_plain_target_is_ours() -> None:
