@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import solvers
 from benchmarks.solver_plot import on_front
-from benchmarks.solver_subject import train_walk_prior, walk_coverage
+from benchmarks.solver_subject import Setting, train_walk_prior, walk_coverage
 from benchmarks.support import Junctions, Support, exit_shares
 from common.data import Layout
 from ldcq.config import Config, SamplingConfig, dump, load
@@ -169,11 +169,13 @@ def test_speedups_are_of_the_reference_over_the_fastest_that_passes(tmp_path: Pa
         {"solver": name, "steps": steps, "n": 5, "seconds_1": seconds, "walk_gap": gap}
         | {"return": score, "return_low": score - 5, "return_high": score + 5}
         for name, steps, seconds, gap, score in (
-            ("ddim", 2, 0.01, 0.5, 49.0), ("ddim", 5, 0.02, 0.0, 48.0), ("ddpm", 10, 0.08, 0.0, 50.0)
+            ("ddim", 2, 0.01, 0.5, 49.0),
+            ("ddim", 5, 0.02, 0.0, 48.0),
+            ("ddpm", 10, 0.08, 0.0, 50.0),
         )
     ]  # fmt: skip
     rows = [{**same, **row} for row in rows]
-    summary = solvers._result(rows, solvers.Setting("ddpm", 10), tmp_path).summary
+    summary = solvers._result(rows, Setting("ddpm", 10), tmp_path).summary
     assert summary == pytest.approx(
         {"fastest_passing_speedup": 4.0, "fastest_passing_return_difference": -2.0,
          "fastest_speedup": 8.0}

@@ -18,8 +18,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_part_inside_another_counts_once_and_the_rest_is_nobodys(clock: list[float]) -> None:
     watch = Stopwatch()
 
-    def work(seconds: float) -> None:
+    def work(seconds: float) -> float:
         clock[0] += seconds
+        return seconds
 
     inner = watch.timed("inner", work)
     outer = watch.timed("outer", lambda: (work(2.0), inner(3.0)))

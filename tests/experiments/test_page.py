@@ -13,6 +13,7 @@ from experiments.experiment import (
     Picture,
     Result,
     Row,
+    Scalar,
 )
 from experiments.page import duration, page, write
 from services.actor.report.theme import Theme, new_figure
@@ -55,7 +56,10 @@ def result() -> Result:
     command = "ldcq experiment maze2d --scale small --seeds 3"
     tuned = "Nothing was tuned."
     maze = Experiment("maze2d", "Large maze", "It shows.", "Table 1", {}, tuned, lambda _: findings)
-    settings = {"horizon": (10, 30), "data.generate.maze": ("large", None)}
+    settings: dict[str, tuple[Scalar, Scalar]] = {
+        "horizon": (10, 30),
+        "data.generate.maze": ("large", None),
+    }
     return Result(
         maze, command, "small", "ldcq/x-v0", (0, 1, 2), findings, settings, 754.0, False, "a CPU"
     )
