@@ -183,8 +183,8 @@ def _seen(
     actions: Mapping[str, Array], tried: Mapping[tuple[str, str], Mapping[int, Estimate]]
 ) -> str:
     """What the rows say of the paper's finding and of its two returns."""
-    shares = ", ".join(f"{off_support(found):.1%} of {NAMES[m]}" for m, found in actions.items())
-    said = [f"Of the decoded samples lie in the gap, where no data are: {shares}."]
+    shares = ", ".join(f"{NAMES[m]} {off_support(found):.1%}" for m, found in actions.items())
+    said = [f"Decoded samples in the gap, where no data are: {shares}."]
     for method, paper in PAPER.items():
         known = {
             (actions, n): score.mean
