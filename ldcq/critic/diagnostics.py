@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ KEPT_WINDOWS = 30_000
 """Windows that are searched, evenly from all: neighbours in time are nearly equal."""
 OUTSIDE = 0.95
 """Quantile of the distances of the data's own latents beyond which a latent is off the support."""
-STILL = 0.01
-"""Quantile of the data's own displacements below which an agent does not move."""
+STILL = 0.1
+"""Of the data's median displacement: an agent that moves less over as many steps stands still."""
 LEAST_POLICIES = 6
 """Policies from which a rank correlation is looked at."""
 PERMUTATIONS = 4000
@@ -74,7 +74,7 @@ class Support:
         points = self._features(states.repeat_interleave(count, dim=0), latents.flatten(0, 1))
         least = [
             torch.addmm(self._squares, block, self._known.T, alpha=-2).min(dim=1)
-            for block in points.split(_ROWS_AT_ONCE)
+            for block in torch.split(points, _ROWS_AT_ONCE)
         ]
         squares = torch.cat([found.values for found in least]) + points.square().sum(dim=1)
         rows = torch.cat([found.indices for found in least])
@@ -174,10 +174,10 @@ def displacements(states: Array, episode: Array, steps: int) -> Array:
     return np.asarray(moved[episode[steps:] == episode[:-steps]])
 
 
-class Prediction(NamedTuple):
+class Prediction(TypedDict):
     """How an offline number goes with a score over several policies."""
 
-    correlation: float  # Spearman's
+    spearman: float
     p: float  # chance of one as strong among all numbers looked at, if none had to do with it
 
 
@@ -199,10 +199,10 @@ def predictions(measures: Mapping[str, Array], score: Array) -> dict[str, Predic
     permuted = np.random.default_rng(0).permuted(np.tile(target, (PERMUTATIONS, 1)), axis=1)
     chance = np.abs(permuted @ features.T).max(axis=1)
     found = {
-        name: Prediction(float(rho), float(np.mean(chance >= abs(rho) - 1e-9)))
+        name: Prediction(spearman=float(rho), p=float(np.mean(chance >= abs(rho) - 1e-9)))
         for name, rho in zip(known, features @ target, strict=True)
     }
-    return dict(sorted(found.items(), key=lambda item: -abs(item[1].correlation)))
+    return dict(sorted(found.items(), key=lambda item: -abs(item[1]["spearman"])))
 
 
 def ranks(values: Array) -> Array:
