@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -50,9 +49,16 @@ STATES = 256
 SIGNIFICANT = 0.05
 SCORES = ("return", "first_hit")
 
+CHOICES = {
+    "n and temperature": ("critic",),
+    "the critic": ("dataset", "H", "n", "temperature", "execute_steps"),
+}
+"""What is to be chosen without an environment, and what compared policies have in common."""
+
 Found = dict[str, Any]
 """JSON with None for numbers that could not be had: `policies` (each with its settings, `score`,
-`offline` and `rollouts`), `predictions` (by score and offline number), `advice`, `pictures`."""
+`offline` and `rollouts`), `predictions` (by score and choice, then by offline number), `advice`,
+`pictures`."""
 Say = Callable[[str], object]
 
 
@@ -110,6 +116,7 @@ def diagnose(store: Store, variant: str | None, episodes: int, out: Path | None,
             "H": policy.decoder.dimensions.horizon,
             "n": policy.candidates,
             "temperature": prior.resolve(prior.describe().taken(config.actor.sampling)).temperature,
+            "execute_steps": policy.execution.steps,
             "score": {key: _mean(subject.row, key) for key in SCORES},
             "offline": _offline(config, policy, prior, windows),
             "rollouts": {},
@@ -133,7 +140,7 @@ def diagnose(store: Store, variant: str | None, episodes: int, out: Path | None,
         replace_atomically(out / f"{name}.png", to_png(draw, LIGHT))
     result = {
         "policies": policies,
-        **_predictions(policies),
+        **what_predicts(policies),
         "pictures": [str(out / f"{name}.png") for name in figures],
     }
     content = json.dumps(result, indent=2, allow_nan=False)
@@ -215,50 +222,55 @@ def _offline(
     return _known({name: float(value) for name, value in {"own_q": own_q, **found}.items()})
 
 
-def _predictions(policies: Sequence[Found]) -> Found:
-    """What foretells each score, and a sentence on it. Scores of different tasks do not compare:
-    only policies of the dataset that most have are looked at.
+def what_predicts(policies: Sequence[Found]) -> Found:
+    """What foretells a score, for each choice to be made, and a sentence on it.
+
+    How to act is seen from policies over one critic, which critic to take from policies that act
+    alike on the same dataset.
     """
     scored = [policy for policy in policies if policy["score"]["return"] is not None]
-    most = Counter(policy["dataset"] for policy in scored).most_common(1)
-    scored = [policy for policy in scored if policy["dataset"] == most[0][0]]
-    if len(scored) < LEAST_POLICIES:
-        few = (
-            f"{len(scored)} evaluated policies are in the store, {LEAST_POLICIES} are needed to "
-            "say what predicts a score: `ldcq evaluate` other seeds, actor.candidates or "
-            "actor.sampling.temperature."
-        )
-        return {"predictions": {}, "advice": [few]}
-    found = {}
-    for score in SCORES:
-        values = [policy["score"][score] for policy in scored]
-        if None not in values:
-            names = scored[0]["offline"]
-            columns = {n: np.array([p["offline"].get(n) for p in scored], float) for n in names}
-            found[score] = predictions(columns, np.array(values))
-    advice = [_advice(score, by_name, len(scored)) for score, by_name in found.items()]
-    return {"predictions": found, "advice": advice}
+    result: Found = {"predictions": {}, "advice": []}
+    for choice, keys in CHOICES.items():
+        group = [str([policy[key] for key in keys]) for policy in scored]
+        kept = [p for p, one in zip(scored, group, strict=True) if group.count(one) > 1]
+        groups = np.array([one for one in group if group.count(one) > 1])
+        if len(kept) < LEAST_POLICIES:
+            result["advice"].append(
+                f"To choose {choice}: {len(kept)} evaluated policies with the same "
+                f"{', '.join(keys)} are in the store, {LEAST_POLICIES} are needed to say what "
+                "predicts the score."
+            )
+            continue
+        for score in SCORES:
+            values = [policy["score"][score] for policy in kept]
+            if None not in values:
+                names = kept[0]["offline"]
+                columns = {n: np.array([p["offline"].get(n) for p in kept], float) for n in names}
+                found = predictions(columns, np.array(values), groups)
+                result["predictions"][f"{score}, to choose {choice}"] = found
+                result["advice"].append(_advice(choice, score, found, len(kept)))
+    return result
 
 
-def _advice(score: str, found: Mapping[str, Prediction], count: int) -> str:
+def _advice(choice: str, score: str, found: Mapping[str, Prediction], count: int) -> str:
     name, best = next(iter(found.items()))
     rho, p = best["spearman"], best["p"]
     said = f"Spearman {rho:+.2f}, p {p:.3f} among {len(found)} numbers, {count} policies"
     if p < SIGNIFICANT:
+        size = "large" if rho > 0 else "small"
         return (
-            f"Without an environment, choose n, temperature and checkpoint for a "
-            f"{'large' if rho > 0 else 'small'} {name}, which predicts {score} best ({said})."
+            f"To choose {choice}: {size} {name} predicts {score} without an environment ({said})."
         )
     return (
-        f"No offline number predicts {score} better than chance; the strongest is {name} ({said}). "
-        "Choose n, temperature and checkpoint by rollouts."
+        f"To choose {choice}: no offline number predicts {score} better than chance; the strongest "
+        f"is {name} ({said}). Use rollouts."
     )
 
 
 def show(found: Found, console: Console) -> None:
     """Prints what `diagnose` found, for people."""
     policies = found["policies"]
-    settings = ("variant", "seed", "H", "n", "temperature")
+    settings = ("variant", "seed", "H", "n", "temperature", "execute_steps")
     _print(console, "Policies", {p["policy"]: {k: p[k] for k in settings} for p in policies})
     titles = {
         "offline": "Offline, in units of discounted return",

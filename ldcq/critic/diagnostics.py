@@ -181,22 +181,30 @@ class Prediction(TypedDict):
     p: float  # chance of one as strong among all numbers looked at, if none had to do with it
 
 
-def predictions(measures: Mapping[str, Array], score: Array) -> dict[str, Prediction]:
-    """Rank correlation of every measure with a score, strongest first.
+def predictions(
+    measures: Mapping[str, Array], score: Array, groups: Array
+) -> dict[str, Prediction]:
+    """Rank correlation of every measure with a score within groups of policies, strongest first.
 
-    The best of many measures goes with any few scores. So p is that of the strongest correlation
-    among all measures under permuted scores (Westfall and Young, 1993).
+    Only policies of one group are compared: those over one critic say how to act with it, those
+    that act alike say which critic to take. The best of many measures goes with any few scores. So
+    p is that of the strongest correlation among all measures, under scores that are permuted within
+    groups (Westfall and Young, 1993).
 
     Args:
         measures: By name, one number per policy, (P,) each; those with NaN are left out.
         score: Of each policy, (P,).
+        groups: Which group each policy belongs to, (P,).
     """
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     known = {name: values for name, values in measures.items() if np.isfinite(values).all()}
     if not known:
         return {}
-    features = np.stack([_scores(values) for values in known.values()])
-    target = _scores(score)
-    permuted = np.random.default_rng(0).permuted(np.tile(target, (PERMUTATIONS, 1)), axis=1)
+    features = np.stack([_ranked(values, members) for values in known.values()])
+    target, random = _ranked(score, members), np.random.default_rng(0)
+    permuted = np.tile(target, (PERMUTATIONS, 1))
+    for rows in members:
+        permuted[:, rows] = random.permuted(permuted[:, rows], axis=1)
     chance = np.abs(permuted @ features.T).max(axis=1)
     found = {
         name: Prediction(spearman=float(rho), p=float(np.mean(chance >= abs(rho) - 1e-9)))
@@ -211,7 +219,9 @@ def ranks(values: Array) -> Array:
     return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[place])
 
 
-def _scores(values: Array) -> Array:
-    """Ranks with mean 0 and length 1; zeros where all values are equal."""
-    centred = ranks(values) - (len(values) - 1) / 2
-    return np.asarray(centred / max(float(np.linalg.norm(centred)), _SMALLEST))
+def _ranked(values: Array, members: list[Array]) -> Array:
+    """Ranks within groups of rows, with mean 0 in each and length 1 in all; zeros for ties only."""
+    found = np.zeros(len(values))
+    for rows in members:
+        found[rows] = ranks(values[rows]) - (len(rows) - 1) / 2
+    return np.asarray(found / max(float(np.linalg.norm(found)), _SMALLEST))

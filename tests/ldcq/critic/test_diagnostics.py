@@ -125,7 +125,7 @@ def test_a_measure_that_orders_policies_is_found_among_chance() -> None:
     random, score = np.random.default_rng(0), np.arange(12.0)
     measures = {f"chance {i}": random.normal(size=12) for i in range(5)}
     measures |= {"signal": -np.exp(score), "equal": np.ones(12), "unknown": np.full(12, np.nan)}
-    found = predictions(measures, score)
+    found = predictions(measures, score, np.zeros(12))
     assert next(iter(found)) == "signal"
     assert "unknown" not in found
     assert found["signal"]["spearman"] == pytest.approx(-1)
@@ -136,9 +136,25 @@ def test_a_measure_that_orders_policies_is_found_among_chance() -> None:
 
 
 def test_the_best_of_many_measures_by_chance_is_no_prediction() -> None:
-    random, score = np.random.default_rng(1), np.arange(6.0)
+    random, score, one = np.random.default_rng(1), np.arange(6.0), np.zeros(6)
     strongest = [
-        next(iter(predictions({str(i): random.normal(size=6) for i in range(7)}, score).values()))
+        next(
+            iter(
+                predictions({str(i): random.normal(size=6) for i in range(7)}, score, one).values()
+            )
+        )
         for _ in range(60)
     ]
     assert np.mean([found["p"] < 0.05 for found in strongest]) < 0.15
+
+
+def test_only_policies_of_one_group_are_compared() -> None:
+    groups = np.repeat([0, 1], 5)
+    within = np.tile(np.arange(5.0), 2)
+    score = within + 100 * groups
+    found = predictions({"group": 1.0 * groups, "within": -within - 9 * groups}, score, groups)
+    assert found["group"] == {"spearman": 0, "p": 1}
+    assert found["within"]["spearman"] == pytest.approx(-1)
+    assert found["within"]["p"] < 0.05
+    mixed = -within - 2.5 * groups  # ranked over all policies it says less
+    assert predictions({"mixed": mixed}, score, np.zeros(10))["mixed"]["spearman"] > -0.99
