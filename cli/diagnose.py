@@ -38,7 +38,7 @@ from ldcq.policies.by_name import make_policy
 from ldcq.policies.ldcq import LdcqPolicy
 from ldcq.prior import Sampler
 from ldcq.registry import find_prior
-from services.actor.diagnosis import play
+from services.actor.diagnosis import Rollouts, play
 from services.actor.models import models_of_critic
 from services.actor.report.diagnosis_figure import calibration_figure
 from services.actor.report.maze_figure import maze_figure
@@ -98,42 +98,27 @@ def diagnose(store: Store, variant: str | None, episodes: int, out: Path | None,
         raise RunError(f"--variant {variant}: expected one of {', '.join(known)}")
     # Policies come in the order of their latents: one table at a time is enough.
     table = lru_cache(1)(lambda version: open_latents(store, version))
-    policies, rollouts, ends, layout = [], {}, {}, None
+    policies: list[Found] = []
+    played: dict[str, Rollouts] = {}
+    figures: dict[str, Draw] = {}
     for number, subject in enumerate(subjects, start=1):
-        config = subject.config
-        if variant not in (None, config.variant):
+        if variant not in (None, subject.config.variant):
             continue
         name = f"{number} {subject.method}"
         say(f"{name}: critic {subject.critic}")
         policy, prior = _loaded(store, subject)
         windows = table(subject.parents["latents"])
-        found: Found = {
-            "policy": name,
-            "critic": subject.critic,
-            "dataset": config.data.dataset,
-            "variant": config.variant,
-            "seed": config.seed,
-            "H": policy.decoder.dimensions.horizon,
-            "n": policy.candidates,
-            "temperature": prior.resolve(prior.describe().taken(config.actor.sampling)).temperature,
-            "execute_steps": policy.execution.steps,
-            "score": {key: _mean(subject.row, key) for key in SCORES},
-            "offline": _offline(config, policy, prior, windows),
-            "rollouts": {},
-        }
-        if episodes:
-            task = load_task(config, store.root)
-            played = rollouts[name] = play(config, task, policy, windows, episodes)
-            numbers = {"promised_over_earned": played.ratio, "still": played.still}
-            found["rollouts"] = {"return": float(played.returns.mean()), **_known(numbers)}
-            if task.layout is not None and played.positions is not None:
-                layout, ends[name] = task.layout, played.positions
+        found = {"policy": name, **_settings(subject, policy, prior), "rollouts": {}}
+        found["offline"] = _offline(subject.config, policy, prior, windows)
         policies.append(found)
-    figures: dict[str, Draw] = {}
-    if rollouts:
-        figures["calibration"] = calibration_figure(rollouts)
-    if layout is not None:
-        figures["ends"] = maze_figure(layout, ends, None)
+        if episodes:
+            task = load_task(subject.config, store.root)
+            played[name] = play(subject.config, task, policy, windows, episodes)
+            found["rollouts"] = _rollout_numbers(played[name])
+            figures["calibration"] = calibration_figure(played)
+            ends = {key: p.positions for key, p in played.items() if p.positions is not None}
+            if task.layout is not None:
+                figures["ends"] = maze_figure(task.layout, ends, None)
     out = out or store.root / "diagnose"
     out.mkdir(parents=True, exist_ok=True)
     for name, draw in figures.items():
@@ -200,6 +185,26 @@ def _loaded(store: Store, subject: Subject) -> tuple[LdcqPolicy, Sampler]:
     policy = make_policy("ldcq", subject.config, models.decoder, prior, models.critic)
     assert isinstance(policy, LdcqPolicy)
     return policy, prior
+
+
+def _settings(subject: Subject, policy: LdcqPolicy, prior: Sampler) -> Found:
+    config = subject.config
+    return {
+        "critic": subject.critic,
+        "dataset": config.data.dataset,
+        "variant": config.variant,
+        "seed": config.seed,
+        "H": policy.decoder.dimensions.horizon,
+        "n": policy.candidates,
+        "temperature": prior.resolve(prior.describe().taken(config.actor.sampling)).temperature,
+        "execute_steps": policy.execution.steps,
+        "score": {key: _mean(subject.row, key) for key in SCORES},
+    }
+
+
+def _rollout_numbers(played: Rollouts) -> dict[str, float | None]:
+    numbers = {"promised_over_earned": played.ratio, "still": played.still}
+    return {"return": float(played.returns.mean()), **_known(numbers)}
 
 
 def _offline(
