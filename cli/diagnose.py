@@ -113,8 +113,9 @@ def diagnose(store: Store, variant: str | None, episodes: int, out: Path | None,
         policies.append(found)
         if episodes:
             task = load_task(subject.config, store.root)
-            played[name] = play(subject.config, task, policy, windows, episodes)
-            found["rollouts"] = _rollout_numbers(played[name])
+            title = f"{name}, n {found['n']}, T {found['temperature']}"
+            played[title] = play(subject.config, task, policy, windows, episodes)
+            found["rollouts"] = _rollout_numbers(played[title])
             figures["calibration"] = calibration_figure(played)
             ends = {key: p.positions for key, p in played.items() if p.positions is not None}
             if task.layout is not None:
