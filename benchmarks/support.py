@@ -11,21 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.data import Layout
+from ldcq.critic import diagnostics
+from ldcq.critic.diagnostics import KEPT_WINDOWS
 from ldcq.data.latents import LatentTable
+from ldcq.learning.batches import evenly_spread
 
 Array = NDArray[Any]
-
-STATE_WEIGHT = 2.0
-"""Of a standardised state beside a standardised latent: neighbours are of a similar state first."""
-
-KEPT_WINDOWS = 30_000
-"""Training windows that are searched, evenly from all: neighbours in time are nearly equal."""
 
 HELD_OUT = 2000
 OUTSIDE = 0.99
 """Quantile of the distances of held-out data beyond which a sample is called out of support."""
-
-ROWS_AT_ONCE = 1024
 
 
 class Support:
@@ -42,7 +37,7 @@ class Support:
         held_out = np.flatnonzero(table.validation)
         if not len(held_out):
             raise ValueError("no held-out windows, expected data.validation_fraction above 0")
-        self.held_out = _spread(held_out, HELD_OUT)
+        self.held_out = evenly_spread(held_out, HELD_OUT)
         random = np.random.default_rng(seed)
 
         def drawn(rows: Array) -> Array:
@@ -50,40 +45,24 @@ class Support:
             latents = table.latent_mean[rows] + table.latent_std[rows] * noise
             return np.asarray(latents, dtype=np.float32)
 
-        latents = drawn(self.windows)
-        self._scale = table.state[training].std(axis=0) / STATE_WEIGHT, latents.std(axis=0)
-        self._known = self._features(table.state[self.windows], latents)
-        self._squares = self._known.square().sum(dim=1)
-        distances, _ = self.nearest(table.state[self.held_out], drawn(self.held_out)[:, None])
-        self._limit = float(np.quantile(distances, OUTSIDE))
+        def pairs(rows: Array) -> tuple[Tensor, Tensor]:
+            return torch.from_numpy(table.state[rows]), torch.from_numpy(drawn(rows))
+
+        self._pairs = diagnostics.Support(*pairs(self.windows), *pairs(self.held_out), OUTSIDE)
 
     def nearest(self, states: Array, latents: Array) -> tuple[Array, Array]:
         """Distance to the nearest training window and its row in the table, both (N, n), for raw
         states (N, S) and latents (N, n, Z).
         """
-        count = latents.shape[1]
-        points = self._features(states.repeat(count, axis=0), latents.reshape(-1, latents.shape[2]))
-        found = [self._search(block) for block in torch.split(points, ROWS_AT_ONCE)]
-        squares = torch.cat([square for square, _ in found]).reshape(-1, count)
-        rows = torch.cat([row for _, row in found]).reshape(-1, count)
-        return squares.clamp(min=0).sqrt().numpy(), self.windows[rows.numpy()]
+        distances, rows = self._pairs.nearest(torch.from_numpy(states), torch.from_numpy(latents))
+        return distances.numpy(), self.windows[rows.numpy()]
 
     def outside(self, states: Array, latents: Array) -> Array:
         """Whether samples are farther from the training windows than 99 % of held-out data, (N, n).
 
         Takes what `nearest` takes.
         """
-        far: Array = self.nearest(states, latents)[0] > self._limit
-        return far
-
-    def _features(self, states: Array, latents: Array) -> Tensor:
-        parts = (states / self._scale[0], latents / self._scale[1])
-        return torch.from_numpy(np.concatenate(parts, axis=1).astype(np.float32))
-
-    def _search(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        squares = torch.addmm(self._squares, points, self._known.T, alpha=-2)
-        least, rows = squares.min(dim=1)
-        return least + points.square().sum(dim=1), rows
+        return self._pairs.outside(torch.from_numpy(states), torch.from_numpy(latents)).numpy()
 
 
 @dataclass(frozen=True)
@@ -106,7 +85,7 @@ class Junctions:
         ways = np.array([_ways(layout.walls, row, column) for column, row in cell])
         at_junction = central & (ways >= 3)
         chosen = np.flatnonzero(at_junction & table.validation)
-        rows = _spread(chosen if len(chosen) else np.flatnonzero(at_junction), count)
+        rows = evenly_spread(chosen if len(chosen) else np.flatnonzero(at_junction), count)
         return cls(table.state[rows], rows)
 
 
@@ -133,9 +112,3 @@ def _ways(walls: Array, row: int, column: int) -> int:
     rows, columns = walls.shape
     neighbours = ((row, column + 1), (row - 1, column), (row, column - 1), (row + 1, column))
     return sum(0 <= r < rows and 0 <= c < columns and not walls[r, c] for r, c in neighbours)
-
-
-def _spread(rows: Array, count: int) -> Array:
-    if len(rows) <= count:
-        return rows
-    return np.asarray(rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)])

@@ -233,6 +233,38 @@ def export(
     console.print(f"{chosen} is in {folder}; load it with ldcq.load_policy({str(folder)!r})")
 
 
+@app.command(epilog="Example: ldcq diagnose runs/demo --episodes 50")
+def diagnose(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A trained store.")],
+    variant: Annotated[
+        str | None, typer.Option(help="Only policies of this pipeline; default: all.")
+    ] = None,
+    episodes: Annotated[
+        int, typer.Option(min=0, help="Episodes to play with each policy; 0: none.")
+    ] = 20,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of pictures and JSON; default: STORE/diagnose.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Diagnose the critics of a store: offline, in rollouts, and against the scores.
+
+    Looks at the policies of all evaluations, and at critics without one. With six evaluated
+    policies or more it says which offline number predicts the score: evaluate other seeds,
+    candidates or temperatures with `ldcq evaluate` first.
+    """
+    from cli import diagnose as diagnosing  # brings torch, which other commands do without
+
+    def say(text: str) -> None:
+        console.print(text, style="dim", highlight=False, soft_wrap=True, markup=False)
+
+    found = diagnosing.diagnose(pipeline.existing(store), variant, episodes, out, say)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        diagnosing.show(found, Console())
+
+
 @app.command(epilog="Example: ldcq certificates runs/tls --name prior.example.org")
 def certificates(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the files.")],

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ldcq.config import Config
 from ldcq.critic.candidates import CandidateSource
 from ldcq.critic.critic import Critic
+from ldcq.critic.diagnostics import Support, candidate_metrics
 from ldcq.critic.replay import PrioritisedReplay, beta_at
 from ldcq.critic.targets import max_min_target
 from ldcq.critic.transitions import Transitions, normalisers
@@ -102,16 +103,25 @@ class LDCQ:
         }
 
     def validate(self) -> Mapping[str, Tensor | float]:
-        """TD error and mean best value on the validation windows, in units of discounted return."""
+        """Diagnostics on the validation windows: TD error, mean value of the windows' own latents,
+        and `candidate_metrics` at s_{t+H}; values are in units of discounted return.
+        """
         if self._validation is None:
             return {}
         held_out = self._validation
         with torch.inference_mode():
             targets = self._targets(held_out.transitions, held_out.candidates)
             values = self.critic.q_values(held_out.transitions.state, held_out.latents)
-            best = self.critic.score(held_out.transitions.next_state, held_out.candidates).amax(1)
+            own = self.critic.score(held_out.transitions.state, held_out.latents.unsqueeze(1))
+            found = candidate_metrics(
+                self.critic,
+                held_out.transitions.next_state,
+                held_out.candidates,
+                held_out.support,
+            )
         scale = self._config.critic.reward_scale
-        return {"td_error": (values - targets).abs().mean() / scale, "max_q": best.mean()}
+        td_error = (values - targets).abs().mean() / scale
+        return {"td_error": td_error, "own_q": own.mean(), **found}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything: both pairs of networks, optimiser, priorities, batches drawn ahead."""
@@ -150,11 +160,13 @@ class ValidationBatch:
         transitions: (B, ...).
         latents: z ~ q(z | tau), (B, Z).
         candidates: From the prior at s_{t+H}, (B, n, Z).
+        support: That of the windows in the replay.
     """
 
     transitions: Transitions
     latents: Tensor
     candidates: Tensor
+    support: Support
 
 
 def make_critic(transitions: Transitions, config: Config) -> Critic:

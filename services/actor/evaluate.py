@@ -247,9 +247,18 @@ def _tensors(method: str, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]
         f"{method}/lengths": lengths,
         f"{method}/first_reward": first_reward_steps([e.rewards for e in episodes]),
     }
-    if all(episode.positions is not None for episode in episodes):
-        positions = np.full((len(episodes), rewards.shape[1] + 1, 2), np.nan, dtype=np.float32)
-        for index, episode in enumerate(episodes):
-            positions[index, : lengths[index] + 1] = episode.positions
-        tensors[f"{method}/positions"] = positions
-    return tensors
+    positions = padded_positions(episodes)
+    return tensors if positions is None else {**tensors, f"{method}/positions": positions}
+
+
+def padded_positions(episodes: Sequence[Episode]) -> NDArray[np.float32] | None:
+    """Positions of episodes of at most T steps, (E, T + 1, 2), NaN after the end of an episode;
+    None where some have none.
+    """
+    longest = max(len(episode.rewards) for episode in episodes)
+    positions = np.full((len(episodes), longest + 1, 2), np.nan, dtype=np.float32)
+    for row, episode in zip(positions, episodes, strict=True):
+        if episode.positions is None:
+            return None
+        row[: len(episode.positions)] = episode.positions
+    return positions

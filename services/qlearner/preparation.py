@@ -18,6 +18,7 @@ from ldcq.critic.candidates import (
     OnlineCandidates,
     call_seed,
 )
+from ldcq.critic.diagnostics import Support
 from ldcq.critic.replay import PrioritisedReplay
 from ldcq.critic.transitions import (
     Transitions,
@@ -110,6 +111,7 @@ def chosen_windows(
 def validation_batch(
     context: StageContext,
     prior: LatentPrior,
+    windows: Transitions,
     held_out: Transitions,
 ) -> ValidationBatch | None:
     """Held-out windows with latents drawn once; None where none are held out.
@@ -117,7 +119,8 @@ def validation_batch(
     Args:
         context: The stage's.
         prior: Draws the candidates.
-        held_out: The windows.
+        windows: Those in the replay, whose support is known.
+        held_out: The windows kept from it.
 
     Raises:
         PriorUnavailableError, ModelVersionError: As `PriorClient.sample`.
@@ -131,10 +134,13 @@ def validation_batch(
         options=config.critic.sampling,
         seed=call_seed(config.seed, "validation", 0),
     )
+    own = held_out.batch(slice(None))
+    latents = own.draw_latents(generator(config.seed, "critic", "validation"))
     return ValidationBatch(
-        held_out,
-        held_out.draw_latents(generator(config.seed, "critic", "validation")),
+        own,
+        latents,
         torch.from_numpy(np.array(prior.sample(draw).latents)).to(held_out.device),
+        Support.of(windows, own.state, latents),
     )
 
 

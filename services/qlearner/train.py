@@ -63,7 +63,7 @@ def _train(making: Making) -> str:
     replay = PrioritisedReplay(config.critic.replay, len(windows))
     with connect_prior(context, prior_version) as client:
         pinned = client.pinned(prior_version)
-        validation = validation_batch(context, pinned, held_out)
+        validation = validation_batch(context, pinned, windows, held_out)
         source = candidate_source(
             context, pinned, prior_version, parents["latents"], windows, replay
         )

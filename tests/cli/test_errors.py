@@ -97,6 +97,7 @@ def test_a_store_that_is_not_there_is_not_made(
 ) -> None:
     message = refused(*command, "--store", tmp_path / "none")
     assert "no such store; `ldcq run" in message
+    assert message == refused("diagnose", tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 

@@ -21,6 +21,7 @@ from ldcq.critic.algorithm1 import (
     weighted_td_loss,
 )
 from ldcq.critic.candidates import CachedCandidates
+from ldcq.critic.diagnostics import Support
 from ldcq.critic.fourier import FourierFeatures
 from ldcq.critic.replay import Minibatch, PrioritisedReplay
 from ldcq.critic.transitions import Transitions, training_rows
@@ -206,15 +207,21 @@ def test_validation_is_in_units_of_return(make_config: MakeConfig, table: Latent
     transitions = Transitions.of(table, np.arange(8), CPU)
     replay = PrioritisedReplay(config.critic.replay, 8)
     source = FixedSource(Minibatch(np.arange(8), np.ones(8, np.float32)), torch.randn(8, 3, 2))
-    validation = ValidationBatch(transitions, torch.randn(8, 2), torch.randn(8, 3, 2))
+    latents = torch.randn(8, 2)
+    support = Support.of(transitions, transitions.state, latents)
+    validation = ValidationBatch(transitions, latents, torch.randn(8, 3, 2), support)
     learner = LDCQ(config, transitions, replay, source, validation)
     found = {name: float(value) for name, value in learner.validate().items()}
     with torch.no_grad():
         scores = learner.critic.score(transitions.next_state, validation.candidates)
         targets = transitions.reward + transitions.discount * scores.amax(1)  # Both nets are alike.
         values = learner.critic.q_values(transitions.state, validation.latents) / 0.1
+        own = values.amin(0).mean()
     assert found["max_q"] == pytest.approx(float(scores.amax(1).mean()), rel=1e-4)
     assert found["td_error"] == pytest.approx(float((values - targets).abs().mean()), rel=1e-4)
+    assert found["own_q"] == pytest.approx(float(own), rel=1e-4)
+    assert found["spread"] == pytest.approx(float(scores.std(1, correction=0).mean()), rel=1e-4)
+    assert {"agreement", "max_gain", "off_support", "off_support_unranked"} < found.keys()
     assert LDCQ(config, transitions, replay, source).validate() == {}
 
 

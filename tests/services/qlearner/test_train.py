@@ -91,7 +91,14 @@ def test_the_stage_publishes_once(
     assert model_of(artifact, Critic).config.reward_scale == 0.5
     assert stage.progress.snapshot().state == stage_pb2.STAGE_STATE_PUBLISHED
     metrics = read_metrics(tmp_path / "logs" / "critic" / "metrics.csv")
-    assert set(metrics) >= {"loss", "td_error", "q_mean", "beta", "validation/max_q"}
+    assert set(metrics) >= {
+        "loss",
+        "td_error",
+        "q_mean",
+        "beta",
+        "validation/max_q",
+        "validation/off_support",
+    }
     assert len(store.versions("candidates")) == (source == "cache")
 
     replica.kill()
