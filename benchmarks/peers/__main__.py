@@ -5,15 +5,16 @@ writes their scores, from which result pages take rows.
     python -m benchmarks.peers experiments/settings/maze2d.small.yaml --store runs/results \
         --seconds 693 --seeds 5 --out docs/results/peers/maze2d.json
 
-The data are the configuration's, generated where they are missing; environment, starts, number of
-episodes and scores are those of its evaluation. `--seconds` are CPU seconds of one training seed: to
-compare like with like, what the page's LDCQ row took. An interrupted call resumes after the last
-seed that was played.
+The data are the configuration's, generated where they are missing, held-out episodes included.
+Environment, starts, number of episodes and scores are those of its evaluation. `--seconds` are the
+CPU seconds of one training seed: what the page's LDCQ row took. An interrupted call resumes after
+the last seed that was played.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -41,7 +42,7 @@ from services.actor.scores import (
 
 Array = NDArray[Any]
 
-PYTHON = Path(".venv-peers/bin/python")
+PYTHON = Path(__file__).parents[2] / ".venv-peers/bin/python"
 TRAIN = Path(__file__).with_name("train.py")
 N_STEPS = 10
 """Of the returns that the critics learn from: values reach further back per update."""
@@ -125,9 +126,7 @@ def scores(
     }  # fmt: skip
     if task.first_hit:
         steps = first_reward_steps(rewards)
-        hits = normalise(
-            first_hit_returns(steps, task.max_episode_steps), task.reference_scores
-        )
+        hits = normalise(first_hit_returns(steps, task.max_episode_steps), task.reference_scores)
         found |= {"first_hit": float(hits.mean()), "first_hits": hits.tolist()}
         found["success"] = float(np.mean(steps >= 0))
     return found
@@ -148,48 +147,43 @@ def play(policy: ExportedPolicy, config: Config, task: Task) -> list[NDArray[np.
 
 
 def measure(config: Config, store: Path, seconds: float, seeds: int, out: Path) -> None:
-    """Trains and plays every peer with every seed, and writes `out` after each."""
+    """Trains and plays every peer with every seed, and writes `out` after each.
+
+    Raises:
+        DataError: The data or their environment cannot be had, or actions are discrete.
+        CalledProcessError: A training failed; what it said is on stderr.
+    """
     ensure_dataset(config.data, store)
     task = load_task(config, store)
     evaluation = config.evaluation
     header = {
         "data": config.data.model_dump(mode="json"),
         "evaluation": {"episodes": evaluation.episodes, "seed": evaluation.seed},
-        "budget_cpu_seconds": seconds,
-        "n_steps": N_STEPS,
-        "discount": config.discount,
-        "hidden": HIDDEN,
+        "training": {
+            "cpu_seconds": seconds,
+            "n_steps": N_STEPS,
+            "hidden": HIDDEN,
+            "settings": {name: s | {"gamma": config.discount} for name, (_, s) in PEERS.items()},
+        },
         "machine": {**machine(), "threads": 1},
     }
     rows = _known(out, header)
+    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "transitions.npz"
         np.savez(file, **transitions(load_episodes(config.data, store), N_STEPS, config.discount))
-        for seed in range(seeds):
-            for method, (algorithm, settings) in PEERS.items():
-                row = rows.setdefault(method, {"method": method, "settings": settings, "runs": []})
-                if any(run["seed"] == seed for run in row["runs"]):
-                    continue
-                request = {
-                    "algorithm": algorithm,
-                    "settings": settings | {"gamma": config.discount},
-                    "hidden": HIDDEN,
-                    "seed": seed,
-                    "cpu_seconds": seconds,
-                    "action_low": task.spaces.action_low.tolist(),
-                    "action_high": task.spaces.action_high.tolist(),
-                    "transitions": str(file),
-                    "policy": str(Path(folder) / "policy.pt"),
-                }
-                trained = _train(request)
-                rewards = play(ExportedPolicy(Path(request["policy"])), config, task)
-                run = {"seed": seed, **trained, **scores(rewards, task)}
-                row["runs"].append(run)
-                shown = {name: run[name] for name in ("return", "first_hit", "success", "updates")}
-                print(f"{method}, seed {seed}: {shown}", flush=True)
-                content = json.dumps({**header, "rows": list(rows.values())}, indent=1)
-                out.parent.mkdir(parents=True, exist_ok=True)
-                replace_atomically(out, f"{content}\n".encode())
+        for seed, method in itertools.product(range(seeds), PEERS):
+            row = rows.setdefault(method, {"method": method, "library": "", "runs": []})
+            if any(run["seed"] == seed for run in row["runs"]):
+                continue
+            policy, trained = _train(method, seed, seconds, config.discount, task, file)
+            run = {"seed": seed, **trained, **scores(play(policy, config, task), task)}
+            row["library"] = run.pop("library")
+            row["runs"].append(run)
+            content = json.dumps({**header, "rows": list(rows.values())}, indent=1)
+            replace_atomically(out, f"{content}\n".encode())
+            shown = {name: run[name] for name in ("return", "first_hit", "success", "updates")}
+            print(f"{method}, seed {seed}: {shown}", flush=True)
 
 
 def _known(out: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -199,16 +193,34 @@ def _known(out: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return rows if content == json.loads(json.dumps(header)) else {}
 
 
-def _train(request: dict[str, Any]) -> dict[str, Any]:
+def _train(
+    method: str, seed: int, seconds: float, discount: float, task: Task, file: Path
+) -> tuple[ExportedPolicy, dict[str, Any]]:
+    algorithm, settings = PEERS[method]
+    policy = file.with_name("policy.pt")
+    request = {
+        "algorithm": algorithm,
+        "settings": settings | {"gamma": discount},
+        "hidden": HIDDEN,
+        "seed": seed,
+        "cpu_seconds": seconds,
+        "action_low": task.spaces.action_low.tolist(),
+        "action_high": task.spaces.action_high.tolist(),
+        "transitions": str(file),
+        "policy": str(policy),
+    }
     command = [PYTHON, TRAIN, json.dumps(request)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return ExportedPolicy(policy), json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> int:
     """Reads the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("config", help="a YAML file, or a preset")
     parser.add_argument("--store", type=Path, required=True, help="its folder `datasets` is used")
     parser.add_argument("--seconds", type=float, required=True, help="CPU seconds a training seed")
