@@ -171,7 +171,8 @@ def measure(config: Config, store: Path, seconds: float, seeds: int, out: Path) 
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "transitions.npz"
-        np.savez(file, **transitions(load_episodes(config.data, store), N_STEPS, config.discount))
+        episodes = load_episodes(config.data, store)
+        np.savez(file, **transitions(episodes, N_STEPS, config.discount))  # type: ignore[arg-type]
         for seed, method in itertools.product(range(seeds), PEERS):
             row = rows.setdefault(method, {"method": method, "library": "", "runs": []})
             if any(run["seed"] == seed for run in row["runs"]):
@@ -209,7 +210,7 @@ def _train(
         "transitions": str(file),
         "policy": str(policy),
     }
-    command = [PYTHON, TRAIN, json.dumps(request)]
+    command = [str(PYTHON), str(TRAIN), json.dumps(request)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return ExportedPolicy(policy), json.loads(done.stdout.splitlines()[-1])
 
