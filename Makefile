@@ -7,7 +7,7 @@ EXPERIMENTS := maze2d door-human horizon steps random-walk latents world-model
 SCALE := small
 BENCHMARKS := sampler serving replicas learner training
 
-.PHONY: help setup demo results bench test test-full test-gpu test-observability test-compose docs lint format proto proto-lint
+.PHONY: help setup demo results peers bench test test-full test-gpu test-observability test-compose docs lint format proto proto-lint
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,13 @@ results: setup ## run all experiments and rewrite docs/results; an interrupted r
 	  $(BIN)/ldcq experiment $$name --scale $(SCALE) --store runs/results --out docs/results/$$name; \
 	done
 	$(BIN)/python -m experiments.index docs/results
+
+peers: .venv-peers/.installed ## install d3rlpy beside the project, for python -m benchmarks.peers
+
+.venv-peers/.installed: benchmarks/peers/requirements.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 bench: demo ## run all benchmarks in turn and rewrite benchmarks/RESULTS.md
 	mkdir -p runs/bench

@@ -17,6 +17,7 @@ from common.store.timings import Timing, lineage_timings
 from experiments.configurations import configuration, unlike_paper
 from experiments.experiment import Context, Experiment, Pipeline, Result, Scale
 from experiments.page import write
+from experiments.peers import with_peers
 from ldcq.config import ConfigError
 
 MODULES = {
@@ -66,7 +67,7 @@ def perform(
         scale: smoke, small or full.
         seeds: Number of training seeds; None: the experiment's own.
         dataset: Dataset to use instead of its own.
-        folder: Where results go.
+        folder: Where results go; peers' rows are taken from `peers/<name>.json` beside it.
         pipeline: Runs configurations on `store`.
         store: Experiments that share it share what they train.
         third_party: Folder of data of third parties.
@@ -96,7 +97,7 @@ def perform(
         known,
         config.data.dataset,
         context.seeds,
-        findings,
+        with_peers(findings, folder.parent / "peers" / f"{name}.json", config),
         unlike_paper(config),
         seconds=sum(timing.seconds for timing in timings),
         lost=any(timing.lost for timing in timings),

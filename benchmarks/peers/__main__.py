@@ -1,0 +1,239 @@
+"""Trains the peers on a configuration's data, plays them as the pipeline plays its methods, and
+writes their scores, from which result pages take rows.
+
+    make peers
+    python -m benchmarks.peers experiments/settings/maze2d.small.yaml --store runs/results \
+        --seconds 693 --seeds 5 --out docs/results/peers/maze2d.json
+
+The data are the configuration's, generated where they are missing, held-out episodes included.
+Environment, starts, number of episodes and scores are those of its evaluation. `--seconds` are the
+CPU seconds of one training seed: what the page's LDCQ row took. An interrupted call resumes after
+the last seed that was played.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.result import machine
+from common.data import Task, ensure_dataset, load_episodes, load_task
+from common.store.files import replace_atomically
+from ldcq.config import Config, load
+from ldcq.data.episodes import DataError, Episodes
+from services.actor.rollout import rollout
+from services.actor.scores import (
+    episode_returns,
+    first_hit_returns,
+    first_reward_steps,
+    normalise,
+)
+
+Array = NDArray[Any]
+
+PYTHON = Path(__file__).parents[2] / ".venv-peers/bin/python"
+TRAIN = Path(__file__).with_name("train.py")
+N_STEPS = 10
+"""Of the returns that the critics learn from: values reach further back per update."""
+HIDDEN = [128, 128]
+_SHARED = {"actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3, "batch_size": 256}
+PEERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "IQL": ("IQL", _SHARED | {"expectile": 0.9, "weight_temp": 3.0}),
+    "TD3+BC": ("TD3PlusBC", _SHARED | {"alpha": 2.5}),
+}
+"""A method to its class in `d3rlpy.algos` and the settings of its configuration."""
+
+
+class ExportedPolicy:
+    """The greedy policy that `train` exported; it has no memory.
+
+    Args:
+        file: TorchScript that takes states (E, S) to actions (E, A).
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._actions = torch.jit.load(str(file))  # type: ignore[no-untyped-call]
+
+    def act(self, observations: Array, goals: Array | None = None) -> Array:  # noqa: ARG002
+        """Actions (E, A) for observations (E, S); goals are ignored."""
+        with torch.inference_mode():
+            actions: Array = self._actions(torch.from_numpy(observations)).numpy()
+        return actions
+
+    def reset(self, mask: Array | None = None) -> None:
+        """Nothing to forget."""
+
+
+def transitions(episodes: Episodes, n_steps: int, discount: float) -> dict[str, Array]:
+    """Every step of the data with its n-step return, under d3rlpy's names.
+
+    For N steps: `observations` and `next_observations` (N, S), `actions` (N, A), `rewards`
+    sum_{i<h} gamma^i r_{t+i} (N, 1), `intervals` h (N, 1) and `terminals` (N, 1), all float32.
+    h = n, or fewer where the episode ends before; an episode that was cut off is not terminal.
+
+    Raises:
+        DataError: Actions are discrete.
+    """
+    if episodes.spaces.discrete_actions:
+        raise DataError(f"{episodes.name}: actions are discrete, expected a Box")
+    steps = np.arange(len(episodes.rewards))
+    episode = np.repeat(np.arange(episodes.count), episodes.lengths)
+    left = (episodes.offsets + episodes.lengths)[episode] - steps
+    taken = np.minimum(left, n_steps)
+    returns = np.zeros(len(steps))
+    for i in range(n_steps):
+        inside = i < taken
+        returns[inside] += discount**i * episodes.rewards[steps[inside] + i]
+    last = steps + taken - 1
+    columns = {
+        # An episode has one observation more than steps.
+        "observations": episodes.observations[steps + episode],
+        "next_observations": episodes.observations[steps + episode + taken],
+        "actions": episodes.actions,
+        "rewards": returns[:, None],
+        "intervals": taken[:, None],
+        "terminals": episodes.terminations[last][:, None],
+    }
+    return {name: np.asarray(values, np.float32) for name, values in columns.items()}
+
+
+def scores(
+    rewards: list[NDArray[np.floating]], task: Task
+) -> dict[str, float | list[float] | None]:
+    """One training seed's scores: `return`, `first_hit` and `success` in the mean, and `returns`
+    and `first_hits` of every episode; normalised where the task has reference scores, None for
+    first hits that the task does not define.
+
+    Args:
+        rewards: Of each episode, shapes (T_i,).
+        task: What was played.
+    """
+    returns = normalise(episode_returns(rewards), task.reference_scores)
+    found: dict[str, float | list[float] | None] = {
+        "return": float(returns.mean()), "returns": returns.tolist(),
+        "first_hit": None, "first_hits": None, "success": None,
+    }  # fmt: skip
+    if task.first_hit:
+        steps = first_reward_steps(rewards)
+        hits = normalise(first_hit_returns(steps, task.max_episode_steps), task.reference_scores)
+        found |= {"first_hit": float(hits.mean()), "first_hits": hits.tolist()}
+        found["success"] = float(np.mean(steps >= 0))
+    return found
+
+
+def play(policy: ExportedPolicy, config: Config, task: Task) -> list[NDArray[np.floating]]:
+    """The rewards of the evaluation's episodes in their order, shapes (T_i,)."""
+    settings = config.evaluation
+    episodes = rollout(
+        task.make_env,
+        policy,
+        episodes=settings.episodes,
+        environments=settings.environments,
+        seed=settings.seed,
+        max_episode_steps=task.max_episode_steps,
+    )
+    return [episode.rewards for episode in sorted(episodes, key=lambda episode: episode.index)]
+
+
+def measure(config: Config, store: Path, seconds: float, seeds: int, out: Path) -> None:
+    """Trains and plays every peer with every seed, and writes `out` after each.
+
+    Raises:
+        DataError: The data or their environment cannot be had, or actions are discrete.
+        CalledProcessError: A training failed; what it said is on stderr.
+    """
+    ensure_dataset(config.data, store)
+    task = load_task(config, store)
+    evaluation = config.evaluation
+    header = {
+        "data": config.data.model_dump(mode="json"),
+        "evaluation": {"episodes": evaluation.episodes, "seed": evaluation.seed},
+        "training": {
+            "cpu_seconds": seconds,
+            "n_steps": N_STEPS,
+            "hidden": HIDDEN,
+            "settings": {name: s | {"gamma": config.discount} for name, (_, s) in PEERS.items()},
+        },
+        "machine": {**machine(), "threads": 1},
+    }
+    rows = _known(out, header)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "transitions.npz"
+        episodes = load_episodes(config.data, store)
+        np.savez(file, **transitions(episodes, N_STEPS, config.discount))  # type: ignore[arg-type]
+        for seed, method in itertools.product(range(seeds), PEERS):
+            row = rows.setdefault(method, {"method": method, "library": "", "runs": []})
+            if any(run["seed"] == seed for run in row["runs"]):
+                continue
+            policy, trained = _train(method, seed, seconds, config.discount, task, file)
+            run = {"seed": seed, **trained, **scores(play(policy, config, task), task)}
+            row["library"] = run.pop("library")
+            row["runs"].append(run)
+            content = json.dumps({**header, "rows": list(rows.values())}, indent=1)
+            replace_atomically(out, f"{content}\n".encode())
+            shown = {name: run[name] for name in ("return", "first_hit", "success", "updates")}
+            print(f"{method}, seed {seed}: {shown}", flush=True)
+
+
+def _known(out: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows of an earlier call that measured the same; of another one, none."""
+    content = json.loads(out.read_text()) if out.is_file() else {"rows": []}
+    rows = {row["method"]: row for row in content.pop("rows")}
+    return rows if content == json.loads(json.dumps(header)) else {}
+
+
+def _train(
+    method: str, seed: int, seconds: float, discount: float, task: Task, file: Path
+) -> tuple[ExportedPolicy, dict[str, Any]]:
+    algorithm, settings = PEERS[method]
+    policy = file.with_name("policy.pt")
+    request = {
+        "algorithm": algorithm,
+        "settings": settings | {"gamma": discount},
+        "hidden": HIDDEN,
+        "seed": seed,
+        "cpu_seconds": seconds,
+        "action_low": task.spaces.action_low.tolist(),
+        "action_high": task.spaces.action_high.tolist(),
+        "transitions": str(file),
+        "policy": str(policy),
+    }
+    command = [str(PYTHON), str(TRAIN), json.dumps(request)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return ExportedPolicy(policy), json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> int:
+    """Reads the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", help="a YAML file, or a preset")
+    parser.add_argument("--store", type=Path, required=True, help="its folder `datasets` is used")
+    parser.add_argument("--seconds", type=float, required=True, help="CPU seconds a training seed")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, required=True, help="docs/results/peers/NAME.json")
+    given = parser.parse_args()
+    if not PYTHON.is_file():
+        print(f"{PYTHON}: not there; run `make peers` first", file=sys.stderr)
+        return 2
+    measure(load(given.config), given.store, given.seconds, given.seeds, given.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
