@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.intervals import over_seeds
 from experiments.experiment import Findings, Row
+from experiments.intervals import over_seeds
 from ldcq.config import Config, DataConfig
 from services.actor.scores import Estimate
 
