@@ -47,7 +47,7 @@ vae = VaeLearner(config, windows, device)
 for step in track(range(vae.total), "VAE"):
     vae.update(step)
 decoder = vae.vae.eval()
-table = latent_table(decoder, windows, slice(None), config.discount)
+table = latent_table(decoder, windows, slice(None), config.discount, config.lengths)
 
 # 2. The diffusion prior (Eq. 5) learns which latents a state supports
 learner = PriorLearner(config, table, device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from ldcq.data.latents import LatentTable
 
 CHUNKS_AT_ONCE = 4
 """Of a column: a chunk is about 1 MiB."""
-_COLUMNS = [field.name for field in fields(LatentTable)]
+_COLUMNS = {field.name for field in fields(LatentTable)}
+_REQUIRED = {field.name for field in fields(LatentTable) if field.default is MISSING}
 
 
 def open_latents(
@@ -58,7 +59,7 @@ def open_latents(
         )
     room, columns = Room(store.root, memory), {}
     with _opened(place, folder) as group:
-        for name in _COLUMNS:
+        for name in _REQUIRED | (_checksums(group).keys() & _COLUMNS):
             array = _column(group, name)
             columns[name] = room(array.shape, array.dtype)
             for rows, piece in _verified(place, folder, group, name):

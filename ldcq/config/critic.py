@@ -34,12 +34,25 @@ class CriticConfig(Section):
     """Latent Q-learning (section 4.2, Algorithm 1, A.2.3, Table 7)."""
 
     hidden: Widths = (256, 256, 256, 32)
-    fourier_octaves: NonNegative = 0
-    """Frequencies (1, 2, 4, ... per standard deviation) of the sines and cosines that the networks
-    see of `fourier_indices`, for values that change across a thin wall; 0: none, the paper's."""
-    fourier_indices: tuple[NonNegative, ...] = ()
-    """Entries of the flat state that get them: coordinates in space."""
+    networks: Annotated[int, Field(ge=2)] = 2
+    """J, Q-networks, all regressed on the same targets."""
+    deviations: Annotated[float, Field(ge=0)] | None = None
+    """What the networks say together: their mean less so many standard deviations (a lower bound
+    over an ensemble); null: the smallest (clipped double Q-learning, the paper's)."""
+    dueling: bool = False
+    """Q(s, z) = V(s) + A(s, z) (Wang et al. 2016): the networks learn advantages, in units of their
+    spread, beside a network of the state alone; false: values as they are, the paper's."""
+    fourier_features: NonNegative = 0
+    """Sines of the whole state, with learned frequencies, that every network sees beside it, for
+    values that change across a thin wall; 0: none, the paper's."""
+    target: Literal[
+        "max_min", "argmax_min", "mean", "expectile_prior", "expectile_data", "expectile_return"
+    ] = "max_min"
+    """What s_{t+H} is worth. `ldcq.critic.targets` has the equations; `max_min` is the paper's."""
+    expectile: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
+    """tau of the V-network, with a target `expectile_...`."""
     learning_rate: PositiveFloat = 5e-4
+    schedule: Literal["constant", "one_cycle"] = "constant"
     batch_size: Positive = 128
     updates: Positive = 200_000
     target_update_rate: Rate = 0.005
@@ -65,13 +78,18 @@ class CriticConfig(Section):
     """Sample calls under way at once; batches are drawn that many updates ahead."""
     sampling: SamplingConfig = SamplingConfig()
 
+    @property
+    def has_value_network(self) -> bool:
+        """Whether a V-network gives the targets' value of s_{t+k}: any k <= H will do for it."""
+        return self.target.startswith("expectile")
+
+    @property
+    def needs_candidates(self) -> bool:
+        """Whether an update looks at latents of the prior."""
+        return self.target not in ("expectile_data", "expectile_return")
+
     @model_validator(mode="after")
     def _options_are_complete(self) -> CriticConfig:
-        if self.fourier_octaves and not self.fourier_indices:
-            raise ValueError(
-                "fourier_indices is empty, expected entries of the state, since fourier_octaves "
-                f"is {self.fourier_octaves}"
-            )
         if self.reward_windows and self.windows is None:
             raise ValueError(
                 f"windows is null, expected a number, since reward_windows is {self.reward_windows}"

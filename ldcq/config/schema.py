@@ -42,6 +42,8 @@ class Config(Section):
     """Threads of one process's tensor operations on a CPU."""
     horizon: Positive = 30
     """H, the steps of a window."""
+    lengths: tuple[Positive, ...] = ()
+    """k < H, ascending: latents are valued for k executed steps as well; none in the paper."""
     discount: Annotated[float, Field(gt=0, le=1)] = 0.995
     """gamma, per environment step."""
     data: DataConfig = DataConfig()
@@ -70,6 +72,20 @@ class Config(Section):
             raise ValueError(
                 f"vae.decoded_steps is {self.vae.decoded_steps}, expected at most horizon "
                 f"({self.horizon})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lengths_can_be_valued(self) -> Config:
+        if self.lengths != tuple(sorted({k for k in self.lengths if k < self.horizon})):
+            raise ValueError(
+                f"lengths is {[*self.lengths]}, expected different numbers of steps below horizon "
+                f"({self.horizon}), ascending"
+            )
+        if self.lengths and not self.critic.has_value_network:
+            raise ValueError(
+                f"critic.target is {self.critic.target!r}, expected one of the V-network "
+                f"(expectile_...), since lengths is {[*self.lengths]}: candidates are of s_(t+H)"
             )
         return self
 

@@ -15,9 +15,10 @@ from ldcq.critic.candidates import CandidateSource
 from ldcq.critic.critic import Critic
 from ldcq.critic.diagnostics import Support, candidate_metrics
 from ldcq.critic.replay import PrioritisedReplay, beta_at
-from ldcq.critic.targets import max_min_target
+from ldcq.critic.targets import argmax_min, bootstrapped, expectile_loss
 from ldcq.critic.transitions import Transitions, normalisers
 from ldcq.learning.batches import generator
+from ldcq.learning.descent import learning_rate_schedule
 from ldcq.nn.model import Dimensions
 
 
@@ -27,7 +28,7 @@ class LDCQ:
     With candidates of a Gaussian prior instead of the diffusion prior's this is BCQ-H.
 
     Attributes:
-        critic: Q_1 and Q_2.
+        critic: Q_1 and Q_2 (and V, where `critic.target` or `critic.dueling` asks for it).
         target: Their slow copies, which the targets are taken from.
         iterations: M.
     """
@@ -58,6 +59,9 @@ class LDCQ:
         self._optimiser = torch.optim.Adam(
             self.critic.parameters(), lr=config.critic.learning_rate, fused=True
         )
+        self._schedule = learning_rate_schedule(
+            self._optimiser, config.critic.schedule, self.iterations
+        )
 
     def run(self) -> None:
         """The whole of Algorithm 1, in one go."""
@@ -77,27 +81,38 @@ class LDCQ:
         settings = self._config.critic
         # 4: a minibatch of N transitions (s_t, z, r_{t:t+H}, s_{t+H}); 5-9: n latents for each
         minibatch, candidates = self._source.take(step)
+        candidates = candidates.to(self._device)
         batch = self._transitions.batch(minibatch.indices)
         latents = batch.draw_latents(generator(self._config.seed, "critic", "latents", step))
-        # 10: y = r_{t:t+H} + gamma^H max_z min_j Q_j^target(s_{t+H}, z)
-        targets = self._targets(batch, candidates.to(self._device))
-        # 11: minimise ||y - Q(s_t, z)||^2 / N
-        values = self.critic.q_values(batch.state, latents)
         weights = torch.from_numpy(minibatch.weights).to(self._device)
-        loss = weighted_td_loss(values, targets, weights)
+        # 10: y = r_{t:t+H} + gamma^H max_z min_j Q_j^target(s_{t+H}, z), or by another rule
+        targets = self._targets(batch, candidates)
+        # 11: minimise ||y - Q(s_t, z)||^2 / N; a dueling critic learns y - V(s_t), in its spread
+        outputs, sought = self.critic.outputs(batch.state, latents), targets
+        value_loss = torch.zeros((), device=self._device)
+        if self.critic.value is not None:
+            value_loss = self._value_loss(batch, latents, candidates, targets, weights)
+        if settings.dueling:
+            advantages = targets - self.critic.v_values(batch.state).detach().unsqueeze(1)
+            self.critic.follow_spread(advantages, step)
+            sought = advantages / self.critic.spread
+        loss = weighted_td_loss(outputs, sought, weights)
         self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss + value_loss).backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
+        self._schedule.step()
         # 12: Theta^target <- rho Theta + (1 - rho) Theta^target
         polyak_update(self.target, self.critic, settings.target_update_rate)
         # B is prioritised: |TD error| is the priority of a transition from now on
-        td_errors = (values.detach() - targets).abs().mean(dim=0)
+        with torch.no_grad():
+            errors = self.critic.spread * (outputs - sought)
+            td_errors = errors.abs().mean(dim=(0, 2))
         self._replay.update(minibatch.indices, td_errors.cpu().numpy())
         self._source.updated(step)
         return {
             "loss": loss.detach(),
             "td_error": td_errors.mean() / settings.reward_scale,
-            "q_mean": values.detach().mean() / settings.reward_scale,
+            "q_mean": (targets + errors).mean() / settings.reward_scale,
             "target_mean": targets.mean() / settings.reward_scale,
             "beta": beta_at(settings.replay, step),
         }
@@ -111,7 +126,7 @@ class LDCQ:
         held_out = self._validation
         with torch.inference_mode():
             targets = self._targets(held_out.transitions, held_out.candidates)
-            values = self.critic.q_values(held_out.transitions.state, held_out.latents)
+            values = self.critic.q_by_length(held_out.transitions.state, held_out.latents)
             own = self.critic.score(held_out.transitions.state, held_out.latents.unsqueeze(1))
             found = candidate_metrics(
                 self.critic,
@@ -129,6 +144,7 @@ class LDCQ:
             "critic": self.critic.state_dict(),
             "target": self.target.state_dict(),
             "optimiser": self._optimiser.state_dict(),
+            "schedule": self._schedule.state_dict(),
             "replay": self._replay.state_dict(),
             "source": self._source.state_dict(),
         }
@@ -138,18 +154,68 @@ class LDCQ:
         self.critic.load_state_dict(state["critic"])
         self.target.load_state_dict(state["target"])
         self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.load_state_dict(state["schedule"])
         self._replay.load_state_dict(state["replay"])
         self._source.load_state_dict(state["source"])
 
     def _targets(self, batch: Transitions, candidates: Tensor) -> Tensor:
-        """The targets y of a batch, in units of scaled rewards, (B,)."""
+        """The targets y_k of a batch, in units of scaled rewards, (B, K)."""
         with torch.inference_mode():
-            reward = batch.reward * self._config.critic.reward_scale
-            targets = max_min_target(
-                self.target, reward, batch.discount, batch.next_state, candidates
-            )
+            reward, discount, following = self._parts(batch)
+            worth = self._worth(batch, following, candidates)
+            targets = bootstrapped(reward, discount, worth)
         # A plain tensor again: autograd saves it for the backward pass of the loss.
         return targets.clone()
+
+    def _parts(self, batch: Transitions) -> tuple[Tensor, Tensor, Tensor]:
+        """Scaled r_{t:t+k}, gamma^k and s_{t+k}: (B, K), (B, K), (B, K, S); the last k is H."""
+        reward, discount = batch.reward.unsqueeze(1), batch.discount.unsqueeze(1)
+        following = batch.next_state.unsqueeze(1)
+        if batch.part_reward is not None and batch.part_state is not None:
+            reward = torch.cat([batch.part_reward, reward], dim=1)
+            shorter = [self._config.discount**k for k in self._config.lengths]
+            parts = torch.tensor(shorter, device=reward.device).expand(len(reward), -1)
+            discount = torch.cat([parts, discount], dim=1)
+            following = torch.cat([batch.part_state, following], dim=1)
+        return reward * self._config.critic.reward_scale, discount, following
+
+    def _worth(self, batch: Transitions, following: Tensor, candidates: Tensor) -> Tensor:
+        """V(s_{t+k}) by the rule `critic.target`, (B, K); see `ldcq.critic.targets`."""
+        rule, target = self._config.critic.target, self.target
+        if self._config.critic.has_value_network:
+            return target.v_values(following.flatten(0, 1)).view(following.shape[:2])
+        if rule == "max_min":
+            return target.greatest(batch.next_state, candidates).unsqueeze(1)
+        if rule == "argmax_min":
+            return argmax_min(target.q_values(batch.next_state, candidates)).unsqueeze(1)
+        return target.lower_q(batch.next_state, candidates)[..., -1].mean(dim=1, keepdim=True)
+
+    def _value_loss(
+        self,
+        batch: Transitions,
+        latents: Tensor,
+        candidates: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        """What V(s) learns by the rule: an expectile, or the mean that advantages are over."""
+        settings = self._config.critic
+        states, expectile = batch.state, settings.expectile
+        if settings.target == "expectile_prior":
+            states = batch.next_state
+            sought = self._lower(states, candidates)[..., -1]
+        elif settings.target == "expectile_data":
+            sought = self._lower(states, latents.unsqueeze(1)).squeeze(1)
+        else:
+            sought = targets
+        if not settings.has_value_network:
+            expectile = 0.5
+        differences = sought - self.critic.v_values(states).unsqueeze(1)
+        return expectile_loss(differences, expectile, weights)
+
+    def _lower(self, states: Tensor, latents: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.target.lower_q(states, latents)
 
 
 @dataclass(frozen=True)
@@ -179,33 +245,35 @@ def make_critic(transitions: Transitions, config: Config) -> Critic:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(config.seed, "critic", "weights").initial_seed())
         states, latents = normalisers(transitions)
-        critic = Critic(Dimensions(state=len(states.mean), latent=len(latents.mean)), config.critic)
+        dimensions = Dimensions(
+            state=len(states.mean), latent=len(latents.mean), lengths=1 + len(config.lengths)
+        )
+        critic = Critic(dimensions, config.critic)
         critic.state_normaliser, critic.latent_normaliser = states, latents
     return critic.to(transitions.device)
 
 
 def weighted_td_loss(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Squared TD error of both critics, weighted per sample (line 11; Schaul et al. 2015, 3.4).
+    """Squared TD error of all critics, weighted per sample (line 11; Schaul et al. 2015, 3.4).
 
     Args:
-        values: Q_1 and Q_2 of the batch, (2, B).
-        targets: y, (B,), without gradient.
+        values: Q_1, ..., Q_J of the batch, (J, B, K).
+        targets: y, (B, K), without gradient.
         weights: Importance weights, (B,).
 
     Returns:
-        Mean over the batch of w_i sum_j (Q_j - y)_i^2, a scalar.
+        Mean over batch and lengths of w_i sum_j (Q_j - y)_i^2, a scalar.
 
     Raises:
         ValueError: Shapes that would broadcast: a (B, 1) among (B,) makes a (B, B) product whose
             mean cancels the weights.
     """
-    batch = values.shape[-1:]
-    if values.ndim != 2 or targets.shape != batch or weights.shape != batch:
+    if values.shape[1:] != targets.shape or weights.shape != targets.shape[:1]:
         raise ValueError(
             f"values, targets and weights have shapes {tuple(values.shape)}, "
-            f"{tuple(targets.shape)} and {tuple(weights.shape)}, expected (2, B), (B,) and (B,)"
+            f"{tuple(targets.shape)} and {tuple(weights.shape)}, expected (J, B, K), (B, K), (B,)"
         )
-    return (weights * (values - targets).square().sum(dim=0)).mean()
+    return (weights.unsqueeze(1) * (values - targets).square().sum(dim=0)).mean()
 
 
 @torch.no_grad()

@@ -173,6 +173,29 @@ class OnlineCandidates:
         return _Pending(minibatch, self._prior.sample_async(draw))
 
 
+class NoCandidates:
+    """Batches alone, for targets that no latent of the prior is looked at for."""
+
+    def __init__(self, config: Config, replay: PrioritisedReplay) -> None:
+        """Takes the batch size and the seed from the configuration."""
+        self._config, self._replay = config, replay
+
+    def take(self, step: int) -> tuple[Minibatch, Tensor]:
+        """The batch, and candidates (B, 0, 0)."""
+        minibatch = draw_batch(self._replay, self._config, step)
+        return minibatch, torch.empty(len(minibatch.indices), 0, 0)
+
+    def updated(self, step: int) -> None:
+        """Nothing is prepared ahead."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: draws depend on the step only."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to restore."""
+
+
 class CachedCandidates:
     """Candidates drawn once per window; every update uses a random subset of them."""
 

@@ -1,13 +1,14 @@
-"""The latent action value Q(s, z): two Q-networks and their input statistics (4.2, A.2.3)."""
+"""The latent action value Q(s, z): Q-networks and their input statistics (4.2, A.2.3)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from ldcq.config import ConfigError, CriticConfig
-from ldcq.critic.fourier import FourierFeatures
+from ldcq.config import CriticConfig
 from ldcq.critic.q_network import QNetwork
+from ldcq.critic.screening import screened_max
+from ldcq.critic.targets import together
 from ldcq.nn.model import Dimensions, Model
 from ldcq.nn.normaliser import Normaliser
 
@@ -17,15 +18,19 @@ the cache, which halves the time of 64,000 pairs; on a GPU it only bounds the me
 
 
 class Critic(Model):
-    """Two Q-networks for clipped double Q-learning, over raw states and latents.
+    """J Q-networks over raw states and latents, and a V-network where a target or `dueling` asks.
 
-    Normalisation is its own. The networks learn values of scaled rewards: `q_values` is in those
-    units, `score` in units of discounted return.
+    Normalisation is its own. The networks learn values of scaled rewards: `q_values`, `v_values`
+    and `greatest` are in those units, `score` in units of discounted return. A latent is valued for
+    K numbers of executed steps, the last of them H.
 
     Attributes:
         state_normaliser: Statistics of the states, (S,).
         latent_normaliser: Statistics of the latents, (Z,).
-        fourier: What the networks see of the state beside the state.
+        networks: Q(s, z), or advantages over V(s) in units of `spread`.
+        value: V(s); None without.
+        spread: Root mean square of the targets' distance to V(s), for each of K lengths; ones
+            without `dueling`.
     """
 
     kind = "critic"
@@ -33,74 +38,117 @@ class Critic(Model):
     config: CriticConfig
 
     def __init__(self, dimensions: Dimensions, config: CriticConfig) -> None:
-        """Builds both networks.
+        """Builds the networks.
 
         Args:
-            dimensions: Of states and latents.
+            dimensions: Of states, latents, and `lengths`, K.
             config: The section `critic`.
-
-        Raises:
-            ConfigError: `fourier_indices` are entries that states do not have.
         """
         super().__init__(dimensions, config)
         states, latents = dimensions.state, dimensions.latent
         self.state_normaliser = Normaliser.identity(states)
         self.latent_normaliser = Normaliser.identity(latents)
-        if any(index >= states for index in config.fourier_indices):
-            raise ConfigError(
-                f"critic.fourier_indices is {[*config.fourier_indices]}, expected entries of the "
-                f"state, 0 to {states - 1}"
-            )
-        self.fourier = FourierFeatures(config.fourier_indices, config.fourier_octaves)
         self.networks = nn.ModuleList(
-            QNetwork(states + self.fourier.width, latents, config.hidden) for _ in range(2)
+            QNetwork(states, latents, config.hidden, dimensions.lengths, config.fourier_features)
+            for _ in range(config.networks)
         )
+        self.value: QNetwork | None = None
+        if config.dueling or config.has_value_network:
+            self.value = QNetwork(states, 0, config.hidden, 1, config.fourier_features)
+        self.spread: Tensor
+        self.register_buffer("spread", torch.ones(dimensions.lengths))
 
     def q_values(self, states: Tensor, latents: Tensor) -> Tensor:
-        """Q_1 and Q_2 in units of scaled rewards.
+        """Q_1, ..., Q_J of latents executed for all H steps, in units of scaled rewards.
 
         Args:
             states: Raw states, (N, S).
             latents: Raw latents, (N, Z) or (N, n, Z).
 
         Returns:
-            Values, (2, N) or (2, N, n).
+            Values, (J, N) or (J, N, n).
         """
-        states, latents = self.inputs(states, latents)
+        return self.q_by_length(states, latents)[..., -1]
+
+    def q_by_length(self, states: Tensor, latents: Tensor) -> Tensor:
+        """`q_values` for each number of executed steps, (J, N, K) or (J, N, n, K)."""
+        outputs = self.outputs(states, latents)
+        if not self.config.dueling:
+            return outputs
+        base = self.v_values(states)
+        return base.view(-1, *[1] * (outputs.ndim - 2)) + self.spread * outputs
+
+    def outputs(self, states: Tensor, latents: Tensor) -> Tensor:
+        """What the Q-networks say themselves, (J, N, K) or (J, N, n, K)."""
+        states, latents = self.state_normaliser(states), self.latent_normaliser(latents)
         # A loop: on a CPU it is about twice as fast over many candidates as one batched product
-        # over both networks.
+        # over all networks.
         return torch.stack([network(states, latents) for network in self.networks])
 
-    def min_q(self, states: Tensor, latents: Tensor) -> Tensor:
-        """min_j Q_j(s, z) of every candidate (clipped double Q), in units of scaled rewards.
+    def v_values(self, states: Tensor) -> Tensor:
+        """V(s) of raw states (N, S), in units of scaled rewards, (N,).
+
+        Raises:
+            AssertionError: There is no V-network.
+        """
+        assert self.value is not None, "a critic without a V-network"
+        states = self.state_normaliser(states)
+        values: Tensor = self.value(states, states[:, :0])
+        return values.squeeze(-1)
+
+    @torch.no_grad()
+    def follow_spread(self, advantages: Tensor, step: int) -> None:
+        """Moves `spread` towards the root mean square of a batch.
+
+        Args:
+            advantages: y - V(s), (B, K).
+            step: Counts from 0: the first batches count alike, later ones a hundredth.
+        """
+        squares = torch.lerp(
+            self.spread.square(), advantages.square().mean(dim=0), max(1 / (step + 1), 0.01)
+        )
+        self.spread.copy_(squares.sqrt().clamp_min(1e-8))
+
+    def lower_q(self, states: Tensor, latents: Tensor) -> Tensor:
+        """What the networks say together of every candidate (`targets.together`).
 
         Args:
             states: Raw states, (N, S).
             latents: Raw latents, (N, n, Z).
 
         Returns:
-            Values, (N, n).
+            Values in units of scaled rewards, (N, n, K).
         """
         rows = ROWS_AT_ONCE.get(states.device.type, ROWS_AT_ONCE["cuda"])
         most = max(1, rows // max(1, latents.shape[1]))
         blocks = [slice(start, start + most) for start in range(0, len(states), most)]
-        return torch.cat(
-            [self.q_values(states[block], latents[block]).amin(dim=0) for block in blocks]
+        values = [self.q_by_length(states[block], latents[block]) for block in blocks]
+        return torch.cat([together(block, self.config.deviations) for block in values])
+
+    def greatest(self, states: Tensor, latents: Tensor) -> Tensor:
+        """The value of each state's best candidate, (N,); see `lower_q`."""
+        plain = len(self.networks) == 2 and self.config.deviations is None
+        if not plain or states.device.type != "cpu" or len(self.spread) > 1:
+            return self.lower_q(states, latents)[..., -1].amax(dim=1)
+        # On a GPU, ruling candidates out takes longer than looking at all of them.
+        first, second = self.networks
+        best = screened_max(
+            first, second, self.state_normaliser(states), self.latent_normaliser(latents)
         )
+        return self.v_values(states) + self.spread * best if self.config.dueling else best
 
     def score(self, states: Tensor, latents: Tensor) -> Tensor:
-        """min_j Q_j(s, z) of every candidate (section 4.2), in units of discounted return.
+        """What each candidate is worth, executed for all H steps (section 4.2).
 
         Args:
             states: Raw states, (N, S).
             latents: Raw latents, (N, n, Z).
 
         Returns:
-            Values, (N, n).
+            Values in units of discounted return, (N, n).
         """
-        return self.min_q(states, latents) / self.config.reward_scale
+        return self.score_by_length(states, latents)[..., -1]
 
-    def inputs(self, states: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """What the networks see of raw states (N, S), once per state, and of raw latents."""
-        seen = self.fourier.append_to(self.state_normaliser(states))
-        return seen, self.latent_normaliser(latents)
+    def score_by_length(self, states: Tensor, latents: Tensor) -> Tensor:
+        """`score` for each number of executed steps, (N, n, K)."""
+        return self.lower_q(states, latents) / self.config.reward_scale

@@ -1,33 +1,80 @@
-"""Targets of the temporal-difference update (section 4.2, Eq. 8)."""
+"""What s_{t+k} is worth in a target of the temporal-difference update: every rule in one place.
+
+A target is y_k = r_{t:t+k} + gamma^k V(s_{t+k}) (`bootstrapped`), with k = H in the paper. The
+rules differ in V:
+
+- `max_min` (Eq. 8, Algorithm 1 line 10): V(s) = max_z min_j Q_j(s, z), z of the prior
+- `argmax_min`: V(s) = min_j Q_j(s, argmax_z Q_1(s, z)); chosen by one network, valued by all, as
+  double Q-learning does (van Hasselt et al. 2016)
+- `mean`: V(s) = mean_z min_j Q_j(s, z), the behaviour's value: acting by it is one step of
+  improvement (Brandfonbrener et al. 2021)
+- `expectile_prior`: V is a network, the tau-expectile over z of the prior of min_j Q_j(s, z) (IDQL,
+  Hansen-Estruch et al. 2023; DIAR, Park et al. 2024)
+- `expectile_data`: the same over the data's own latents, z ~ q(z | tau) (IQL, Kostrikov et al.
+  2022)
+- `expectile_return`: V is the tau-expectile of the targets y themselves (the value half of HIQL,
+  Park et al. 2023): cheapest, and most accurate where s_{t+k} follows from s_t and the actions;
+  where chance decides as well, it takes luck for merit
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from ldcq.critic.critic import Critic
-from ldcq.critic.screening import screened_max
 
-
-def max_min_target(
-    critic: Critic, reward: Tensor, discount: Tensor, next_state: Tensor, candidates: Tensor
-) -> Tensor:
-    """Y = r_{t:t+H} + gamma^H max_z min_j Q_j(s_{t+H}, z) (Eq. 8, Algorithm 1 line 10).
-
-    The minimum over both critics is clipped double Q-learning (Fujimoto et al. 2018); the maximum
-    is over latents that the prior supports, and over nothing else.
+def together(values: Tensor, deviations: float | None) -> Tensor:
+    """What J networks say together.
 
     Args:
-        critic: The target critics.
-        reward: r_{t:t+H}, discounted sum over the window, scaled as the critics learn it, (B,).
-        discount: gamma^H, or 0 where the episode ended inside the window, (B,).
-        next_state: s_{t+H}, raw, (B, S).
-        candidates: z ~ p(z | s_{t+H}), raw, (B, n, Z).
+        values: Q_1, ..., Q_J, (J, ...).
+        deviations: beta of mean_j Q_j - beta std_j Q_j, a lower bound over an ensemble (An et al.
+            2021); None: min_j Q_j, clipped double Q-learning (Fujimoto et al. 2018).
 
     Returns:
-        y, in units of scaled rewards, (B,).
+        Shape (...).
     """
-    if next_state.device.type == "cpu":
-        best = screened_max(critic, next_state, candidates)
-    else:  # There, ruling candidates out takes longer than looking at all of them.
-        best = critic.min_q(next_state, candidates).amax(dim=1)
-    return reward + discount * best
+    if deviations is None:
+        return values.amin(dim=0)
+    return values.mean(dim=0) - deviations * values.std(dim=0)
+
+
+def argmax_min(values: Tensor) -> Tensor:
+    """min_j Q_j(s, argmax_z Q_1(s, z)).
+
+    Args:
+        values: Of every candidate, (J, B, n).
+
+    Returns:
+        Shape (B,).
+    """
+    chosen = values[0].argmax(dim=1)
+    return values.take_along_dim(chosen[None, :, None], dim=2).squeeze(2).amin(dim=0)
+
+
+def expectile_loss(differences: Tensor, expectile: float, weights: Tensor) -> Tensor:
+    """|tau - 1(u < 0)| u^2, whose minimum over V of u = x - V is the tau-expectile of x.
+
+    Args:
+        differences: u, (B, m).
+        expectile: tau; 0.5 is half the squared error.
+        weights: Of the rows, (B,).
+
+    Returns:
+        The mean, a scalar.
+    """
+    sides = (expectile - (differences.detach() < 0).float()).abs()
+    return (weights.unsqueeze(1) * sides * differences.square()).mean()
+
+
+def bootstrapped(reward: Tensor, discount: Tensor, following: Tensor) -> Tensor:
+    """y_k = r_{t:t+k} + gamma^k V(s_{t+k}).
+
+    Args:
+        reward: r_{t:t+k}, discounted sums, scaled as the critics learn them, (B, K).
+        discount: gamma^k, or 0 where the episode ended within the k steps, (B, K).
+        following: V(s_{t+k}), in units of scaled rewards, (B, K).
+
+    Returns:
+        y, in units of scaled rewards, (B, K).
+    """
+    return reward + discount * following

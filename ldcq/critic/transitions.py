@@ -18,6 +18,7 @@ from ldcq.nn.normaliser import Normaliser
 BLOCK_BYTES = 1 << 21
 """Of windows that are looked at together where all are."""
 COLUMNS = ("state", "latent_mean", "latent_std", "reward", "discount", "next_state")
+PARTS = ("part_reward", "part_state")
 
 Rows = NDArray[np.int64] | slice
 
@@ -34,6 +35,9 @@ class Transitions:
         discount: gamma^H, or 0 after a true termination, (M,).
         next_state: s_{t+H}, (M, S).
         used_on: Where batches go; None: they stay where the windows are.
+        part_reward: r_{t:t+k}, for K - 1 numbers k < H, (M, K - 1); None where latents are valued
+            for H steps only.
+        part_state: s_{t+k}, (M, K - 1, S); None likewise.
     """
 
     state: Tensor
@@ -43,6 +47,8 @@ class Transitions:
     discount: Tensor
     next_state: Tensor
     used_on: torch.device | None = None
+    part_reward: Tensor | None = None
+    part_state: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -68,7 +74,8 @@ class Transitions:
             device: Where batches go; the windows as well, unless they are mapped.
             allocate: Makes the array that holds them.
         """
-        columns = [getattr(table, name) for name in COLUMNS]
+        names = [name for name in (*COLUMNS, *PARTS) if name in table.columns]
+        columns = [table.columns[name] for name in names]
         widths = [int(np.prod(column.shape[1:], dtype=np.int64)) for column in columns]
         records = allocate((len(rows), sum(widths)), np.float32)
         step = _block_rows(sum(widths))
@@ -77,12 +84,16 @@ class Transitions:
             parts = [column[block].reshape(len(block), -1) for column in columns]
             np.concatenate(parts, axis=1, out=records[start : start + step])
         parted = on_device(records, device).split(widths, dim=1)  # type: ignore[no-untyped-call]
-        state, mean, std, reward, discount, following = parted
-        return cls(state, mean, std, reward[:, 0], discount[:, 0], following, device)
+        shaped = {
+            name: part.unflatten(1, column.shape[1:]) if column.ndim > 1 else part[:, 0]
+            for name, part, column in zip(names, parted, columns, strict=True)
+        }
+        return cls(**shaped, used_on=device)
 
     def batch(self, rows: Rows) -> Transitions:
         """Some windows, (B, ...) each."""
-        columns = {name: take(getattr(self, name), rows, self.device) for name in COLUMNS}
+        names = COLUMNS if self.part_reward is None else (*COLUMNS, *PARTS)
+        columns = {name: take(getattr(self, name), rows, self.device) for name in names}
         return replace(self, used_on=None, **columns)
 
     def next_states(self, rows: Rows) -> NDArray[np.float32]:

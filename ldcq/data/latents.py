@@ -25,6 +25,8 @@ class LatentTable:
         episode: Index of the episode, (M,).
         step: Of the window's start within the episode, (M,).
         validation: Whether the episode is kept from training, (M,).
+        part_reward: r_{t:t+k} for each k < H of `lengths`, (M, K - 1); None without.
+        part_state: s_{t+k}, raw, (M, K - 1, S); None without.
     """
 
     state: Float
@@ -36,9 +38,16 @@ class LatentTable:
     episode: Integer
     step: Integer
     validation: Boolean
+    part_reward: Float | None = None
+    part_state: Float | None = None
 
     def __len__(self) -> int:
         return len(self.validation)
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays that there are, by name."""
+        return {name: column for name, column in vars(self).items() if column is not None}
 
     @property
     def training(self) -> Integer:

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from torch import nn
 
 from ldcq.config.loading import validated
-from ldcq.config.section import NonNegative, Section
+from ldcq.config.section import NonNegative, Positive, Section
 
 
 class Dimensions(Section):
@@ -29,6 +29,8 @@ class Dimensions(Section):
     """How many actions there are to choose from; 0: actions are continuous."""
     goal: NonNegative = 0
     """G."""
+    lengths: Positive = 1
+    """K, numbers of executed steps that a latent is valued for."""
 
 
 class Model(nn.Module):

@@ -163,6 +163,19 @@ class LatentPlanPolicy(ABC):
             Latents, shape (N, Z), float32.
         """
 
+    def plan(self, states: Array, goals: Array | None, seed: int) -> tuple[Array, Array | int]:
+        """Chooses a latent for every state, and how many steps it is good for.
+
+        Args:
+            states: As `choose`.
+            goals: As `choose`.
+            seed: As `choose`.
+
+        Returns:
+            Latents, shape (N, Z), float32, and steps, shape (N,) or one number for all.
+        """
+        return self.choose(states, goals, seed), self.decoder.dimensions.horizon
+
     def tensor(self, array: Array) -> torch.Tensor:
         """An array as float32 where the decoder is."""
         return torch.tensor(array, dtype=torch.float32, device=self._device)
@@ -186,9 +199,10 @@ class LatentPlanPolicy(ABC):
         if due.any():
             asked = None if goals is None else goals[due]
             pursued = asked if self._pursued_dim else None
+            most = self._steps(states[due], asked)
             with self.watch("choose"):
-                latents[due] = self.choose(states[due], pursued, derive_seed(seed, plans))
-            left[due] = self._steps(states[due], asked)
+                chosen, steps = self.plan(states[due], pursued, derive_seed(seed, plans))
+            latents[due], left[due] = chosen, np.minimum(most, steps)
             plans += 1
         return Plan(latents, left, plans)
 

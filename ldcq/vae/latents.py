@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -40,7 +42,9 @@ def bootstrap_discounts(terminated: Boolean, horizon: int, discount: float) -> F
     return np.where(terminated, 0.0, discount**horizon).astype(np.float32)
 
 
-def latent_table(vae: Vae, windows: Windows, rows: Indices, discount: float) -> LatentTable:
+def latent_table(
+    vae: Vae, windows: Windows, rows: Indices, discount: float, lengths: Sequence[int] = ()
+) -> LatentTable:
     """Encodes some windows.
 
     Args:
@@ -48,8 +52,13 @@ def latent_table(vae: Vae, windows: Windows, rows: Indices, discount: float) -> 
         windows: All windows.
         rows: Which.
         discount: gamma, per environment step.
+        lengths: k < H, executed steps that latents are valued for beside H.
     """
-    states = windows.states(rows)
+    states, rewards = windows.states(rows), windows.rewards(rows)
+    parts = {}
+    if lengths:
+        sums = [discounted_rewards(rewards[:, :k], discount) for k in lengths]
+        parts = {"part_reward": np.stack(sums, axis=1), "part_state": states[:, list(lengths)]}
     device = vae.state_normaliser.mean.device
     with torch.no_grad():
         posterior = vae.encode(
@@ -59,10 +68,11 @@ def latent_table(vae: Vae, windows: Windows, rows: Indices, discount: float) -> 
         state=states[:, 0],
         latent_mean=posterior.mean.cpu().numpy(),
         latent_std=posterior.std.cpu().numpy(),
-        reward=discounted_rewards(windows.rewards(rows), discount),
+        reward=discounted_rewards(rewards, discount),
         discount=bootstrap_discounts(windows.terminated(rows), windows.horizon, discount),
         next_state=windows.next_states(rows),
         episode=windows.episode[rows],
         step=windows.step[rows],
         validation=windows.validation[rows],
+        **parts,
     )

@@ -15,6 +15,7 @@ from ldcq.critic.algorithm1 import ValidationBatch
 from ldcq.critic.candidates import (
     CachedCandidates,
     CandidateSource,
+    NoCandidates,
     OnlineCandidates,
     call_seed,
 )
@@ -152,7 +153,8 @@ def candidate_source(
     transitions: Transitions,
     replay: PrioritisedReplay,
 ) -> CandidateSource:
-    """The source that `critic.candidate_source` names; a cache is filled first.
+    """The source that `critic.candidate_source` names, a cache filled first; batches alone where
+    `critic.target` needs no candidates.
 
     Args:
         context: The stage's.
@@ -166,6 +168,8 @@ def candidate_source(
         PriorUnavailableError, ModelVersionError, Stopped: As `fill_cache`.
     """
     config = context.config
+    if not config.critic.needs_candidates:
+        return NoCandidates(config, replay)
     if config.critic.candidate_source == "online":
         return OnlineCandidates(config, prior, transitions, replay, context.stop)
     cache = open_cache(context.store, config, latents_version, prior_version, transitions)

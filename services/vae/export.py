@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from common.store import LatentWriter, Meta, Store
 from ldcq.data.windows import Windows
@@ -21,6 +21,7 @@ def write_latents(
     vae: Vae,
     windows: Windows,
     discount: float,
+    lengths: Sequence[int],
     *,
     variant: str,
     on_progress: Callable[[int, int], None],
@@ -34,6 +35,7 @@ def write_latents(
         vae: The trained model.
         windows: What is encoded.
         discount: gamma, per environment step.
+        lengths: k < H that latents are valued for beside H.
         variant: Whose pointer to set.
         on_progress: Told the windows written and the windows in all.
         stop: Set to give up.
@@ -43,13 +45,14 @@ def write_latents(
         StoreError: Another process writes this table, or the disk does not take it.
     """
     vae.eval()
-    one = latent_table(vae, windows, slice(0, 1), discount)
-    kinds = {name: (column.dtype, column.shape[1:]) for name, column in vars(one).items()}
+    one = latent_table(vae, windows, slice(0, 1), discount, lengths)
+    kinds = {name: (column.dtype, column.shape[1:]) for name, column in one.columns.items()}
     with LatentWriter(store, meta, len(windows), kinds) as writer:
         for start in range(0, len(windows), ROWS):
             if stop.is_set():
                 raise Stopped("asked to stop while writing latents")
             end = min(start + ROWS, len(windows))
-            writer.write(start, **vars(latent_table(vae, windows, slice(start, end), discount)))
+            block = latent_table(vae, windows, slice(start, end), discount, lengths)
+            writer.write(start, **block.columns)
             on_progress(end, len(windows))
         return writer.publish(variant)

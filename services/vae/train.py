@@ -73,6 +73,7 @@ def _write(making: Making, windows: Windows) -> str:
         vae,
         windows,
         context.config.discount,
+        context.config.lengths,
         variant=making.owner,
         on_progress=written,
         stop=context.stop,

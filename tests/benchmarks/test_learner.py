@@ -10,7 +10,7 @@ from benchmarks.plain import PlainLearner
 from ldcq.config import CriticConfig
 from ldcq.critic.critic import Critic
 from ldcq.critic.q_network import QNetwork
-from ldcq.critic.targets import max_min_target
+from ldcq.critic.targets import bootstrapped
 from ldcq.critic.transitions import Transitions
 from ldcq.nn.model import Dimensions
 from tests.benchmarks.laps import timed_laps
@@ -54,6 +54,7 @@ def test_the_plain_target_is_ours() -> None:
             theirs.load_state_dict(ours.state_dict())
     reward, discount = torch.randn(6), torch.rand(6)
     with torch.no_grad():
-        expected = max_min_target(critic, reward, discount, windows.next_state, candidates)
+        worth = critic.greatest(windows.next_state, candidates)
+    expected = bootstrapped(reward, discount, worth)
     found = plain.target(reward, discount, windows.next_state, candidates)
     torch.testing.assert_close(found, expected)

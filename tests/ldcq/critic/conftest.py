@@ -111,7 +111,9 @@ def table() -> LatentTable:
     )
 
 
-@pytest.fixture(params=[{}, {"fourier_indices": (2, 0), "fourier_octaves": 3}], ids=["", "fourier"])
+@pytest.fixture(
+    params=[{}, {"fourier_features": 6}, {"dueling": True}], ids=["", "sines", "dueling"]
+)
 def critic(request: pytest.FixtureRequest) -> Critic:
     """Random and small, over states of 3 entries and latents of 5; rewards were scaled by 1/4."""
     torch.manual_seed(0)
@@ -124,4 +126,6 @@ def critic(request: pytest.FixtureRequest) -> Critic:
     with torch.no_grad():  # LayerNorms of fresh networks are all alike: make them count.
         for parameter in built.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
+        if built.config.dueling:
+            built.spread.fill_(0.7)
     return built

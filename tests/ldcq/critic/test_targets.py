@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ldcq.critic.critic import Critic
-from ldcq.critic.targets import max_min_target
+from ldcq.critic.targets import argmax_min, bootstrapped, expectile_loss, together
 
 
 @pytest.mark.parametrize("terminated", [True, False])
@@ -30,9 +30,8 @@ def test_targets_of_an_episode(critic: Critic, terminated: bool) -> None:
         discount.append(0.0 if over else gamma**horizon)
         ends.append(end)
     with torch.no_grad():
-        targets = max_min_target(
-            critic, torch.tensor(reward), torch.tensor(discount), states[ends], latents[ends]
-        )
+        worth = critic.greatest(states[ends], latents[ends])
+    targets = bootstrapped(torch.tensor(reward), torch.tensor(discount), worth)
     torch.testing.assert_close(
         targets.double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-5
     )
@@ -40,6 +39,40 @@ def test_targets_of_an_episode(critic: Critic, terminated: bool) -> None:
 
 def test_on_other_devices_every_candidate_is_looked_at(critic: Critic) -> None:
     """The screened maximum asks which candidates are left, which tensors without values refuse."""
-    shapes = ((4,), (4,), (4, 3), (4, 9, 5))
-    without_values = [torch.empty(shape, device="meta") for shape in shapes]
-    assert max_min_target(critic.to("meta"), *without_values).shape == (4,)
+    states, latents = torch.empty(4, 3, device="meta"), torch.empty(4, 9, 5, device="meta")
+    assert critic.to("meta").greatest(states, latents).shape == (4,)
+
+
+VALUES = np.random.default_rng(0).normal(size=(4, 6, 5))
+
+
+def test_networks_together() -> None:
+    values = torch.from_numpy(VALUES)
+    np.testing.assert_array_equal(together(values, None), VALUES.min(0))
+    expected = VALUES.mean(0) - 1.5 * VALUES.std(0, ddof=1)
+    np.testing.assert_allclose(together(values, 1.5), expected)
+
+
+def test_one_network_chooses_and_all_value() -> None:
+    expected = [VALUES[:, row, VALUES[0, row].argmax()].min() for row in range(6)]
+    np.testing.assert_array_equal(argmax_min(torch.from_numpy(VALUES)), expected)
+
+
+@pytest.mark.parametrize("expectile", [0.5, 0.7, 0.95])
+def test_the_loss_is_least_at_the_expectile(expectile: float) -> None:
+    """Tau E[(x - V)+] = (1 - tau) E[(V - x)+] at the tau-expectile V of weighted x."""
+    random = np.random.default_rng(0)
+    samples, weights = random.exponential(size=4000), random.uniform(size=4000)
+    grid = np.linspace(0, 4, 2001)
+    losses = [
+        float(
+            expectile_loss(
+                torch.from_numpy(samples - value)[:, None], expectile, torch.from_numpy(weights)
+            )
+        )
+        for value in grid
+    ]
+    least = grid[np.argmin(losses)]
+    above = expectile * (weights * np.maximum(samples - least, 0)).sum()
+    below = (1 - expectile) * (weights * np.maximum(least - samples, 0)).sum()
+    assert above == pytest.approx(below, rel=0.02)
