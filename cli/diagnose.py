@@ -18,7 +18,8 @@ from rich.table import Table
 from cli.supervisor import RunError
 from common.data import load_task
 from common.models import model_of
-from common.store import Store, open_latents, owning_variant
+from common.stages import STAGES, ancestors
+from common.store import Store, made_from, open_latents, owning_variant
 from common.store.files import replace_atomically
 from common.store.served import SERVED
 from common.training import configure_torch
@@ -38,6 +39,7 @@ from ldcq.policies.by_name import make_policy
 from ldcq.policies.ldcq import LdcqPolicy
 from ldcq.prior import Sampler
 from ldcq.registry import find_prior
+from ldcq.world_model import WorldModel
 from services.actor.diagnosis import Rollouts, play
 from services.actor.models import models_of_critic
 from services.actor.report.diagnosis_figure import calibration_figure
@@ -51,7 +53,7 @@ SCORES = ("return", "first_hit")
 
 CHOICES = {
     "n and temperature": ("critic",),
-    "the critic": ("dataset", "H", "n", "temperature", "execute_steps"),
+    "the critic": ("dataset", "H", "n", "temperature", "execute_steps", "support"),
 }
 """What is to be chosen without an environment, and what compared policies have in common."""
 
@@ -183,9 +185,22 @@ def _loaded(store: Store, subject: Subject) -> tuple[LdcqPolicy, Sampler]:
     models = models_of_critic(store, store.load("critic", subject.critic), device)
     artifact = store.load("prior", models.prior_version)
     prior = model_of(artifact, find_prior(artifact.meta.implementation), device).sampler()
-    policy = make_policy("ldcq", subject.config, models.decoder, prior, models.critic)
+    world_model = _world_model(store, subject, device) if subject.config.actor.support else None
+    policy = make_policy("ldcq", subject.config, models.decoder, prior, models.critic, world_model)
     assert isinstance(policy, LdcqPolicy)
     return policy, prior
+
+
+def _world_model(store: Store, subject: Subject, device: torch.device) -> WorldModel:
+    kind, config = WorldModel.kind, subject.config
+    parents = {parent: subject.parents[parent] for parent in ancestors(kind)}
+    version = made_from(store, config, config.variant, kind, parents)
+    if version is None:
+        raise RunError(
+            f"{store.url}: no world model of the latents of critic {subject.critic}, which acts "
+            f"with actor.support; made by {STAGES[kind].command(config.variant)}"
+        )
+    return model_of(store.load(kind, version), WorldModel, device)
 
 
 def _settings(subject: Subject, policy: LdcqPolicy, prior: Sampler) -> Found:
@@ -199,6 +214,7 @@ def _settings(subject: Subject, policy: LdcqPolicy, prior: Sampler) -> Found:
         "n": policy.candidates,
         "temperature": prior.resolve(prior.describe().taken(config.actor.sampling)).temperature,
         "execute_steps": policy.execution.steps,
+        "support": config.actor.support.quantile if config.actor.support else None,
         "score": {key: _mean(subject.row, key) for key in SCORES},
     }
 
@@ -276,7 +292,7 @@ def _advice(choice: str, score: str, found: Mapping[str, Prediction], count: int
 def show(found: Found, console: Console) -> None:
     """Prints what `diagnose` found, for people."""
     policies = found["policies"]
-    settings = ("variant", "seed", "H", "n", "temperature", "execute_steps")
+    settings = ("variant", "seed", "H", "n", "temperature", "execute_steps", "support")
     _print(console, "Policies", {p["policy"]: {k: p[k] for k in settings} for p in policies})
     titles = {
         "offline": "Offline, in units of discounted return",

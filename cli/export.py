@@ -40,9 +40,10 @@ def export(store: Store, base: Config, method: str | None, folder: Path) -> str:
         raise RunError(f"--method {chosen}: expected a method of the configuration ({known})")
     policy, variant = acting[chosen].policy, acting[chosen].variant
     assert policy != "behaviour"
-    versions = made(store, base, variant, needed_kinds(policy))
+    config = resolve_variant(base, variant)
+    versions = made(store, base, variant, needed_kinds(policy, config))
     models = {}
-    for kind in needed_stages(policy):
+    for kind in needed_stages(policy, config):
         artifact = store.load(kind, versions[kind])
         meta = artifact.meta
         if SERVED in meta.parents:
@@ -54,5 +55,5 @@ def export(store: Store, base: Config, method: str | None, folder: Path) -> str:
             artifact.version, meta.implementation, meta.dimensions, meta.details
         )
         models[kind] = (exported, artifact.tensors)
-    save_policy(folder, policy, resolve_variant(base, variant), models)
+    save_policy(folder, policy, config, models)
     return chosen

@@ -19,7 +19,7 @@ from cli.interrupts import handled
 from cli.plan import Plan, Planner
 from cli.supervisor import RunError, Supervisor
 from cli.terminal import ProgressBars
-from common.stages import POLICIES, STAGES, ancestors
+from common.stages import STAGES, ancestors, needed_kinds
 from common.store import (
     MissingArtifactError,
     Store,
@@ -29,7 +29,7 @@ from common.store import (
     owning_variant,
 )
 from common.store.files import replace_atomically
-from ldcq.config import Config, dump
+from ldcq.config import Config, dump, resolve_variant
 
 _EVALUATION = STAGES["evaluation"]
 
@@ -99,8 +99,8 @@ def evaluate(config: Config, store_url: str, replicas: int, console: Console) ->
     """Rolls out the configured methods with the models of a trained store. Raises like `run`."""
     store = existing(store_url)
     for method in config.evaluation.methods.values():
-        for kind in POLICIES[method.policy]:
-            made(store, config, method.variant, (*ancestors(kind), kind), intact=True)
+        needed = needed_kinds(method.policy, resolve_variant(config, method.variant))
+        made(store, config, method.variant, needed, intact=True)
     wanted = {_EVALUATION.kind: ["main"]}
     with _started(config, store, replicas, lambda by: by.stages(wanted), console) as supervisor:
         done = supervisor.wait()[_EVALUATION.process]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common.stages import STAGES, TRAINED, Stage, needed_stages
 from common.store import owning_variant
-from ldcq.config import Config
+from ldcq.config import Config, resolve_variant
 
 MOST_REPLICAS = 16
 """Prior servers that a variant has addresses for."""
@@ -145,8 +145,9 @@ def needed_variants(config: Config) -> dict[str, list[str]]:
     methods = config.evaluation.methods.values()
     needed: dict[str, list[str]] = {kind: [] for kind in TRAINED}
     for variant in ("main", *config.variants):
+        own = resolve_variant(config, variant)
         policies = {method.policy for method in methods if method.variant == variant}
-        for kind in dict.fromkeys(kind for policy in policies for kind in needed_stages(policy)):
+        for kind in {kind for policy in policies for kind in needed_stages(policy, own)}:
             needed[kind].append(variant)
     if not any(needed.values()):
         needed["vae"].append("main")  # whose stage makes the dataset

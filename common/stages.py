@@ -1,13 +1,16 @@
 """The one table of stages, and the policies that execute what they make.
 
 Planner, launcher, lineage, status, report and experiments read it: a further stage is one row here
-and one module. Imports nothing of the project; modules are named, so that no service is imported.
+and one module. Imports nothing of the project but the configuration; modules are named, so that no
+service is imported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from ldcq.config import Config
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ STAGES: Mapping[str, Stage] = {stage.kind: stage for stage in _ROWS}
 TRAINED = tuple(stage.kind for stage in _ROWS if stage.module and stage.kind != "evaluation")
 """The stages that learn, each in a process of its own."""
 
-POLICIES: Mapping[str, tuple[str, ...]] = {
+_POLICIES: Mapping[str, tuple[str, ...]] = {
     "ldcq": ("critic",),
     "bcq_h": ("critic",),
     "ldgc": ("prior",),
@@ -154,8 +157,7 @@ POLICIES: Mapping[str, tuple[str, ...]] = {
     "prior": ("prior",),
     "behaviour": (),
 }
-"""The policies of `evaluation.methods`, with the artifacts that each executes. The lineage of these
-names all others that it needs."""
+"""The policies of `evaluation.methods`, with the artifacts that each executes in any case."""
 
 
 def ancestors(kind: str) -> tuple[str, ...]:
@@ -163,14 +165,23 @@ def ancestors(kind: str) -> tuple[str, ...]:
     return _with_ancestors(STAGES[kind].parents)
 
 
-def needed_kinds(policy: str) -> tuple[str, ...]:
-    """All artifacts that a policy descends from, each after its parents."""
-    return _with_ancestors(POLICIES[policy])
+def executed_kinds(policy: str, config: Config) -> tuple[str, ...]:
+    """The artifacts that a policy of a pipeline with this configuration of its own executes. The
+    lineage of these names all others that it needs.
+    """
+    executed = _POLICIES[policy]
+    checked = config.actor.support is not None and "critic" in executed
+    return (*executed, "world_model") if checked else executed
 
 
-def needed_stages(policy: str) -> tuple[str, ...]:
-    """The stages whose processes a policy needs, in order."""
-    return tuple(kind for kind in needed_kinds(policy) if STAGES[kind].module)
+def needed_kinds(policy: str, config: Config) -> tuple[str, ...]:
+    """All artifacts that a policy descends from, each after its parents; see `executed_kinds`."""
+    return _with_ancestors(executed_kinds(policy, config))
+
+
+def needed_stages(policy: str, config: Config) -> tuple[str, ...]:
+    """The stages whose processes a policy needs, in order; see `executed_kinds`."""
+    return tuple(kind for kind in needed_kinds(policy, config) if STAGES[kind].module)
 
 
 def _with_ancestors(kinds: Iterable[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.stages import POLICIES
+from common.stages import executed_kinds
 from common.store import Artifact, Store
 from common.store.timings import Timing, lineage_timings
 from experiments.experiment import Context, Difference, PaperValue, Row, Scalar
@@ -156,7 +156,7 @@ class Evaluations:
     def _timings(self, artifact: Artifact, row: Mapping[str, Any]) -> dict[Any, Timing]:
         found: dict[Any, Timing] = {}
         parents, variant = artifact.meta.parents, row["variant"]
-        for kind in POLICIES[str(row["policy"])]:
+        for kind in executed_kinds(row["policy"], resolve_variant(self._config, variant)):
             version = parents.get(f"{kind}.{variant}", parents.get(kind))
             if version is not None:
                 found |= lineage_timings(self._store, kind, version)

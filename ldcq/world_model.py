@@ -13,11 +13,13 @@ from torch.nn import functional
 from ldcq.config import Config, WorldModelConfig
 from ldcq.critic.transitions import Transitions, moments
 from ldcq.data.latents import LatentTable
+from ldcq.learning.batches import generator
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.nn.distributions import Gaussian, log_density
 from ldcq.nn.mlp import mlp
 from ldcq.nn.model import Dimensions, Model
 from ldcq.nn.normaliser import Normaliser
+from ldcq.support import StateSupport
 
 _CONSTANT = 1e-6
 """A deviation below this share of the mean is rounding."""
@@ -36,6 +38,7 @@ class WorldModel(Model):
         state_normaliser: Of raw states (S,).
         latent_normaliser: Of raw latents (Z,).
         change_normaliser: Of raw changes (S,).
+        support: The data's states s_{t+H}, standardised by `state_normaliser`.
     """
 
     kind = "world_model"
@@ -48,6 +51,7 @@ class WorldModel(Model):
         self.state_normaliser = Normaliser.identity(states)
         self.latent_normaliser = Normaliser.identity(latents)
         self.change_normaliser = Normaliser.identity(states)
+        self.support = StateSupport.unknown(config.reference_states, states)
         sizes = [states + latents, *config.hidden, 2 * states]
         self.network = mlp(sizes, nn.GELU, layer_norm=True)
 
@@ -79,6 +83,12 @@ class WorldModel(Model):
         """The mean of p(s_{t+H} | s_t, z), raw, shape (..., S); arguments as of `forward`."""
         return states + self.change_normaliser.inverse(self(states, latents).mean)
 
+    def distance(self, states: Tensor, latents: Tensor) -> Tensor:
+        """How far from the data latents lead, see `StateSupport.distance`; arguments as of
+        `forward`, shape (...).
+        """
+        return self.support.distance(self.state_normaliser(self.predict(states, latents)))
+
 
 class WorldModelLearner(SupervisedLearner):
     """Maximises log p(s_{t+H} | s_t, z) over z ~ q(z | tau).
@@ -104,12 +114,15 @@ class WorldModelLearner(SupervisedLearner):
         training = table.training
         first = windows.batch(slice(0, 1))
         dimensions = Dimensions(state=first.state.shape[1], latent=first.latent_mean.shape[1])
-        self.model = WorldModel(dimensions, config.world_model)
+        kept = max(min(config.world_model.reference_states, len(training) // 2), 1)
+        settings = config.world_model.model_copy(update={"reference_states": kept})
+        self.model = WorldModel(dimensions, settings)
         _fit_normalisers(self.model, windows, training)
+        _fit_support(self.model, windows, training, generator(config.seed, WorldModel.kind, "data"))
         super().__init__(
             WorldModel.kind,
             self.model.to(windows.device),
-            config.world_model,
+            settings,
             seed=config.seed,
             training=training,
             held_out=table.held_out,
@@ -165,3 +178,16 @@ def _fit_normalisers(model: WorldModel, windows: Transitions, training: NDArray[
     model.state_normaliser, model.latent_normaliser, model.change_normaliser = (
         Normaliser(*pair) for pair in pairs
     )
+
+
+def _fit_support(
+    model: WorldModel, windows: Transitions, training: NDArray[np.int64], random: torch.Generator
+) -> None:
+    """Sets it to s_{t+H} of some training windows; those of others have the own distances."""
+    count = len(model.support.known)
+    rows = training[torch.randperm(len(training), generator=random).numpy()]
+    known, others = (
+        model.state_normaliser(torch.from_numpy(windows.next_states(part)))
+        for part in (rows[:count], rows[-count:])
+    )
+    model.support = StateSupport.of(known, others)

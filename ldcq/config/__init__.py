@@ -2,7 +2,13 @@
 project.
 """
 
-from ldcq.config.actor import ActorConfig, EvaluationConfig, MethodConfig, PlanningConfig
+from ldcq.config.actor import (
+    ActorConfig,
+    EvaluationConfig,
+    MethodConfig,
+    PlanningConfig,
+    SupportConfig,
+)
 from ldcq.config.critic import CriticConfig, ReplayConfig
 from ldcq.config.data import DataConfig, MazeName, PointMazeConfig, RandomWalkConfig
 from ldcq.config.loading import (
@@ -33,6 +39,7 @@ __all__ = [
     "RandomWalkConfig",
     "ReplayConfig",
     "SamplingConfig",
+    "SupportConfig",
     "TrainingConfig",
     "VaeConfig",
     "WorldModelConfig",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from ldcq.config.prior import SamplingConfig
-from ldcq.config.section import NonNegative, Positive, PositiveFloat, Section
+from ldcq.config.section import Fraction, NonNegative, Positive, PositiveFloat, Section
 
 
 class PlanningConfig(Section):
@@ -31,6 +31,20 @@ class NearGoalConfig(Section):
     """Steps of a latent that are executed there."""
 
 
+class SupportConfig(Section):
+    """Which candidates may be chosen by their value: those of which the world model says that they
+    lead to where the data are.
+
+    The distance of a state to the data is that to the 10th nearest of some of their states (see
+    `world_model.reference_states`), in standard deviations.
+    """
+
+    quantile: Fraction = 0.9
+    """Of the data's own distances, up to which a candidate may be chosen."""
+    kept: Fraction = 0.1
+    """Share of the candidates, those that lead closest to the data, that may always be."""
+
+
 class ActorConfig(Section):
     """Policy execution (section 4.2)."""
 
@@ -43,6 +57,9 @@ class ActorConfig(Section):
     """Draw actions from the decoder instead of taking its mode."""
     sampling: SamplingConfig = SamplingConfig()
     planning: PlanningConfig = PlanningConfig()
+    support: SupportConfig | None = None
+    """`ldcq` and `bcq_h` choose only latents that lead to where the data are; needs the world
+    model. None: any candidate."""
 
 
 _RENAMED = {

@@ -39,6 +39,9 @@ class WorldModelConfig(Section):
     schedule: Literal["constant", "one_cycle"] = "constant"
     batch_size: Positive = 128
     epochs: Positive = 100
+    reference_states: Positive = 4096
+    """States of the data that it keeps, which say where the data are (`actor.support`); half the
+    training windows where those are fewer than twice as many."""
 
 
 class BcConfig(Section):

@@ -13,6 +13,7 @@ from torch import Tensor
 from ldcq.critic.critic import Critic
 from ldcq.critic.transitions import Transitions
 from ldcq.learning.batches import evenly_spread
+from ldcq.support import nearest
 
 Array = NDArray[Any]
 
@@ -27,7 +28,6 @@ STILL = 0.1
 LEAST_POLICIES = 6
 """Policies from which a rank correlation is looked at."""
 PERMUTATIONS = 4000
-_ROWS_AT_ONCE = 256
 _SMALLEST = 1e-6
 
 
@@ -56,7 +56,6 @@ class Support:
         state_scale = states.std(dim=0, correction=0).clamp_min(_SMALLEST) / STATE_WEIGHT
         self._scale = state_scale, latents.std(dim=0, correction=0).clamp_min(_SMALLEST)
         self._known = self._features(states, latents)
-        self._squares = self._known.square().sum(dim=1)
         distances, _ = self.nearest(own_states, own_latents.unsqueeze(1))
         self._limit = distances.quantile(quantile)
 
@@ -72,13 +71,8 @@ class Support:
         """
         count = latents.shape[1]
         points = self._features(states.repeat_interleave(count, dim=0), latents.flatten(0, 1))
-        least = [
-            torch.addmm(self._squares, block, self._known.T, alpha=-2).min(dim=1)
-            for block in torch.split(points, _ROWS_AT_ONCE)
-        ]
-        squares = torch.cat([found.values for found in least]) + points.square().sum(dim=1)
-        rows = torch.cat([found.indices for found in least])
-        return squares.clamp_min(0).sqrt().view(-1, count), rows.view(-1, count)
+        distances, rows = nearest(points, self._known, 1)
+        return distances.view(-1, count), rows.view(-1, count)
 
     def outside(self, states: Tensor, latents: Tensor) -> Tensor:
         """Whether latents are off the support, (N, n), bool; takes what `nearest` takes."""

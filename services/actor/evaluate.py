@@ -226,13 +226,15 @@ class Evaluation:
             "candidates": None,
             "depth": None,
             "execute_steps": None,
+            "supported": False,
         }
         if method in self.policies:
-            policy = self.policies[method].policy
+            models, policy = self.policies[method].models, self.policies[method].policy
             row |= {
                 "candidates": policy.candidates,
                 "depth": policy.depth if policy.candidates else None,
                 "execute_steps": policy.execution.steps,
+                "supported": models.critic is not None and models.world_model is not None,
             }
         return row
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from common.models import model_of
-from common.stages import POLICIES
+from common.stages import executed_kinds
 from common.store import Artifact, LineageError, Store, owning_variant
 from common.store.served import served_version
 from ldcq.bc import Bc
@@ -31,7 +31,7 @@ class Models:
         served_version: What its servers call it; see `common.store.served`.
         critic_version: The critic's version; empty without one.
         goal_dim: G of the goals that the method pursues; 0 where it pursues none.
-        world_model: Says where candidates lead; None for a method that does not plan.
+        world_model: Says where candidates lead; None for a method that does not ask.
         world_model_version: Its version; empty without one.
         bc_version: The version of a network without latents; empty where there are latents.
     """
@@ -78,9 +78,8 @@ def followed_artifacts(base: Config, method: str) -> tuple[tuple[str, str], ...]
     variant that owns it; none for `behaviour`.
     """
     settings = base.evaluation.methods[method]
-    return tuple(
-        (kind, owning_variant(base, settings.variant, kind)) for kind in POLICIES[settings.policy]
-    )
+    kinds = executed_kinds(settings.policy, resolve_variant(base, settings.variant))
+    return tuple((kind, owning_variant(base, settings.variant, kind)) for kind in kinds)
 
 
 def method_models(base: Config, method: str, parts: Sequence[Part]) -> Models:
@@ -99,13 +98,11 @@ def method_models(base: Config, method: str, parts: Sequence[Part]) -> Models:
                 f"but prior {models.prior_version} samples those of VAE {models.vae_version}: "
                 "train the world model again"
             )
-        variant = base.evaluation.methods[method].variant
-        models = replace(
-            models,
-            goal_dim=len(resolve_variant(base, variant).data.goal_indices),
-            world_model=predictor.model,
-            world_model_version=predictor.version,
-        )
+        models = replace(models, world_model=predictor.model, world_model_version=predictor.version)
+    settings = base.evaluation.methods[method]
+    if settings.policy == "ldcp":
+        goals = resolve_variant(base, settings.variant).data.goal_indices
+        models = replace(models, goal_dim=len(goals))
     return models
 
 

@@ -134,3 +134,18 @@ def test_the_owner_of_a_shared_critic_calls_its_prior_though_no_method_is_the_ow
     critic = next(spec for spec in plan.processes if spec.name == "critic")
     target = plan.replicas[0].target
     assert sorted(_option(critic, "--prior")) == [f"main={target}", f"quick={target}"]
+
+
+def test_the_world_model_is_trained_once_where_the_support_is_checked() -> None:
+    demo = load("demo", ["evaluation.methods.bcq_h={policy: bcq_h, variant: bcq_h}"])
+    without = needed_variants(override(demo, {"actor.support": None}))
+    checked = override(demo, {"actor.support": {"quantile": 0.9}})
+    needed = needed_variants(checked)
+    assert (without["world_model"], needed["world_model"]) == ([], ["main", "bcq_h"])
+    assert {**without, "world_model": needed["world_model"]} == needed
+    names = _names(_planner(checked).whole_run())
+    assert [name for name in names if name.startswith("world_model")] == ["world_model"]
+
+    only = override(demo, {"variants.bcq_h": {**demo.variants["bcq_h"], "actor.support": {}}})
+    assert needed_variants(only)["world_model"] == ["bcq_h"]
+    assert "world_model" in _names(_planner(only).whole_run()), "the main pipeline's serves"

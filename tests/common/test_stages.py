@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 import services
 from common.rpc.entry import main
-from common.stages import POLICIES, STAGES, TRAINED, Stage, ancestors, needed_stages
-from ldcq.config import Config, MethodConfig
+from common.stages import STAGES, TRAINED, Stage, ancestors, executed_kinds, needed_stages
+from ldcq.config import Config, MethodConfig, override
 
 WITH_PROCESS = [stage for stage in STAGES.values() if stage.module]
 
@@ -86,8 +86,18 @@ def test_what_makes_an_artifact_is_said_with_its_variant() -> None:
 
 
 def test_every_policy_is_in_the_table_and_needs_stages_that_are() -> None:
-    assert set(POLICIES) == set(get_args(MethodConfig.model_fields["policy"].annotation))
-    assert needed_stages("ldcq") == ("vae", "prior", "critic")
-    assert needed_stages("ldcp") == ("vae", "prior", "world_model")
-    assert needed_stages("bc") == ("bc",)
-    assert needed_stages("behaviour") == ()
+    policies, config = get_args(MethodConfig.model_fields["policy"].annotation), Config()
+    assert {kind for policy in policies for kind in executed_kinds(policy, config)} <= set(STAGES)
+    assert needed_stages("ldcq", config) == ("vae", "prior", "critic")
+    assert needed_stages("ldcp", config) == ("vae", "prior", "world_model")
+    assert needed_stages("bc", config) == ("bc",)
+    assert needed_stages("behaviour", config) == ()
+
+
+def test_a_critics_choice_on_the_support_needs_the_world_model() -> None:
+    config = override(Config(), {"actor.support": {}})
+    for policy in ("ldcq", "bcq_h"):
+        assert executed_kinds(policy, config) == ("critic", "world_model")
+        assert needed_stages(policy, config) == ("vae", "prior", "critic", "world_model")
+    for policy in ("ldgc", "ldcp", "bc", "prior", "behaviour"):
+        assert executed_kinds(policy, config) == executed_kinds(policy, Config())

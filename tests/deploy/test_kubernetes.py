@@ -121,7 +121,7 @@ def test_only_methods_of_the_main_pipeline_are_evaluated_and_their_stages_are_th
     config = load(str(FOLDER / "base" / "experiment.yaml"), changes)
     methods = config.evaluation.methods.values()
     assert {method.variant for method in methods} == {"main"}
-    needed = {kind for method in methods for kind in needed_stages(method.policy)}
+    needed = {kind for method in methods for kind in needed_stages(method.policy, config)}
     for stage in (STAGES[kind] for kind in (*needed, "evaluation")):
         making = container(workloads("pool")[WORKLOADS.get(stage.process, stage.process)])
         understood = _parser(stage.kind, True, True).parse_args(making["args"])

@@ -66,7 +66,8 @@ def _explain(row: Mapping[str, Any], implementation: str) -> str:
             f"wherever the world model says that they lead, {row['depth']} in a row; decodes the "
             "first of those whose end costs least."
         )
+    checked = ", of those that lead to where the data are" if row.get("supported") else ""
     return (
         f"Draws {row['candidates']} latents from the {implementation} prior and decodes the one "
-        f"that the critic values most."
+        f"that the critic values most{checked}."
     )

@@ -6,19 +6,46 @@ import numpy as np
 import pytest
 import torch
 
-from ldcq.config import ConfigError, CriticConfig, SamplingConfig
+from ldcq.config import (
+    ConfigError,
+    CriticConfig,
+    SamplingConfig,
+    SupportConfig,
+    WorldModelConfig,
+)
 from ldcq.critic.critic import Critic
 from ldcq.nn.model import Dimensions
 from ldcq.policies.base import Execution
-from ldcq.policies.ldcq import LdcqPolicy
+from ldcq.policies.ldcq import LdcqPolicy, SupportCheck
+from ldcq.support import StateSupport
+from ldcq.world_model import WorldModel
 from tests.ldcq.policies.standins import NoisePrior, decoder
 
 
-def policy(prior: NoisePrior, candidates: int = 6) -> LdcqPolicy:
+def policy(
+    prior: NoisePrior, candidates: int = 6, support: SupportCheck | None = None
+) -> LdcqPolicy:
     torch.manual_seed(0)
     critic = Critic(Dimensions(state=3, latent=2), CriticConfig(hidden=(16, 8)))
     critic.requires_grad_(False)
-    return LdcqPolicy(decoder(), prior, critic, candidates, SamplingConfig(), Execution(4))
+    execution = Execution(4)
+    return LdcqPolicy(decoder(), prior, critic, candidates, SamplingConfig(), execution, support)
+
+
+class Moving(WorldModel):
+    """A latent moves the first two entries of the state."""
+
+    def predict(self, states: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        return states + torch.cat([latents, torch.zeros_like(latents[..., :1])], dim=-1)
+
+
+def check(quantile: float) -> SupportCheck:
+    """Of data around the origin."""
+    torch.manual_seed(1)
+    size, config = Dimensions(state=3, latent=2), WorldModelConfig(reference_states=100)
+    model = Moving(size, config)
+    model.support = StateSupport.of(*torch.randn(2, 100, 3))
+    return SupportCheck(model, SupportConfig(quantile=quantile, kept=0.1))
 
 
 def test_the_best_candidate_of_every_state_is_executed() -> None:
@@ -37,6 +64,32 @@ def test_the_best_candidate_of_every_state_is_executed() -> None:
     expected = acting.decoder.act(torch.tensor(states), torch.tensor(plan.latents))
     np.testing.assert_array_equal(actions, expected.numpy())
     assert (acting.candidates, acting.paths, acting.goal_dim) == (6, 6, 0)
+
+
+def test_the_best_candidate_that_leads_to_the_data_is_executed() -> None:
+    """At states of the data, and far off them, where the closest of 6 candidates is taken."""
+    support = check(quantile=0.5)
+    prior = NoisePrior()
+    acting, free = policy(prior, support=support), policy(NoisePrior())
+    states = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    states[20:] += 30
+    chosen, unchecked = acting.choose(states, None, 3), free.choose(states, None, 3)
+    known = support.world_model.support.known.numpy()
+    limit = float(support.world_model.support.limit(0.5))
+    off = 0
+    for row, own in enumerate(prior.latents(prior.draws[0])):
+        ends = states[row] + np.pad(own, ((0, 0), (0, 1)))
+        apart = np.sort(np.linalg.norm(ends[:, None] - known, axis=2), axis=1)[:, 9]
+        allowed = apart <= max(limit, np.quantile(apart, 0.1))
+        repeated = torch.tensor(states[row]).expand(1, 3)
+        values = acting.critic.score(repeated, torch.tensor(own[None]))[0].numpy()
+        best = np.where(allowed, values, -np.inf).argmax()
+        np.testing.assert_array_equal(chosen[row], own[best])
+        if row >= 20:
+            assert best == apart.argmin()
+        off += not allowed[values.argmax()]
+        np.testing.assert_array_equal(unchecked[row], own[values.argmax()])
+    assert off > 10, "often the best of all leads off the data"
 
 
 def test_more_candidates_than_the_prior_gives_are_refused() -> None:

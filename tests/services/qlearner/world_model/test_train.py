@@ -150,6 +150,22 @@ def test_latents_are_drawn_from_the_posterior(config: Config) -> None:
     assert one != two
 
 
+@pytest.mark.parametrize(("rows", "kept"), [(600, 64), (60, 25), (2, 1)])
+def test_the_support_is_of_training_windows(config: Config, rows: int, kept: int) -> None:
+    seen = table(rows)
+    model = learner_of(override(config, {"world_model.reference_states": 64}), seen).model
+    assert model.config.reference_states == len(model.support.known) == kept
+    ends = model.state_normaliser(torch.from_numpy(seen.next_state[seen.training]))
+    known = {tuple(row) for row in ends.tolist()}
+    assert {tuple(row) for row in model.support.known.tolist()} <= known
+    if rows == 600:
+        # Not the same windows, or each would find itself.
+        own, limit = model.support.distance(ends), float(model.support.limit(0.9))
+        assert float((own <= limit).float().mean()) == pytest.approx(0.9, abs=0.1)
+        far = model.state_normaliser.inverse(ends + 9.0)
+        assert (model.support.distance(model.state_normaliser(far)) > limit).all()
+
+
 def test_no_training_window_is_an_error(config: Config) -> None:
     held_out = table(20)
     held_out.validation[:] = True

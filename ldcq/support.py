@@ -1,0 +1,93 @@
+"""Where the data are: distances to their states, and choices that lead there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+NEIGHBOURS = 10
+"""k: the distance of a state to the data is that to the k-th nearest of theirs."""
+_ENTRIES = 1 << 20
+"""Distances computed at once."""
+
+
+def nearest(points: Tensor, known: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The nearest of some known points.
+
+    Args:
+        points: Shape (N, D).
+        known: Shape (R, D).
+        count: k, at most R.
+
+    Returns:
+        Euclidean distances, ascending, and rows of `known`, (N, k) each.
+    """
+    blocks = torch.split(points, max(_ENTRIES // len(known), 1))
+    found = [torch.cdist(block, known).topk(count, largest=False) for block in blocks]
+    return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
+
+
+class StateSupport(nn.Module):
+    """States of the data, and how far from them the data's other states are; in buffers: it is
+    saved with the model.
+
+    Args:
+        known: Standardised states of the data, (R, S).
+        own_distances: `distance` of other states of the data, (R,).
+    """
+
+    known: Tensor
+    own_distances: Tensor
+
+    def __init__(self, known: Tensor, own_distances: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("known", known.detach().clone().float())
+        self.register_buffer("own_distances", own_distances.detach().clone().float())
+
+    @classmethod
+    def unknown(cls, count: int, size: int) -> StateSupport:
+        """One of R = `count` states that is to be overwritten by `load_state_dict`."""
+        return cls(torch.zeros(count, size), torch.zeros(count))
+
+    @classmethod
+    def of(cls, known: Tensor, others: Tensor) -> StateSupport:
+        """That of standardised states of the data, and others of theirs, (R, S) each."""
+        support = cls(known, torch.zeros(len(others)))
+        support.own_distances = support.distance(others)
+        return support
+
+    def distance(self, states: Tensor) -> Tensor:
+        """Distance to the k-th nearest state of the data, in standard deviations of the states.
+
+        Args:
+            states: Standardised, shape (..., S).
+
+        Returns:
+            Shape (...).
+        """
+        count = min(NEIGHBOURS, len(self.known))
+        distances, _ = nearest(states.flatten(0, -2), self.known, count)
+        return distances[:, -1].view(states.shape[:-1])
+
+    def limit(self, quantile: float) -> Tensor:
+        """The distance that this share of the data's own states keeps to, a scalar."""
+        return self.own_distances.quantile(quantile)
+
+
+def supported(values: Tensor, distances: Tensor, limit: Tensor, kept: float) -> Tensor:
+    """Values that are -inf for candidates that lead off the data.
+
+    Where most candidates do, the closest ones keep their values: of these the best leads back.
+
+    Args:
+        values: Of the candidates of every state, (N, n).
+        distances: Of where each leads from the data, (N, n).
+        limit: Distance up to which a candidate keeps its value, a scalar.
+        kept: Share of a state's candidates, the closest ones, that keep theirs in any case; at
+            least one does.
+
+    Returns:
+        Shape (N, n).
+    """
+    closest = distances.quantile(kept, dim=1, keepdim=True)
+    return values.masked_fill(distances > closest.maximum(limit), -torch.inf)

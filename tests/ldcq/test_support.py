@@ -1,0 +1,80 @@
+"""Distances to the data, and choices that lead there, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ldcq.support import NEIGHBOURS, StateSupport, nearest, supported
+
+
+def _apart(points: np.ndarray, known: np.ndarray) -> np.ndarray:
+    return np.asarray(np.linalg.norm(points[:, None] - known, axis=2))
+
+
+def test_the_nearest_are_those_of_numpy_in_any_number_of_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(0)
+    points, known = random.normal(size=(57, 3)), random.normal(size=(200, 3))
+    expected = _apart(points, known)
+    for at_once in (1, 200 * 10, 1 << 20):
+        monkeypatch.setattr("ldcq.support._ENTRIES", at_once)
+        distances, rows = nearest(torch.from_numpy(points), torch.from_numpy(known), 4)
+        np.testing.assert_allclose(distances, np.sort(expected, axis=1)[:, :4])
+        np.testing.assert_array_equal(rows, np.argsort(expected, axis=1)[:, :4])
+
+
+@pytest.mark.parametrize("count", [300, 3])
+def test_distance_and_limit_are_those_of_numpy(count: int) -> None:
+    random = np.random.default_rng(1)
+    known, others = random.normal(size=(2, count, 4)).astype(np.float32)
+    states = random.normal(size=(5, 6, 4)).astype(np.float32)
+    support = StateSupport.of(torch.from_numpy(known), torch.from_numpy(others))
+    place = min(NEIGHBOURS, count) - 1  # as many as there are, where they are fewer
+
+    def far(points: np.ndarray) -> np.ndarray:
+        return np.asarray(np.sort(_apart(points, known), axis=1)[:, place])
+
+    found = support.distance(torch.from_numpy(states))
+    np.testing.assert_allclose(found, far(states.reshape(-1, 4)).reshape(5, 6), rtol=1e-3)
+    limit = float(support.limit(0.9))
+    assert limit == pytest.approx(np.quantile(far(others), 0.9), rel=1e-3)
+
+
+def test_it_comes_back_from_its_state_dict() -> None:
+    support = StateSupport.of(torch.randn(20, 2), torch.randn(20, 2))
+    again = StateSupport.unknown(20, 2)
+    again.load_state_dict(support.state_dict())
+    states = torch.randn(7, 2)
+    assert torch.equal(again.distance(states), support.distance(states))
+    assert again.limit(0.5) == support.limit(0.5)
+
+
+def test_the_values_kept_are_those_of_a_loop() -> None:
+    random = np.random.default_rng(2)
+    values, distances = random.normal(size=(40, 50)), random.gamma(2, size=(40, 50))
+    distances[:10] += 5.0  # all far from the data
+    limit, kept = 1.5, 0.1
+    found = supported(
+        torch.from_numpy(values), torch.from_numpy(distances), torch.tensor(limit), kept
+    ).numpy()
+    for row, value, distance in zip(found, values, distances, strict=True):
+        allowed = distance <= max(limit, np.quantile(distance, kept))
+        np.testing.assert_array_equal(row, np.where(allowed, value, -np.inf))
+    assert (np.isfinite(found[:10]).sum(axis=1) == 5).all()
+
+
+def test_the_best_off_the_support_is_not_taken() -> None:
+    values = torch.tensor([[1.0, 9.0, 2.0], [3.0, 2.0, 9.0]])
+    distances = torch.tensor([[0.1, 4.0, 0.2], [0.3, 0.1, 0.2]])
+    best = supported(values, distances, torch.tensor(0.5), kept=0.1).argmax(dim=1)
+    assert best.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_one_candidate_can_be_chosen_however_far_all_lead(count: int) -> None:
+    distances = torch.arange(count, 0, -1)[None] * 10.0
+    found = supported(torch.zeros(1, count), distances, torch.tensor(0.5), kept=0.0)
+    assert found.isfinite().tolist() == [[False] * (count - 1) + [True]]
