@@ -74,20 +74,18 @@ class StateSupport(nn.Module):
         return self.own_distances.quantile(quantile)
 
 
-def supported(values: Tensor, distances: Tensor, limit: Tensor, kept: float) -> Tensor:
-    """Values that are -inf for candidates that lead off the data.
+def supported(distances: Tensor, limit: Tensor, kept: float) -> Tensor:
+    """Which candidates may be chosen: those that lead to the data, or at least towards them.
 
-    Where most candidates do, the closest ones keep their values: of these the best leads back.
+    Where most lead off the data, the closest ones may: of these the best leads back.
 
     Args:
-        values: Of the candidates of every state, (N, n).
-        distances: Of where each leads from the data, (N, n).
-        limit: Distance up to which a candidate keeps its value, a scalar.
-        kept: Share of a state's candidates, the closest ones, that keep theirs in any case; at
-            least one does.
+        distances: From the data, of where each candidate of every state leads, (N, n).
+        limit: Distance up to which a candidate may be chosen, a scalar.
+        kept: Share of a state's candidates, the closest ones, that may be in any case.
 
     Returns:
-        Shape (N, n).
+        Shape (N, n), bool.
     """
     closest = distances.quantile(kept, dim=1, keepdim=True)
-    return values.masked_fill(distances > closest.maximum(limit), -torch.inf)
+    return distances <= closest.maximum(limit)

@@ -50,7 +50,8 @@ class ActorConfig(Section):
 
     candidates: Positive = 500
     execute_steps: Positive | None = None
-    """Steps of a latent that are executed before the next is chosen; None: all H."""
+    """Most steps of a latent that are executed before the next is chosen; None: H. With `lengths`
+    the critic chooses how many."""
     near_goal: NearGoalConfig | None = None
     """Choose anew more often near the environment's goal; needs `data.goal_indices`."""
     sample_actions: bool = False

@@ -53,7 +53,14 @@ def make_policy(
     checked = check is not None or actor.support is None
     if name in ("ldcq", "bcq_h") and prior is not None and critic is not None and checked:
         return LdcqPolicy(
-            decoder, prior, critic, actor.candidates, actor.sampling, execution, check
+            decoder,
+            prior,
+            critic,
+            actor.candidates,
+            actor.sampling,
+            execution,
+            check,
+            config.lengths,
         )
     if name in ("ldgc", "prior") and prior is not None:
         return LdgcPolicy(decoder, prior, actor.sampling, execution)

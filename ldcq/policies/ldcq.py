@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,18 +30,19 @@ class SupportCheck:
     world_model: WorldModel
     settings: SupportConfig
 
-    def __call__(self, values: Tensor, states: Tensor, latents: Tensor) -> Tensor:
-        """Values (N, n) for the argmax, of latents (N, n, Z) in raw states (N, S)."""
+    def __call__(self, states: Tensor, latents: Tensor) -> Tensor:
+        """Which of the latents (N, n, Z) may be chosen in raw states (N, S), (N, n)."""
         repeated = states.unsqueeze(1).expand(-1, latents.shape[1], -1)
         distances = self.world_model.distance(repeated, latents)
         limit = self.world_model.support.limit(self.settings.quantile)
-        return supported(values, distances, limit, self.settings.kept)
+        return supported(distances, limit, self.settings.kept)
 
 
 class LdcqPolicy(LatentPlanPolicy):
     """z_max = argmax_z min_j Q_j(s, z) over n latents z ~ p(z | s) (Eq. 7 in latent space).
 
-    Over a Gaussian prior this is BCQ-H (section 5.3).
+    Over a Gaussian prior this is BCQ-H (section 5.3). Where latents are valued for k <= H executed
+    steps, it chooses k as well: argmax_(z, k) of Q(s, z, k).
 
     Args:
         decoder: pi(a | s, z).
@@ -50,6 +52,8 @@ class LdcqPolicy(LatentPlanPolicy):
         sampling: How the prior is sampled.
         execution: How the latent is executed.
         support: Which candidates may be chosen; None: all.
+        lengths: k < H that the critic values latents for as well, ascending. It chooses among those
+            up to `execution.steps`; where there are none, by the value of all H.
 
     Raises:
         ConfigError: n is more than the prior gives in one draw.
@@ -64,21 +68,32 @@ class LdcqPolicy(LatentPlanPolicy):
         sampling: SamplingConfig,
         execution: Execution,
         support: SupportCheck | None = None,
+        lengths: Sequence[int] = (),
     ) -> None:
         super().__init__(decoder, execution)
         self.critic = critic
         self.candidates = candidates
+        valued = np.array((*lengths, decoder.dimensions.horizon))
+        self._considered = np.flatnonzero(valued <= execution.steps)
+        if not len(self._considered):
+            self._considered = np.array([len(lengths)])
+        self._lengths = valued[self._considered]
         self._support = support
         self._draw = Candidates(prior, candidates, sampling)
 
     def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
         """The best candidate of every state; see `LatentPlanPolicy.choose`."""
+        return self.plan(states, goals, seed)[0]
+
+    def plan(self, states: Array, goals: Array | None, seed: int) -> tuple[Array, Array]:
+        """The best candidate of every state and number of steps; see `LatentPlanPolicy.plan`."""
         candidates = self._draw(states, goals, seed)
         with torch.no_grad():
             known, latents = self.tensor(states), self.tensor(candidates)
-            values = self.critic.score(known, latents)
+            values = self.critic.score_by_length(known, latents)[..., self._considered.tolist()]
             if self._support is not None:
-                values = self._support(values, known, latents)
-        best = values.argmax(dim=1).cpu().numpy()
-        chosen: Array = candidates[np.arange(len(states)), best]
-        return chosen
+                allowed = self._support(known, latents)
+                values = values.masked_fill(~allowed.unsqueeze(2), -torch.inf)
+        best = values.flatten(1).argmax(dim=1).cpu().numpy()
+        rows, lengths = np.divmod(best, len(self._lengths))
+        return candidates[np.arange(len(states)), rows], self._lengths[lengths]
