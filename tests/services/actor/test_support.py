@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,10 @@ def test_without_the_world_model_nothing_acts_until_it_is_published(
     try:
         assert "ldcq" not in actor.methods.ready
         services.qlearner.world_model.train.run(made.context())
-        actor.wait_until_serving()
-        assert actor.methods.ready == ["ldcq", "bcq_h", "prior"]
+        deadline = time.monotonic() + 20
+        while actor.methods.ready != ["ldcq", "bcq_h", "prior"]:
+            assert time.monotonic() < deadline, actor.methods.ready
+            time.sleep(0.02)
         models = actor.methods.models("ldcq")
         assert models.parents["world_model"] == made.store.current("world_model")
         assert models.goal_dim == 0, "it plans towards no goal"
@@ -124,6 +127,6 @@ def test_it_is_diagnosed_as_it_acts(checked: tuple[Pipeline, Artifact], tmp_path
     supports = {policy["policy"].split()[1]: policy["support"] for policy in found["policies"]}
     assert supports == {"ldcq": 0.5, "bcq_h": 0.5}
     shutil.copytree(checked[0].store.root, tmp_path / "store", symlinks=True)
-    shutil.rmtree(tmp_path / "store" / "world_model")
+    shutil.rmtree(tmp_path / "store" / "artifacts" / "world_model")
     with pytest.raises(RunError, match=r"no world model .*`ldcq train world_model CONFIG`"):
         diagnose(Store(tmp_path / "store"), None, 0, tmp_path, print)
