@@ -73,7 +73,8 @@ def ahead_and_behind(differences: Sequence[Difference]) -> str:
 
 def with_horizon(config: Config, horizon: int) -> Config:
     """A configuration with another H; what is bounded by H is lowered where it has to be."""
-    changes: dict[str, object] = {"horizon": horizon}
+    shorter = [length for length in config.lengths if length < horizon]
+    changes: dict[str, object] = {"horizon": horizon, "lengths": shorter}
     if config.actor.execute_steps is not None:
         changes["actor.execute_steps"] = min(config.actor.execute_steps, horizon)
     if config.vae.decoded_steps is not None:

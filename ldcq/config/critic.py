@@ -41,7 +41,9 @@ class CriticConfig(Section):
     over an ensemble); null: the smallest (clipped double Q-learning, the paper's)."""
     dueling: bool = False
     """Q(s, z) = V(s) + A(s, z) (Wang et al. 2016): the networks learn advantages, in units of their
-    spread, beside a network of the state alone; false: values as they are, the paper's."""
+    spread, beside a network of the state alone; false: values as they are, the paper's. A target
+    whose V is made of Q (`expectile_prior`, `expectile_data`) goes without: each would follow the
+    other, in circles."""
     fourier_features: NonNegative = 0
     """Sines of the whole state, with learned frequencies, that every network sees beside it, for
     values that change across a thin wall; 0: none, the paper's."""
@@ -67,10 +69,10 @@ class CriticConfig(Section):
     """Share of `windows` drawn from those with a reward in them (all of those, where they are
     fewer); the rest come from the others. Updates are not weighted back."""
     candidates: Positive = 500
-    """n, latents per next state in the target's max."""
+    """n, latents per next state in the target's max; of a target without, in the validation."""
     candidate_source: Literal["online", "cache"] = "online"
     """`online`: drawn anew for every update (Algorithm 1); `cache`: drawn once per next state and
-    reused."""
+    reused, by a target that looks at candidates (not `expectile_data`, `expectile_return`)."""
     cached_candidates: Positive = 500
     """Latents kept per next state with `cache`, of which every update uses `candidates`, drawn at
     random."""
@@ -97,7 +99,20 @@ class CriticConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _cache_holds_enough(self) -> CriticConfig:
+    def _values_have_a_base(self) -> CriticConfig:
+        if self.dueling and self.target in ("expectile_prior", "expectile_data"):
+            raise ValueError(
+                f"dueling is true, expected false, since target {self.target!r} makes V of Q"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cache_is_used_and_holds_enough(self) -> CriticConfig:
+        if self.candidate_source == "cache" and not self.needs_candidates:
+            raise ValueError(
+                f"candidate_source is 'cache', expected 'online', since target {self.target!r} "
+                "looks at no candidates"
+            )
         if self.candidate_source == "cache" and self.candidates > self.cached_candidates:
             raise ValueError(
                 f"candidates is {self.candidates}, expected at most cached_candidates "

@@ -95,6 +95,7 @@ class LDCQ:
         if settings.dueling:
             advantages = targets - self.critic.v_values(batch.state).detach().unsqueeze(1)
             self.critic.follow_spread(advantages, step)
+            self.target.spread.copy_(self.critic.spread)  # the unit of both networks' advantages
             sought = advantages / self.critic.spread
         loss = weighted_td_loss(outputs, sought, weights)
         self._optimiser.zero_grad()

@@ -25,10 +25,10 @@ def _option(spec: ProcessSpec, name: str) -> list[str]:
 
 def test_a_whole_run_shares_the_vae_between_variants_and_doubles_what_differs() -> None:
     plan = _planner(load("demo")).whole_run()
-    trainers = ["prior-trainer", "prior-trainer@bcq_h"]
+    trainers = ["prior-trainer", "prior-trainer@bcq_h", "world_model"]
     assert _names(plan) == [
         *("prior-0", "prior-0@bcq_h"),
-        *("vae", *trainers, "critic", "critic@bcq_h", "actor"),
+        *("vae", *trainers[:2], "critic", "critic@bcq_h", "world_model", "actor"),
     ]
     assert [spec.name for spec in plan.processes if spec.ends] == trainers
     assert plan.goals() == [spec.name for spec in plan.processes]
@@ -62,7 +62,7 @@ def test_addresses_are_distinct_and_callers_know_all_places_of_each_variant() ->
 def test_variants_that_no_method_uses_are_not_run() -> None:
     config = load(
         "demo",
-        ["variants.unused={horizon: 10}", "evaluation.methods.bcq_h.policy=behaviour"],
+        ["variants.unused={horizon: 10, lengths: []}", "evaluation.methods.bcq_h.policy=behaviour"],
     )
     assert needed_variants(config)["prior"] == ["main"]
     assert not any("@" in name for name in _names(_planner(config).whole_run()))
@@ -72,7 +72,7 @@ def test_a_variant_with_another_horizon_has_a_vae_of_its_own() -> None:
     config = load(
         "demo",
         [
-            "variants.short={horizon: 10}",
+            "variants.short={horizon: 10, lengths: []}",
             "evaluation.methods.short={policy: ldcq, variant: short}",
         ],
     )
@@ -130,7 +130,7 @@ def test_the_owner_of_a_shared_critic_calls_its_prior_though_no_method_is_the_ow
         },
     )
     plan = _planner(config).whole_run()
-    assert _names(plan) == ["prior-0", "vae", "prior-trainer", "critic", "actor"]
+    assert _names(plan) == ["prior-0", "vae", "prior-trainer", "critic", "world_model", "actor"]
     critic = next(spec for spec in plan.processes if spec.name == "critic")
     target = plan.replicas[0].target
     assert sorted(_option(critic, "--prior")) == [f"main={target}", f"quick={target}"]
@@ -146,6 +146,7 @@ def test_the_world_model_is_trained_once_where_the_support_is_checked() -> None:
     names = _names(_planner(checked).whole_run())
     assert [name for name in names if name.startswith("world_model")] == ["world_model"]
 
-    only = override(demo, {"variants.bcq_h": {**demo.variants["bcq_h"], "actor.support": {}}})
+    only = {"actor.support": None, "variants.bcq_h": {**demo.variants["bcq_h"], "actor.support": {}}}
+    only = override(demo, only)
     assert needed_variants(only)["world_model"] == ["bcq_h"]
     assert "world_model" in _names(_planner(only).whole_run()), "the main pipeline's serves"

@@ -25,7 +25,7 @@ OVERLAYS = ("one-node", "gpu-node", "pool", "pool-s3", "pool-tls")
 VERSION = "1.32"
 CUSTOM = {"ScaledObject", "ServiceMonitor", "PodMonitor", "Certificate", "Issuer"}
 """Kinds of operators: their schemas are not Kubernetes' own."""
-WORKLOADS = {"critic": "qlearner"}
+WORKLOADS = {"critic": "qlearner", "world_model": "world-model"}
 """What makes a stage, where it is not called as the stage's process is."""
 PROBE = ["python", "-m", "common.rpc.probe", "127.0.0.1:50051"]
 
@@ -74,7 +74,7 @@ def test_the_schemas_of_kubernetes_accept_everything(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_pods_may_do_nothing_but_their_work(overlay: str) -> None:
-    made = {"data", "vae", "prior-trainer", "prior", "qlearner", "actor"}
+    made = {"data", "vae", "prior-trainer", "prior", "qlearner", "world-model", "actor"}
     assert set(workloads(overlay)) == made - ({"data"} if "s3" in overlay else set())
     for workload in workloads(overlay).values():
         security = pod(workload)["securityContext"]

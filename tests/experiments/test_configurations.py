@@ -49,7 +49,8 @@ def test_every_key_that_differs_from_the_papers_is_told_with_both_values() -> No
         "[64, 64, 64, 64]", "[128, 32, 16, 8, 16, 32, 128]",
     )  # fmt: skip
     assert told["data.generate.maze"] == ("medium", None)
-    assert told["actor.execute_steps"] == (10, None)
+    assert told["lengths"] == ("[10, 20]", "[]")
+    assert told["critic.dueling"] == (True, False)
     # The same as the implementation's default, which the preset does not spell out.
     assert "prior.options.diffusion.drop_probability" not in told
     assert not {"name", "seed", "training.log_every", "evaluation.video"} & told.keys()
@@ -68,7 +69,10 @@ def test_a_horizon_lowers_what_it_bounds_and_nothing_else(horizon: int) -> None:
     base = configuration("horizon", "small")
     changed = with_horizon(base, horizon)
     assert changed.horizon == horizon
-    assert changed.actor.execute_steps == min(horizon, base.actor.execute_steps or 0)
+    assert changed.lengths == tuple(k for k in (10, 20) if k < horizon)
+    assert changed.vae == override(base, {"vae.decoded_steps": min(horizon, 8)}).vae
+    assert changed.actor == base.actor
+    assert with_horizon(override(base, {"actor.execute_steps": 9}), 5).actor.execute_steps == 5
     assert changed.critic == base.critic
     assert changed.prior == base.prior
 

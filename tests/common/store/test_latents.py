@@ -43,6 +43,15 @@ def columns(rows: int = ROWS) -> dict[str, np.ndarray]:
     }
 
 
+def parts(rows: int = ROWS) -> dict[str, np.ndarray]:
+    """Of latents that are valued for two more numbers of steps."""
+    random = np.random.default_rng(1)
+    return {
+        "part_reward": random.normal(size=(rows, 2)).astype(np.float32),
+        "part_state": random.normal(size=(rows, 2, 4)).astype(np.float32),
+    }
+
+
 def new_writer(store: Store, data: dict[str, np.ndarray], meta: Meta = META) -> LatentWriter:
     kinds = {name: (array.dtype, array.shape[1:]) for name, array in data.items()}
     return LatentWriter(store, meta, len(data["state"]), kinds)
@@ -57,13 +66,15 @@ def publish(store: Store, data: dict[str, np.ndarray], meta: Meta = META, step: 
 
 @pytest.mark.parametrize("memory", [None, 0], ids=["memory", "disk"])
 @pytest.mark.parametrize("chunk_bytes", [256, 1 << 20])
+@pytest.mark.parametrize("valued", [False, True], ids=["", "valued"])
 def test_the_table_comes_back_exactly(
-    store: Store, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, memory: int | None
+    store: Store, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, memory: int | None, valued: bool
 ) -> None:
     monkeypatch.setattr(latent_writer, "CHUNK_BYTES", chunk_bytes)
-    data = columns(300)
+    data = columns(300) | (parts(300) if valued else {})
     version = publish(store, data)
     table = open_latents(store, vae_version="aaaa", memory=memory)
+    assert set(table.columns) == set(data)
     assert version == store.current("latents")
     assert store.meta("latents", version) == META
     for name, array in data.items():
@@ -176,5 +187,7 @@ def test_wrong_rows_are_refused(store: Store) -> None:
 
 
 def test_a_table_has_exactly_the_documented_columns() -> None:
-    names = {field.name for field in dataclasses.fields(LatentTable)}
-    assert names == {*columns(1)}
+    fields = dataclasses.fields(LatentTable)
+    required = {field.name for field in fields if field.default is dataclasses.MISSING}
+    assert required == {*columns(1)}
+    assert {field.name for field in fields} - required == {*parts(1)}

@@ -23,7 +23,8 @@ def demo() -> Config:
     [
         ("seed", 7, {"vae", "prior", "candidates", "critic", "world_model", "bc"}),
         ("threads", 2, {"vae", "prior", "critic", "world_model", "bc"}),
-        ("horizon", 20, {"vae", "latents"}),
+        ("horizon", 25, {"vae", "latents"}),
+        ("lengths", [10], {"latents", "critic"}),
         ("discount", 0.9, {"latents", "critic"}),
         ("data.dataset", "other/data-v0", {"vae", "bc"}),
         ("data.observation_keys", ["achieved_goal"], {"vae", "bc"}),
@@ -38,6 +39,7 @@ def demo() -> Config:
         ("world_model.epochs", 1, {"world_model"}),
         ("bc.epochs", 1, {"bc"}),
         ("actor.candidates", 5, {"evaluation"}),
+        ("actor.support", None, {"evaluation"}),
         ("actor.planning.depth", 1, {"evaluation"}),
         ("evaluation.video", False, set()),
         ("evaluation.report", False, set()),
@@ -92,8 +94,9 @@ def test_what_goals_are_counts_only_where_a_prior_is_conditioned_on_them(demo: C
 
 
 def test_the_size_of_a_cache_counts_only_where_there_is_one(demo: Config) -> None:
-    assert demo.critic.candidate_source == "cache"
-    bigger = {"critic.cached_candidates": 64}
+    searching = {"lengths": [], "critic.target": "max_min"}
+    demo = override(demo, {**searching, "critic.candidate_source": "cache"})
+    bigger = {"critic.cached_candidates": 600}
     assert stage_sections(override(demo, bigger), "critic") != stage_sections(demo, "critic")
     online = override(demo, {"critic.candidate_source": "online"})
     assert stage_sections(override(online, bigger), "critic") == stage_sections(online, "critic")

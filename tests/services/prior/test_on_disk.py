@@ -71,6 +71,6 @@ def test_memory_stays_bounded(store: Store) -> None:
     wide = np.random.default_rng(0).random((len(table), 100), np.float32)
     table = replace(table, state=wide, next_state=wide)
     version = publish_table(store, Meta(kind="latents"), table)
-    size = sum(column.nbytes for column in vars(table).values())
+    size = sum(column.nbytes for column in table.columns.values())
     on_disk, in_memory = run_measured(PROGRAM, store.root, version)
     assert in_memory > size > 2 * on_disk

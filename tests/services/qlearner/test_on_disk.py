@@ -108,6 +108,6 @@ print(most_taken(lambda: train(None)))
 def test_memory_stays_bounded(tmp_path: Path) -> None:
     store, table = Store(tmp_path), large_table(150_000, 100)
     version = publish_table(store, META, table)
-    size = sum(column.nbytes for column in vars(table).values())
+    size = sum(column.nbytes for column in table.columns.values())
     on_disk, in_memory = run_measured(PROGRAM, tmp_path, version)
     assert in_memory > size > 2 * on_disk

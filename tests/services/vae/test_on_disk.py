@@ -86,7 +86,7 @@ def train_and_write(path, memory, name):
         learner.update(step)
     learner.validate()
     options = {"variant": "main", "on_progress": lambda *_: None, "stop": threading.Event()}
-    write_latents(store, Meta(kind="latents"), learner.vae, windows, 0.99, **options)
+    write_latents(store, Meta(kind="latents"), learner.vae, windows, 0.99, (), **options)
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])

@@ -67,6 +67,7 @@ def test_publishes_the_vae_and_the_latents_it_made_once(tmp_path: Path, config: 
         "horizon": 5,
         "discrete_actions": 0,
         "goal": 0,
+        "lengths": 1,
     }
     (latents,) = store.versions("latents")
     parents = {"vae": version, "dataset": artifact.meta.parents["dataset"]}

@@ -72,6 +72,7 @@ def test_publishes_a_policy_without_latents_once(
         "horizon": 1,
         "discrete_actions": 0,
         "goal": 0,
+        "lengths": 1,
     }
     policy = model_of(artifact, Bc)
     states = torch.from_numpy(episodes.observations[:50])
