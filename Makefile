@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 BUF := npx --yes @bufbuild/buf@1.75.0
 STAMP := .venv/.installed
-EXPERIMENTS := maze2d door-human horizon steps random-walk latents world-model
+EXPERIMENTS := demo maze2d door-human horizon steps random-walk latents world-model
 SCALE := small
 BENCHMARKS := sampler serving replicas learner training
 

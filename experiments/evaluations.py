@@ -15,6 +15,7 @@ from experiments.experiment import Context, Difference, PaperValue, Row, Scalar
 from experiments.intervals import over_seeds
 from experiments.known import KnownRuns
 from ldcq.config import Config, override, resolve_variant
+from services.actor.report.wording import method_label
 from services.actor.scores import (
     Estimate,
     episode_returns,
@@ -103,6 +104,24 @@ class Evaluations:
             train_seconds=float(np.mean(seconds)) if trained and all(seconds) else None,
             paper=paper,
         )
+
+    def by_seed(self, *methods: str) -> str:
+        """What methods scored with every training seed, in a sentence of each."""
+        sentences = []
+        for played in methods:
+            found = []
+            for artifact in self._loaded:
+                rewards = _rewards(artifact, played)
+                success = float(np.mean(first_reward_steps(rewards) >= 0))
+                scored = f"{self._returns(rewards).mean():.1f}"
+                if _rows(artifact)[played]["first_hit"]:
+                    scored += f" / {self._first_hits(rewards).mean():.1f} / {success:.2f}"
+                found.append(scored)
+            sentences.append(
+                f"{method_label(played)}, return / first hit / success by training seed: "
+                f"{', '.join(found)}."
+            )
+        return " ".join(sentences)
 
     def difference(
         self, first: str, second: str, settings: Mapping[str, Scalar] | None = None

@@ -15,12 +15,14 @@ from common.stages import STAGES
 from common.store import Store
 from common.store.timings import Timing, lineage_timings
 from experiments.configurations import configuration, unlike_paper
+from experiments.elsewhere import with_elsewhere
 from experiments.experiment import Context, Experiment, Pipeline, Result, Scale
 from experiments.page import write
 from experiments.peers import with_peers
 from ldcq.config import ConfigError
 
 MODULES = {
+    "demo": "experiments.demo",
     "maze2d": "experiments.maze2d",
     "door-human": "experiments.door_human",
     "horizon": "experiments.horizon",
@@ -97,7 +99,11 @@ def perform(
         known,
         config.data.dataset,
         context.seeds,
-        with_peers(findings, folder.parent / "peers" / f"{name}.json", config),
+        with_elsewhere(
+            with_peers(findings, folder.parent / "peers" / f"{name}.json", config),
+            folder,
+            len(context.seeds),
+        ),
         unlike_paper(config),
         seconds=sum(timing.seconds for timing in timings),
         lost=any(timing.lost for timing in timings),

@@ -42,7 +42,7 @@ def perform(tmp_path: Path, name: str = "horizon", **changes: object) -> Result:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("horizons", {}, "experiment: got 'horizons', expected one of maze2d, door-human"),
+        ("horizons", {}, "experiment: got 'horizons', expected one of demo, maze2d"),
         ("horizon", {"scale": "tiny"}, "--scale tiny: expected one of smoke, small, full"),
         ("horizon", {"seeds": 0}, "--seeds 0: expected at least 1"),
         ("random-walk", {"dataset": "a/b-v0"}, "random-walk makes its own data"),
