@@ -120,7 +120,7 @@ def test_a_latent_is_valued_for_each_number_of_steps(
         values = learner.critic.score_by_length(*inputs(table))[:, 0]
     # From 3 one has to wait: V(3) = g. From 1, one step and then V(2) = g is better than two.
     known = [
-        *([g**3, g**3], [g**3, g**3]),  # 0: waits, moves
+        *([g**4, g**4], [g**3, g**3]),  # 0: waits, moves
         *([g**3, g**3], [g**2, g**3]),  # 1
         *([g**2, g**3], [g**2, g]),  # 2
         [g**2, g],  # 3: waits
