@@ -54,7 +54,9 @@ def test_peers_stand_below_an_experiments_own_rows(config: Config, tmp_path: Pat
     assert peer.episode_return.ci_low < 20.5 < peer.episode_return.ci_high
     assert (peer.success, peer.episodes, peer.seeds) == (0.75, 3, 2)
     assert peer.train_seconds == 200.5
-    experiment = Experiment("maze2d", "Maze", "It shows.", "Table 1", {}, "Untuned.", lambda _: found)
+    experiment = Experiment(
+        "maze2d", "Maze", "It shows.", "Table 1", {}, "Untuned.", lambda _: found
+    )
     text = page(
         Result(experiment, "c", "small", "d", (0, 1), found, {}, 1.0, False, "2 CPU cores")  # noqa: FBT003
     )

@@ -68,7 +68,11 @@ def publish(store: Store, data: dict[str, np.ndarray], meta: Meta = META, step: 
 @pytest.mark.parametrize("chunk_bytes", [256, 1 << 20])
 @pytest.mark.parametrize("valued", [False, True], ids=["", "valued"])
 def test_the_table_comes_back_exactly(
-    store: Store, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, memory: int | None, valued: bool
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    chunk_bytes: int,
+    memory: int | None,
+    valued: bool,
 ) -> None:
     monkeypatch.setattr(latent_writer, "CHUNK_BYTES", chunk_bytes)
     data = columns(300) | (parts(300) if valued else {})
