@@ -64,7 +64,7 @@ world = WorldModelLearner(config, table, everything)
 for step in track(range(world.total), "world model"):
     world.update(step)
 
-# 3. Latent Q-learning (Algorithm 1); where the target asks, with candidates drawn in every iteration
+# 3. Latent Q-learning (Algorithm 1), with candidates in every iteration where the target asks
 rows = training_rows(table, config.critic.windows, config.seed)
 transitions = Transitions.of(table, rows, device)
 replay = PrioritisedReplay(config.critic.replay, len(transitions))
