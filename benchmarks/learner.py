@@ -47,7 +47,7 @@ def run(
     """
     torch.set_num_threads(1)
     counts = {"batch_size": batch, "candidates": candidates, "cached_candidates": candidates}
-    critic = {**counts, "candidate_source": "cache"}
+    critic = {**counts, "target": "max_min", "candidate_source": "cache"}
     config = Config.model_validate({"device": "cpu", "critic": critic})
     transitions, cached = _problem(windows, candidates, state_dim, latent_dim)
     watches = {"plain": Stopwatch(), "ldcq": Stopwatch()}

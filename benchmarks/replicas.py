@@ -125,7 +125,8 @@ def run(
     torch.set_num_threads(1)
     with TemporaryDirectory(prefix="ldcq-") as name, ExitStack() as stack:
         folder = Path(name)
-        critic = {"critic.candidates": candidates, "critic.batch_size": batch}
+        algorithm1 = {"lengths": [], "critic.target": "max_min"}
+        critic = {**algorithm1, "critic.candidates": candidates, "critic.batch_size": batch}
         sampling = {"critic.sampling": {"steps": steps, "extra_steps": 0}}
         config, source = prior_of(store, folder, {**critic, **sampling, "threads": 1})
         addresses = [f"unix:{folder}/{replica}" for replica in range(max(REPLICAS))]

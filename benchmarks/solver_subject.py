@@ -18,11 +18,11 @@ from common.training import configure_torch
 from ldcq.config import Config, SamplingConfig, override
 from ldcq.data.latents import LatentTable
 from ldcq.latent_prior import Draw
-from ldcq.policies.base import Execution, LatentPlanPolicy
-from ldcq.policies.ldcq import LdcqPolicy
+from ldcq.policies.base import LatentPlanPolicy
+from ldcq.policies.by_name import make_policy
 from ldcq.prior import Sampler
 from ldcq.prior_learner import PriorLearner
-from services.actor.models import Models, models_of_critic
+from services.actor.models import Models, followed_artifacts, method_models, model_loader
 from services.prior.model import ServedPrior, load_prior
 
 BATCH = 256
@@ -50,12 +50,15 @@ class Subject:
 
     def policy(self, setting: Setting, candidates: int) -> LatentPlanPolicy:
         """The configured policy with another solver and another n."""
-        actor, models = self.config.actor, self.models
-        assert models.critic is not None
-        steps = actor.execute_steps or models.decoder.dimensions.horizon
-        execution, options = Execution(steps, actor.sample_actions), self.options(setting)
-        return LdcqPolicy(
-            models.decoder, self.prior.sampler, models.critic, candidates, options, execution
+        sampling, models = self.options(setting).model_dump(), self.models
+        changes = {"actor.candidates": candidates, "actor.sampling": sampling}
+        return make_policy(
+            "ldcq",
+            override(self.config, changes),
+            models.decoder,
+            self.prior.sampler,
+            models.critic,
+            models.world_model,
         )
 
     def options(self, setting: Setting) -> SamplingConfig:
@@ -78,10 +81,14 @@ def load_subject(config: Config, store: Store, walk_updates: int) -> Subject:
         StoreError: A model is missing.
     """
     device = configure_torch(config)
-    version = store.current("critic")
-    if version is None:
-        raise MissingArtifactError(f"no critic in {store.folder('critic')}; made by `ldcq run`")
-    models = models_of_critic(store, store.load("critic", version), device)
+    config = override(config, {"evaluation.methods.ldcq": {"policy": "ldcq"}})
+    parts = []
+    for kind, variant in followed_artifacts(config, "ldcq"):
+        version = store.current(kind, variant)
+        if version is None:
+            raise MissingArtifactError(f"no {kind} in {store.folder(kind)}; made by `ldcq run`")
+        parts.append(model_loader(store, kind, device)(store.load(kind, version)))
+    models = method_models(config, "ldcq", parts)
     prior = load_prior(store.load("prior", models.prior_version), device)
     if not prior.description.training_steps:
         raise ValueError(

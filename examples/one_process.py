@@ -1,4 +1,5 @@
-"""LDCQ in one process: dataset -> VAE -> latents -> prior -> Algorithm 1 -> acting. No server.
+"""LDCQ in one process: dataset -> VAE -> latents -> prior, world model -> Q-learning -> acting.
+No server.
 
     python examples/one_process.py                             # PointMaze, generated here; minutes
     python examples/one_process.py --set data.dataset=D4RL/pointmaze/medium-v2 data.generate=null
@@ -9,13 +10,14 @@ What `ldcq run` adds: resume, lineage, replicas, scores with intervals, reports.
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.progress import track
 
 from common.data import ensure_dataset, load_episodes, load_task
 from ldcq.config import load
 from ldcq.critic.algorithm1 import LDCQ
-from ldcq.critic.candidates import OnlineCandidates
+from ldcq.critic.candidates import CandidateSource, NoCandidates, OnlineCandidates
 from ldcq.critic.replay import PrioritisedReplay
 from ldcq.critic.transitions import Transitions, training_rows
 from ldcq.data.windows import make_windows
@@ -24,6 +26,7 @@ from ldcq.policies.by_name import make_policy
 from ldcq.prior_learner import PriorLearner
 from ldcq.vae.latents import latent_table
 from ldcq.vae.learner import VaeLearner
+from ldcq.world_model import WorldModelLearner
 
 arguments = argparse.ArgumentParser(description=__doc__)
 arguments.add_argument("--config", default="demo", help="a YAML file, or a preset: demo, paper")
@@ -55,16 +58,26 @@ for step in track(range(learner.total), "prior"):
     learner.update(step)
 prior = learner.published.eval().sampler()
 
-# 3. Latent Q-learning (Algorithm 1), with candidates drawn from the prior in every iteration
+# The world model (Eq. 9) learns where latents lead, for `actor.support`
+everything = Transitions.of(table, np.arange(len(table)), device)
+world = WorldModelLearner(config, table, everything)
+for step in track(range(world.total), "world model"):
+    world.update(step)
+
+# 3. Latent Q-learning (Algorithm 1), with candidates in every iteration where the target asks
 rows = training_rows(table, config.critic.windows, config.seed)
 transitions = Transitions.of(table, rows, device)
 replay = PrioritisedReplay(config.critic.replay, len(transitions))
-algorithm1 = LDCQ(config, transitions, replay, OnlineCandidates(config, prior, transitions, replay))
+source: CandidateSource = NoCandidates(config, replay)
+if config.critic.needs_candidates:
+    source = OnlineCandidates(config, prior, transitions, replay)
+algorithm1 = LDCQ(config, transitions, replay, source)
 for step in track(range(algorithm1.iterations), "critic"):
     algorithm1.update(step)
 
 # 4. Acting: the best of n latents, decoded into actions
-policy = StatefulPolicy(make_policy("ldcq", config, decoder, prior, algorithm1.critic.eval()))
+critic, world_model = algorithm1.critic.eval(), world.model.eval()
+policy = StatefulPolicy(make_policy("ldcq", config, decoder, prior, critic, world_model))
 task = load_task(config, given.data)
 environment = task.make_env()
 for episode in range(given.episodes):

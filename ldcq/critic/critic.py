@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -131,7 +133,7 @@ class Critic(Model):
         if not plain or states.device.type != "cpu" or len(self.spread) > 1:
             return self.lower_q(states, latents)[..., -1].amax(dim=1)
         # On a GPU, ruling candidates out takes longer than looking at all of them.
-        first, second = self.networks
+        first, second = (cast(QNetwork, network) for network in self.networks)
         best = screened_max(
             first, second, self.state_normaliser(states), self.latent_normaliser(latents)
         )

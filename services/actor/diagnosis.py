@@ -60,6 +60,7 @@ class _Recording(StatefulPolicy):
         self.states: list[Array] = []
         self.latents: list[Array] = []
         self.chosen: list[Array] = []
+        self.steps: list[Array] = []  # left of each latent
 
     def act(self, observations: Array, goals: Array | None = None) -> Array:
         """Actions of one step; see `Policy.act`."""
@@ -69,6 +70,7 @@ class _Recording(StatefulPolicy):
         self.states.append(np.array(observations, dtype=np.float32))
         self.latents.append(self._plan.latents)
         self.chosen.append(due)
+        self.steps.append(self._plan.steps_left + 1)
         return actions
 
 
@@ -96,13 +98,18 @@ def play(
     )
     found = sorted(played, key=lambda episode: episode.index)
     lengths = [len(episode.rewards) for episode in found]
-    states, latents, chosen = map(np.stack, (recording.states, recording.latents, recording.chosen))
+    kept = recording.states, recording.latents, recording.chosen, recording.steps
+    states, latents, chosen, left = map(np.stack, kept)
+    valued = np.array((*config.lengths, config.horizon))
     sides: list[tuple[Array, Array]] = []
     for place, (length, episode) in enumerate(zip(lengths, found, strict=True)):
         steps = np.flatnonzero(chosen[:length, place])
         pairs = policy.tensor(states[steps, place]), policy.tensor(latents[steps, place])
         with torch.inference_mode():
-            values = policy.critic.score(pairs[0], pairs[1].unsqueeze(1))[:, 0].cpu().numpy()
+            scores = policy.critic.score_by_length(pairs[0], pairs[1].unsqueeze(1))[:, 0]
+        # Of the least number of steps that is valued, and not less than was to be executed.
+        column = np.searchsorted(valued, left[steps, place])
+        values = scores.cpu().numpy()[np.arange(len(steps)), column]
         ended = length < task.max_episode_steps
         sides.append(calibration(values, steps, episode.rewards, config.discount, ended))
     paths = np.concatenate([states[:length, place] for place, length in enumerate(lengths)])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.command import PATIENCE, TINY
+from tests.command import PATIENCE, TINY, VALUED
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -23,10 +23,13 @@ def _run(example: str, *arguments: str | Path) -> str:
     return done.stdout
 
 
-def test_one_process_is_the_whole_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("config", [TINY, VALUED], ids=["tiny", "valued"])
+def test_one_process_is_the_whole_method(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a user calls it: the data's folder is relative, and made."""
     monkeypatch.chdir(tmp_path)
-    printed = _run("one_process.py", "--config", TINY, "--episodes", "2")
+    printed = _run("one_process.py", "--config", config, "--episodes", "2")
     assert (tmp_path / "runs" / "one_process" / "datasets").is_dir()
     assert "VAE" in printed
     assert "critic" in printed

@@ -57,9 +57,7 @@ def test_peers_stand_below_an_experiments_own_rows(config: Config, tmp_path: Pat
     experiment = Experiment(
         "maze2d", "Maze", "It shows.", "Table 1", {}, "Untuned.", lambda _: found
     )
-    text = page(
-        Result(experiment, "c", "small", "d", (0, 1), found, {}, 1.0, False, "2 CPU cores")
-    )
+    text = page(Result(experiment, "c", "small", "d", (0, 1), found, {}, 1.0, False, "2 CPU cores"))
     assert "| IQL (d3rlpy 2.8.1) | 20.5 [" in text
     assert "10-step returns" in text
     assert "200 CPU seconds of training on one thread (A CPU)" in text

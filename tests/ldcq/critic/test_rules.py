@@ -1,4 +1,4 @@
-"""Every rule of `critic.target` on chains of known values, and its learner after a restart."""
+"""Rules of `critic.target` on chains whose values are known; a learner after a restart."""
 
 from __future__ import annotations
 

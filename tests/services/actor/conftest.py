@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
@@ -125,8 +125,14 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     torch.set_num_threads(1)
-    config = Config.model_validate(CONFIG)
-    store = Store(Path(tmp_path_factory.mktemp("actor")) / "store")
+    root = tmp_path_factory.mktemp("actor") / "store"
+    with trained(Config.model_validate(CONFIG), Store(root)) as made:
+        yield made
+
+
+@contextmanager
+def trained(config: Config, store: Store) -> Iterator[Pipeline]:
+    """A pipeline whose stages have run, with its priors served; no world model."""
     replicas = {name: Replica(config, store, name) for name in ("main", "bcq_h")}
     targets = {name: replica.address for name, replica in replicas.items()}
     made = Pipeline(config, store, targets)
@@ -134,6 +140,8 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     for variant in replicas:
         services.prior.train.run(made.context(variant=variant))
         services.qlearner.train.run(made.context(variant=variant))
-    yield made
-    for replica in replicas.values():
-        replica.stop()
+    try:
+        yield made
+    finally:
+        for replica in replicas.values():
+            replica.stop()

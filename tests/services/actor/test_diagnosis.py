@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -15,7 +16,7 @@ from ldcq.critic.critic import Critic
 from ldcq.data.episodes import Spaces
 from ldcq.data.latents import LatentTable
 from ldcq.nn.model import Dimensions
-from ldcq.policies.base import Execution, StatefulPolicy
+from ldcq.policies.base import Execution, StatefulPolicy, derive_seed
 from ldcq.policies.ldcq import LdcqPolicy
 from services.actor.diagnosis import Rollouts, play
 from tests.ldcq.policies.standins import NoisePrior, decoder
@@ -68,8 +69,14 @@ def table() -> LatentTable:
     )
 
 
-def _play(policy: LdcqPolicy, table: LatentTable, episodes: int, **env: bool) -> Rollouts:
-    config = Config.model_validate({"discount": 0.9, "evaluation": {"seed": 7}})
+def _play(
+    policy: LdcqPolicy, table: LatentTable, episodes: int, lengths: Sequence[int] = (), **env: bool
+) -> Rollouts:
+    critic = {"target": "expectile_return"}
+    config = Config.model_validate(
+        {"discount": 0.9, "horizon": 9, "lengths": [*lengths], "critic": critic}
+        | {"evaluation": {"seed": 7}, "vae": {"decoded_steps": None}}
+    )
     spaces: Spaces = None  # type: ignore[assignment]
     return play(
         config, Task(lambda: Walk(**env), spaces, None, LIMIT, False, None), policy, table, episodes
@@ -113,6 +120,24 @@ def test_promised_and_earned_equal_a_plain_loop(
     assert found.ratio == pytest.approx(found.promised[0] / found.earned[0])
     assert found.returns == pytest.approx([sum(rewards)], rel=1e-5)
     assert found.positions is None
+
+
+def test_a_choice_promises_its_value_for_the_steps_that_were_chosen(table: LatentTable) -> None:
+    torch.manual_seed(1)
+    critic = Critic(Dimensions(state=3, latent=2, lengths=3), CriticConfig(hidden=(16, 8)))
+    critic.requires_grad_(False)
+    given = decoder(), NoisePrior(), critic, 5, SamplingConfig(), Execution(9)
+    policy = LdcqPolicy(*given, lengths=(2, 4))
+    starts = [Walk().reset(seed=seed)[0] for seed in range(7, 19)]
+    found = _play(policy, table, episodes=12, lengths=(2, 4))
+    latents, steps = policy.plan(np.stack(starts), None, derive_seed(7, 0))
+    assert len(set(np.asarray(steps))) > 1
+    values = critic.score_by_length(
+        policy.tensor(np.stack(starts)), policy.tensor(latents).unsqueeze(1)
+    )
+    column = np.searchsorted([2, 4, 9], steps)
+    promised = values[:, 0].numpy()[np.arange(12), column]
+    np.testing.assert_allclose(found.promised[found.first], promised, rtol=1e-5)
 
 
 def test_every_episode_has_one_first_choice(policy: LdcqPolicy, table: LatentTable) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_the_critic_is_the_same_from_disk(
     config, store = make_config(windows=800), Store(tmp_path)
     table = large_table(1000, 5)
     mapped = open_latents(store, publish_table(store, META, table), memory=0)
-    assert all(isinstance(column, np.memmap) for column in vars(mapped).values())
+    assert all(isinstance(column, np.memmap) for column in mapped.columns.values())
     rows = training_rows(mapped, config.critic.windows, 0)
     np.testing.assert_array_equal(rows, training_rows(table, config.critic.windows, 0))
     room = Room(tmp_path, 0)
@@ -75,6 +76,21 @@ def test_the_critic_is_the_same_from_disk(
         for key, value in expected[name].items():
             np.testing.assert_array_equal(found[name][key], value)
     assert [path.name for path in tmp_path.iterdir()] == ["latents"]
+
+
+def test_what_lies_between_is_the_same_from_disk(tmp_path: Path) -> None:
+    random, store = np.random.default_rng(0), Store(tmp_path)
+    parts = {
+        "part_reward": random.random((100, 2), np.float32),
+        "part_state": random.random((100, 2, 5), np.float32),
+    }
+    table = replace(large_table(100, 5), **parts)
+    mapped = open_latents(store, publish_table(store, META, table), memory=0)
+    rows = np.array([3, 40, 41, 99])
+    windows = Transitions.of(mapped, rows, CPU, Room(tmp_path, 0))
+    batch = windows.batch(np.array([2, 0]))
+    for name, column in parts.items():
+        np.testing.assert_array_equal(getattr(batch, name), column[rows[[2, 0]]])
 
 
 PROGRAM = """
