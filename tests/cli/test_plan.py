@@ -146,10 +146,10 @@ def test_the_world_model_is_trained_once_where_the_support_is_checked() -> None:
     names = _names(_planner(checked).whole_run())
     assert [name for name in names if name.startswith("world_model")] == ["world_model"]
 
-    only = {
+    changes = {
         "actor.support": None,
         "variants.bcq_h": {**demo.variants["bcq_h"], "actor.support": {}},
     }
-    only = override(demo, only)
+    only = override(demo, changes)
     assert needed_variants(only)["world_model"] == ["bcq_h"]
     assert "world_model" in _names(_planner(only).whole_run()), "the main pipeline's serves"

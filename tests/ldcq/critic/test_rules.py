@@ -134,13 +134,14 @@ def test_a_dueling_learner_continues_to_the_bit(
     make_config: MakeConfig, table: LatentTable
 ) -> None:
     random = np.random.default_rng(1)
-    parts = {
-        "part_reward": random.normal(size=(40, 1)).astype(np.float32),
-        "part_state": random.normal(size=(40, 1, table.state.shape[1])).astype(np.float32),
-    }
+    valued = replace(
+        table,
+        part_reward=random.normal(size=(40, 1)).astype(np.float32),
+        part_state=random.normal(size=(40, 1, table.state.shape[1])).astype(np.float32),
+    )
     critic = {"target": "expectile_return", "dueling": True, "schedule": "one_cycle"}
     config = override(make_config(**critic, fourier_features=4), {"lengths": [10]})
-    transitions = Transitions.of(replace(table, **parts), np.arange(40), CPU)
+    transitions = Transitions.of(valued, np.arange(40), CPU)
 
     def fresh() -> LDCQ:
         replay = PrioritisedReplay(config.critic.replay, 40)
