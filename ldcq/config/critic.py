@@ -39,6 +39,12 @@ class CriticConfig(Section):
     deviations: Annotated[float, Field(ge=0)] | None = None
     """What the networks say together: their mean less so many standard deviations (a lower bound
     over an ensemble); null: the smallest (clipped double Q-learning, the paper's)."""
+    bounds: tuple[float, float] | None = None
+    """Least and greatest discounted return that the task allows: targets are clipped to them; null:
+    they are not, the paper's."""
+    bins: NonNegative = 0
+    """Q is the mean of a distribution over so many bins between `bounds`, learned by classification
+    (HL-Gauss, Farebrother et al. 2024); 0: a number, the paper's. Not with `dueling`."""
     dueling: bool = False
     """Q(s, z) = V(s) + A(s, z) (Wang et al. 2016): the networks learn advantages, in units of their
     spread, beside a network of the state alone; false: values as they are, the paper's. A target
@@ -103,6 +109,19 @@ class CriticConfig(Section):
         if self.dueling and self.target in ("expectile_prior", "expectile_data"):
             raise ValueError(
                 f"dueling is true, expected false, since target {self.target!r} makes V of Q"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bins_lie_between_bounds(self) -> CriticConfig:
+        if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"bounds is {[*self.bounds]}, expected two numbers, ascending")
+        if self.bins == 1:
+            raise ValueError("bins is 1, expected 0, or at least 2")
+        if self.bins and (self.bounds is None or self.dueling):
+            raise ValueError(
+                f"bounds is {self.bounds} and dueling {self.dueling}, expected two numbers and "
+                f"false, since bins is {self.bins}"
             )
         return self
 

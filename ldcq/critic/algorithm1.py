@@ -15,7 +15,7 @@ from ldcq.critic.candidates import CandidateSource
 from ldcq.critic.critic import Critic
 from ldcq.critic.diagnostics import Support, candidate_metrics
 from ldcq.critic.replay import PrioritisedReplay, beta_at
-from ldcq.critic.targets import argmax_min, bootstrapped, expectile_loss
+from ldcq.critic.targets import argmax_min, bootstrapped, expectile_loss, hl_gauss
 from ldcq.critic.transitions import Transitions, normalisers
 from ldcq.learning.batches import generator
 from ldcq.learning.descent import learning_rate_schedule
@@ -88,7 +88,8 @@ class LDCQ:
         # 10: y = r_{t:t+H} + gamma^H max_z min_j Q_j^target(s_{t+H}, z), or by another rule
         targets = self._targets(batch, candidates)
         # 11: minimise ||y - Q(s_t, z)||^2 / N; a dueling critic learns y - V(s_t), in its spread
-        outputs, sought = self.critic.outputs(batch.state, latents), targets
+        raw, sought = self.critic.outputs(batch.state, latents), targets
+        outputs = self.critic.read(raw)
         value_loss = torch.zeros((), device=self._device)
         if self.critic.value is not None:
             value_loss = self._value_loss(batch, latents, candidates, targets, weights)
@@ -97,7 +98,11 @@ class LDCQ:
             self.critic.follow_spread(advantages, step)
             self.target.spread.copy_(self.critic.spread)  # the unit of both networks' advantages
             sought = advantages / self.critic.spread
-        loss = weighted_td_loss(outputs, sought, weights)
+        if settings.bins:
+            shares = hl_gauss(sought, self.critic.edges)
+            loss = weighted_cross_entropy(self.critic.logits(raw), shares, weights)
+        else:
+            loss = weighted_td_loss(outputs, sought, weights)
         self._optimiser.zero_grad()
         (loss + value_loss).backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
@@ -165,6 +170,10 @@ class LDCQ:
             reward, discount, following = self._parts(batch)
             worth = self._worth(batch, following, candidates)
             targets = bootstrapped(reward, discount, worth)
+            if self._config.critic.bounds is not None:
+                low, high = self._config.critic.bounds
+                scale = self._config.critic.reward_scale
+                targets = targets.clamp(scale * low, scale * high)
         # A plain tensor again: autograd saves it for the backward pass of the loss.
         return targets.clone()
 
@@ -275,6 +284,21 @@ def weighted_td_loss(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor
             f"{tuple(targets.shape)} and {tuple(weights.shape)}, expected (J, B, K), (B, K), (B,)"
         )
     return (weights.unsqueeze(1) * (values - targets).square().sum(dim=0)).mean()
+
+
+def weighted_cross_entropy(logits: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
+    """Cross entropy of all critics' distributions over bins, weighted per sample.
+
+    Args:
+        logits: Of the batch, (J, B, K, bins).
+        shares: The distributions sought, (B, K, bins), without gradient.
+        weights: Importance weights, (B,).
+
+    Returns:
+        Mean over batch and lengths of w_i sum_j H_ij, a scalar.
+    """
+    entropies = -(shares * logits.log_softmax(dim=-1)).sum(dim=(0, -1))
+    return (weights.unsqueeze(1) * entropies).mean()
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ class Critic(Model):
         latent_normaliser: Statistics of the latents, (Z,).
         networks: Q(s, z), or advantages over V(s) in units of `spread`.
         value: V(s); None without.
+        edges: Of the bins that values are distributed over, (bins + 1,).
         spread: Root mean square of the targets' distance to V(s), for each of K lengths; ones
             without `dueling`.
     """
@@ -48,12 +49,17 @@ class Critic(Model):
         """
         super().__init__(dimensions, config)
         states, latents = dimensions.state, dimensions.latent
+        outputs = dimensions.lengths * max(1, config.bins)
         self.state_normaliser = Normaliser.identity(states)
         self.latent_normaliser = Normaliser.identity(latents)
         self.networks = nn.ModuleList(
-            QNetwork(states, latents, config.hidden, dimensions.lengths, config.fourier_features)
+            QNetwork(states, latents, config.hidden, outputs, config.fourier_features)
             for _ in range(config.networks)
         )
+        low, high = config.bounds or (0.0, 0.0)
+        edges = config.reward_scale * torch.linspace(low, high, config.bins + 1)
+        self.edges: Tensor
+        self.register_buffer("edges", edges, persistent=False)
         self.value: QNetwork | None = None
         if config.dueling or config.has_value_network:
             self.value = QNetwork(states, 0, config.hidden, 1, config.fourier_features)
@@ -74,18 +80,31 @@ class Critic(Model):
 
     def q_by_length(self, states: Tensor, latents: Tensor) -> Tensor:
         """`q_values` for each number of executed steps, (J, N, K) or (J, N, n, K)."""
-        outputs = self.outputs(states, latents)
+        outputs = self.read(self.outputs(states, latents))
         if not self.config.dueling:
             return outputs
         base = self.v_values(states)
         return base.view(-1, *[1] * (outputs.ndim - 2)) + self.spread * outputs
 
     def outputs(self, states: Tensor, latents: Tensor) -> Tensor:
-        """What the Q-networks say themselves, (J, N, K) or (J, N, n, K)."""
+        """What the Q-networks say themselves, (J, N, K) or (J, N, n, K); with bins, their logits,
+        (..., K bins).
+        """
         states, latents = self.state_normaliser(states), self.latent_normaliser(latents)
         # A loop: on a CPU it is about twice as fast over many candidates as one batched product
         # over all networks.
         return torch.stack([network(states, latents) for network in self.networks])
+
+    def read(self, outputs: Tensor) -> Tensor:
+        """Values, or advantages in units of `spread`, of `outputs`: (..., K)."""
+        if not self.config.bins:
+            return outputs
+        centres = (self.edges[:-1] + self.edges[1:]) / 2
+        return self.logits(outputs).softmax(dim=-1) @ centres
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """`outputs` by bins, (..., K, bins)."""
+        return outputs.unflatten(-1, (-1, self.config.bins))
 
     def v_values(self, states: Tensor) -> Tensor:
         """V(s) of raw states (N, S), in units of scaled rewards, (N,).
@@ -129,7 +148,8 @@ class Critic(Model):
 
     def greatest(self, states: Tensor, latents: Tensor) -> Tensor:
         """The value of each state's best candidate, (N,); see `lower_q`."""
-        plain = len(self.networks) == 2 and self.config.deviations is None
+        settings = self.config
+        plain = settings.networks == 2 and settings.deviations is None and not settings.bins
         if not plain or states.device.type != "cpu" or len(self.spread) > 1:
             return self.lower_q(states, latents)[..., -1].amax(dim=1)
         # On a GPU, ruling candidates out takes longer than looking at all of them.

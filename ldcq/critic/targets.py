@@ -15,11 +15,18 @@ rules differ in V:
 - `expectile_return`: V is the tau-expectile of the targets y themselves (the value half of HIQL,
   Park et al. 2023): cheapest, and most accurate where s_{t+k} follows from s_t and the actions;
   where chance decides as well, it takes luck for merit
+
+With any rule, y may be clipped to what the task can return (`critic.bounds`), and Q may be the mean
+of a distribution over bins that is learned by classification (`hl_gauss`).
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+GAUSS_WIDTH = 0.75
+"""Standard deviation of `hl_gauss`, in bins (Farebrother et al. 2024, section 4.1)."""
 
 
 def together(values: Tensor, deviations: float | None) -> Tensor:
@@ -78,3 +85,21 @@ def bootstrapped(reward: Tensor, discount: Tensor, following: Tensor) -> Tensor:
         y, in units of scaled rewards, (B, K).
     """
     return reward + discount * following
+
+
+def hl_gauss(values: Tensor, edges: Tensor) -> Tensor:
+    """A Gaussian around each value as shares of bins: the histogram that classification aims at.
+
+    Its share of a bin is Phi((e_{i+1} - y) / sigma) - Phi((e_i - y) / sigma), over the same of all
+    bins together.
+
+    Args:
+        values: y, shape (...).
+        edges: e_0 < ... < e_m, evenly spaced, (m + 1,).
+
+    Returns:
+        Shape (..., m).
+    """
+    sigma = GAUSS_WIDTH * (edges[1] - edges[0])
+    below = torch.special.ndtr((edges - values.unsqueeze(-1)) / sigma)
+    return below.diff(dim=-1) / (below[..., -1:] - below[..., :1])

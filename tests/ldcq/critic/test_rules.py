@@ -175,3 +175,43 @@ def test_four_networks_and_their_lower_bound_can_be_trained(
     np.testing.assert_allclose(lower, (q.mean(0) - q.std(0)) / 0.5, rtol=1e-4)
     assert (lower < q.mean(0) / 0.5).all()
     assert lower[-1] == pytest.approx(1.0, abs=0.2), "the last step's value is its reward"
+
+
+@pytest.mark.parametrize("target", ["max_min", "expectile_data"])
+def test_values_may_be_means_of_distributions_over_bins(
+    make_config: MakeConfig, target: str
+) -> None:
+    table, optimal = chain()
+    settings = {**LEARNING, "target": target, "expectile": 0.99, "reward_scale": 0.5}
+    config = make_config(bins=41, bounds=(-0.5, 1.5), **settings)
+    critic = learn(config, table, both()).critic
+    with torch.no_grad():
+        values = critic.score(*inputs(table))
+        far = critic.score(torch.tensor([[100.0]]), torch.tensor([[[-50.0]]]))
+    np.testing.assert_allclose(values[:, 0], optimal, atol=0.06)
+    assert -0.5 < float(far) < 1.5
+
+
+def test_targets_are_clipped_to_what_the_task_can_return(make_config: MakeConfig) -> None:
+    table, _ = chain()
+    config = make_config(bounds=(-1.0, 0.3), **{**LEARNING, "reward_scale": 0.5})
+    critic = learn(config, table, both()).critic
+    with torch.no_grad():
+        values = critic.score(*inputs(table))[:, 0]
+    np.testing.assert_allclose(values[6:], [0.24, 0.3], atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bins": 11}, "bounds is None"),
+        ({"bins": 11, "bounds": (0, 1), "dueling": True}, "dueling True"),
+        ({"bins": 1, "bounds": (0, 1)}, "bins is 1, expected 0, or at least 2"),
+        ({"bounds": (1, 1)}, r"bounds is \[1.0, 1.0\], expected two numbers, ascending"),
+    ],
+)
+def test_bins_without_bounds_are_refused(
+    make_config: MakeConfig, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_config(**settings)

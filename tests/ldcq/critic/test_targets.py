@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from ldcq.critic.critic import Critic
-from ldcq.critic.targets import argmax_min, bootstrapped, expectile_loss, together
+from ldcq.critic.targets import (
+    GAUSS_WIDTH,
+    argmax_min,
+    bootstrapped,
+    expectile_loss,
+    hl_gauss,
+    together,
+)
 
 
 @pytest.mark.parametrize("terminated", [True, False])
@@ -76,3 +83,14 @@ def test_the_loss_is_least_at_the_expectile(expectile: float) -> None:
     above = expectile * (weights * np.maximum(samples - least, 0)).sum()
     below = (1 - expectile) * (weights * np.maximum(least - samples, 0)).sum()
     assert above == pytest.approx(below, rel=0.02)
+
+
+def test_a_histogram_holds_the_gaussian_around_a_value() -> None:
+    """Against samples of a Gaussian that stays between the bounds."""
+    edges = torch.linspace(-1, 3, 9, dtype=torch.float64)
+    for value in (-1.0, 0.3, 2.9):
+        samples = np.random.default_rng(0).normal(value, GAUSS_WIDTH * 0.5, size=400_000)
+        inside = samples[(samples >= -1) & (samples <= 3)]
+        expected = np.histogram(inside, edges.numpy())[0] / len(inside)
+        found = hl_gauss(torch.tensor([value], dtype=torch.float64), edges)[0]
+        np.testing.assert_allclose(found, expected, atol=3e-3)
