@@ -104,7 +104,7 @@ class Critic(Model):
 
     def logits(self, outputs: Tensor) -> Tensor:
         """`outputs` by bins, (..., K, bins)."""
-        return outputs.unflatten(-1, (-1, self.config.bins))
+        return outputs.reshape(*outputs.shape[:-1], -1, self.config.bins)
 
     def v_values(self, states: Tensor) -> Tensor:
         """V(s) of raw states (N, S), in units of scaled rewards, (N,).

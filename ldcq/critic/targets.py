@@ -102,4 +102,5 @@ def hl_gauss(values: Tensor, edges: Tensor) -> Tensor:
     """
     sigma = GAUSS_WIDTH * (edges[1] - edges[0])
     below = torch.special.ndtr((edges - values.unsqueeze(-1)) / sigma)
-    return below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
+    shares: Tensor = below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
+    return shares
