@@ -86,8 +86,8 @@ class Config(Section):
         if self.lengths and not self.critic.has_value_network:
             raise ValueError(
                 f"critic.target is {self.critic.target!r}, expected one of the V-network "
-                f"(expectile_...), since lengths is {[*self.lengths]} and candidates are of s_(t+H): "
-                "set one of these, or lengths to []"
+                f"(expectile_...), since lengths is {[*self.lengths]} and candidates are of "
+                "s_(t+H): set one of these, or lengths to []"
             )
         return self
 

@@ -221,11 +221,11 @@ class CachedCandidates:
         """
         minibatch = draw_batch(self._replay, self._config, step)
         kept, wanted = self._cached.shape[1], self._config.critic.candidates
-        source = generator(self._config.seed, "critic", "subset", step)
-        subset = torch.randperm(kept, generator=source)[:wanted] if wanted < kept else slice(None)
         rows = torch.from_numpy(minibatch.indices)
         if wanted == kept:
             return minibatch, self._cached[rows].float()
+        source = generator(self._config.seed, "critic", "subset", step)
+        subset = torch.randperm(kept, generator=source)[:wanted]
         return minibatch, self._cached[rows[:, None], subset].float()
 
     def updated(self, step: int) -> None:

@@ -17,8 +17,8 @@ rules differ in V:
   where chance decides as well, it takes luck for merit
 
 With any rule, a lower bound over J networks may stand for min_j (`together`), y may be clipped to
-what the task can return (`critic.bounds`), and Q may be the mean of a distribution over bins that is
-learned by classification (`hl_gauss`).
+what the task can return (`critic.bounds`), and Q may be the mean of a distribution over bins that
+is learned by classification (`hl_gauss`).
 """
 
 from __future__ import annotations
