@@ -34,7 +34,10 @@ def with_elsewhere(findings: Findings, folder: Path, seeds: int) -> Findings:
         findings = replace(
             findings,
             rows=[*findings.rows, *rows],
-            notes=[*findings.notes, f"{note} There, paired: {'; '.join(apart)}."],
+            notes=[
+                *findings.notes,
+                f"{note} There, paired: {'; '.join(apart)}." if apart else note,
+            ],
         )
     return findings
 

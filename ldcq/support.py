@@ -85,7 +85,9 @@ def supported(distances: Tensor, limit: Tensor, kept: float) -> Tensor:
         kept: Share of a state's candidates, the closest ones, that may be in any case.
 
     Returns:
-        Shape (N, n), bool.
+        Shape (N, n), bool; false where a distance is infinite or NaN.
     """
-    closest = distances.quantile(kept, dim=1, keepdim=True)
+    # A quantile is NaN where one entry is, and would leave no candidate to choose.
+    finite = distances.nan_to_num(nan=torch.finfo(distances.dtype).max)
+    closest = finite.quantile(kept, dim=1, keepdim=True)
     return distances <= closest.maximum(limit)

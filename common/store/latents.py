@@ -20,8 +20,8 @@ from ldcq.data.latents import LatentTable
 
 CHUNKS_AT_ONCE = 4
 """Of a column: a chunk is about 1 MiB."""
-_COLUMNS = {field.name for field in fields(LatentTable)}
-_REQUIRED = {field.name for field in fields(LatentTable) if field.default is MISSING}
+_REQUIRED = {field.name: field.default is MISSING for field in fields(LatentTable)}
+"""Whether every table has it, by column."""
 
 
 def open_latents(
@@ -59,7 +59,8 @@ def open_latents(
         )
     room, columns = Room(store.root, memory), {}
     with _opened(place, folder) as group:
-        for name in _REQUIRED | (_checksums(group).keys() & _COLUMNS):
+        checksums = _checksums(group)
+        for name in (name for name, always in _REQUIRED.items() if always or name in checksums):
             array = _column(group, name)
             columns[name] = room(array.shape, array.dtype)
             for rows, piece in _verified(place, folder, group, name):

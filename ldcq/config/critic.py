@@ -105,24 +105,23 @@ class CriticConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _values_have_a_base(self) -> CriticConfig:
-        if self.dueling and self.target in ("expectile_prior", "expectile_data"):
-            raise ValueError(
-                f"dueling is true, expected false, since target {self.target!r} makes V of Q"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _bins_lie_between_bounds(self) -> CriticConfig:
         if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
             raise ValueError(f"bounds is {[*self.bounds]}, expected two numbers, ascending")
         if self.bins == 1:
             raise ValueError("bins is 1, expected 0, or at least 2")
-        if self.bins and (self.bounds is None or self.dueling):
+        if self.bins and self.bounds is None:
+            raise ValueError(f"bounds is null, expected two numbers, since bins is {self.bins}")
+        return self
+
+    @model_validator(mode="after")
+    def _dueling_has_a_base(self) -> CriticConfig:
+        if self.dueling and self.target in ("expectile_prior", "expectile_data"):
             raise ValueError(
-                f"bounds is {self.bounds} and dueling {self.dueling}, expected two numbers and "
-                f"false, since bins is {self.bins}"
+                f"dueling is true, expected false, since target {self.target!r} makes V of Q"
             )
+        if self.dueling and self.bins:
+            raise ValueError(f"dueling is true, expected false, since bins is {self.bins}")
         return self
 
     @model_validator(mode="after")

@@ -229,6 +229,8 @@ def _explain(root: type[BaseModel], at: str, error: dict[str, Any]) -> str:
         return f"{key}: {message}" if key else message
     if error["type"] in ("model_type", "dict_type"):
         message = "expected a section of keys and values"
+    if error["type"] == "tuple_type":
+        message = "expected a list, such as [1, 2]"
     return f"{key}: got {error['input']!r}; {message}"
 
 

@@ -77,15 +77,17 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _lengths_can_be_valued(self) -> Config:
-        if self.lengths != tuple(sorted({k for k in self.lengths if k < self.horizon})):
+        allowed = sorted({k for k in self.lengths if k < self.horizon})
+        if [*self.lengths] != allowed:
             raise ValueError(
                 f"lengths is {[*self.lengths]}, expected different numbers of steps below horizon "
-                f"({self.horizon}), ascending"
+                f"({self.horizon}), ascending: set lengths to {allowed}"
             )
         if self.lengths and not self.critic.has_value_network:
             raise ValueError(
                 f"critic.target is {self.critic.target!r}, expected one of the V-network "
-                f"(expectile_...), since lengths is {[*self.lengths]}: candidates are of s_(t+H)"
+                f"(expectile_...), since lengths is {[*self.lengths]} and candidates are of "
+                "s_(t+H): set one of these, or lengths to []"
             )
         return self
 

@@ -197,7 +197,8 @@ class LDCQ:
         if rule == "max_min":
             return target.greatest(batch.next_state, candidates).unsqueeze(1)
         if rule == "argmax_min":
-            return argmax_min(target.q_values(batch.next_state, candidates)).unsqueeze(1)
+            values = target.q_values(batch.next_state, candidates)
+            return argmax_min(values, self._config.critic.deviations).unsqueeze(1)
         return target.lower_q(batch.next_state, candidates)[..., -1].mean(dim=1, keepdim=True)
 
     def _value_loss(

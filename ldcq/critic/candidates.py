@@ -173,20 +173,15 @@ class OnlineCandidates:
         return _Pending(minibatch, self._prior.sample_async(draw))
 
 
-class NoCandidates:
-    """Batches alone, for targets that no latent of the prior is looked at for."""
+class _DrawnAtOnce:
+    """Prepares nothing ahead."""
 
     def __init__(self, config: Config, replay: PrioritisedReplay) -> None:
-        """Takes the batch size and the seed from the configuration."""
+        """Takes batch size, candidates per update and seed from the configuration."""
         self._config, self._replay = config, replay
 
-    def take(self, step: int) -> tuple[Minibatch, Tensor]:
-        """The batch, and candidates (B, 0, 0)."""
-        minibatch = draw_batch(self._replay, self._config, step)
-        return minibatch, torch.empty(len(minibatch.indices), 0, 0)
-
     def updated(self, step: int) -> None:
-        """Nothing is prepared ahead."""
+        """Nothing to prepare."""
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: draws depend on the step only."""
@@ -196,7 +191,16 @@ class NoCandidates:
         """Nothing to restore."""
 
 
-class CachedCandidates:
+class NoCandidates(_DrawnAtOnce):
+    """Batches alone, for targets that no latent of the prior is looked at for."""
+
+    def take(self, step: int) -> tuple[Minibatch, Tensor]:
+        """The batch, and candidates (B, 0, 0)."""
+        minibatch = draw_batch(self._replay, self._config, step)
+        return minibatch, torch.empty(len(minibatch.indices), 0, 0)
+
+
+class CachedCandidates(_DrawnAtOnce):
     """Candidates drawn once per window; every update uses a random subset of them."""
 
     def __init__(
@@ -209,9 +213,8 @@ class CachedCandidates:
             cached: Candidates at s_{t+H} of every window of the replay, (M, cached, Z), float16.
             replay: Where batches are drawn from.
         """
-        self._config = config
+        super().__init__(config, replay)
         self._cached = torch.from_numpy(cached)
-        self._replay = replay
 
     def take(self, step: int) -> tuple[Minibatch, Tensor]:
         """Draws the batch and, for each of its windows, `candidates` of the cached latents.
@@ -221,19 +224,9 @@ class CachedCandidates:
         """
         minibatch = draw_batch(self._replay, self._config, step)
         kept, wanted = self._cached.shape[1], self._config.critic.candidates
-        source = generator(self._config.seed, "critic", "subset", step)
-        subset = torch.randperm(kept, generator=source)[:wanted] if wanted < kept else slice(None)
         rows = torch.from_numpy(minibatch.indices)
         if wanted == kept:
             return minibatch, self._cached[rows].float()
+        source = generator(self._config.seed, "critic", "subset", step)
+        subset = torch.randperm(kept, generator=source)[:wanted]
         return minibatch, self._cached[rows[:, None], subset].float()
-
-    def updated(self, step: int) -> None:
-        """Nothing is prepared ahead."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the cache is in the store, and draws depend on the step only."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""

@@ -16,8 +16,9 @@ rules differ in V:
   Park et al. 2023): cheapest, and most accurate where s_{t+k} follows from s_t and the actions;
   where chance decides as well, it takes luck for merit
 
-With any rule, y may be clipped to what the task can return (`critic.bounds`), and Q may be the mean
-of a distribution over bins that is learned by classification (`hl_gauss`).
+With any rule, a lower bound over J networks may stand for min_j (`together`), y may be clipped to
+what the task can return (`critic.bounds`), and Q may be the mean of a distribution over bins that
+is learned by classification (`hl_gauss`).
 """
 
 from __future__ import annotations
@@ -45,17 +46,18 @@ def together(values: Tensor, deviations: float | None) -> Tensor:
     return values.mean(dim=0) - deviations * values.std(dim=0)
 
 
-def argmax_min(values: Tensor) -> Tensor:
+def argmax_min(values: Tensor, deviations: float | None) -> Tensor:
     """min_j Q_j(s, argmax_z Q_1(s, z)).
 
     Args:
         values: Of every candidate, (J, B, n).
+        deviations: See `together`.
 
     Returns:
         Shape (B,).
     """
     chosen = values[0].argmax(dim=1)
-    return values.take_along_dim(chosen[None, :, None], dim=2).squeeze(2).amin(dim=0)
+    return together(values.take_along_dim(chosen[None, :, None], dim=2).squeeze(2), deviations)
 
 
 def expectile_loss(differences: Tensor, expectile: float, weights: Tensor) -> Tensor:

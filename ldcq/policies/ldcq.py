@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ldcq.config import SamplingConfig, SupportConfig
+from ldcq.config import ConfigError, SamplingConfig, SupportConfig
 from ldcq.critic.critic import Critic
 from ldcq.latent_prior import LatentPrior
 from ldcq.policies.base import Array, Candidates, Execution, LatentPlanPolicy
@@ -53,10 +53,11 @@ class LdcqPolicy(LatentPlanPolicy):
         execution: How the latent is executed.
         support: Which candidates may be chosen; None: all.
         lengths: k < H that the critic values latents for as well, ascending. It chooses among those
-            up to `execution.steps`; where there are none, by the value of all H.
+            up to `execution.steps`; where all are longer, by the value of the shortest.
 
     Raises:
-        ConfigError: n is more than the prior gives in one draw.
+        ConfigError: n is more than the prior gives in one draw, or the critic values latents for
+            another number of lengths.
     """
 
     def __init__(
@@ -73,10 +74,13 @@ class LdcqPolicy(LatentPlanPolicy):
         super().__init__(decoder, execution)
         self.critic = critic
         self.candidates = candidates
+        if critic.dimensions.lengths != len(lengths) + 1:
+            raise ConfigError(
+                f"lengths is {[*lengths]}, expected {critic.dimensions.lengths - 1} numbers of "
+                "steps, as the critic was trained with"
+            )
         valued = np.array((*lengths, decoder.dimensions.horizon))
-        self._considered = np.flatnonzero(valued <= execution.steps)
-        if not len(self._considered):
-            self._considered = np.array([len(lengths)])
+        self._considered = np.flatnonzero(valued <= max(execution.steps, valued[0]))
         self._lengths = valued[self._considered]
         self._support = support
         self._draw = Candidates(prior, candidates, sampling)

@@ -40,3 +40,12 @@ def test_rows_from_elsewhere_stand_below_the_own(tmp_path: Path) -> None:
     assert "ldcq - bcq_h in return: 2.0 [1.0, 3.0]" in both.notes[1]
     assert with_elsewhere(found, tmp_path / "none", 3) == found
     assert json.loads((tmp_path / "avx2" / "results.json").read_text())["seeds"] == [0, 1]
+
+
+def test_without_differences_the_note_tells_of_none(tmp_path: Path) -> None:
+    found = Findings([Row("ldcq", {}, Estimate(3.0, 1.0, 5.0), seeds=2)])
+    experiment = Experiment("demo", "Demo", "It shows.", "none", {}, "Untuned.", lambda _: found)
+    there = Result(experiment, "c", "small", "d", (0, 1), found, {}, 1.0, False, "A CPU (AVX2)")
+    write(there, tmp_path / "avx2")
+    (note,) = with_elsewhere(found, tmp_path, seeds=2).notes
+    assert note.endswith("played on A CPU (AVX2).")

@@ -67,3 +67,11 @@ def test_one_candidate_can_be_chosen_however_far_all_lead(count: int) -> None:
     distances = torch.arange(count, 0, -1)[None] * 10.0
     found = supported(distances, torch.tensor(0.5), kept=0.0)
     assert found.tolist() == [[False] * (count - 1) + [True]]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.25])
+def test_a_candidate_that_leads_nowhere_rules_out_itself_alone(bad: float, kept: float) -> None:
+    distances = torch.tensor([[3.0, bad, 1.0, 2.0, bad], [bad, bad, 9.0, bad, bad]])
+    found = supported(distances, torch.tensor(2.0), kept)
+    assert found.tolist() == [[False, False, True, True, False], [False, False, True, False, False]]

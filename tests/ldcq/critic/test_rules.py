@@ -204,8 +204,11 @@ def test_targets_are_clipped_to_what_the_task_can_return(make_config: MakeConfig
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"bins": 11}, "bounds is None"),
-        ({"bins": 11, "bounds": (0, 1), "dueling": True}, "dueling True"),
+        ({"bins": 11}, "bounds is null, expected two numbers, since bins is 11"),
+        (
+            {"bins": 11, "bounds": (0, 1), "dueling": True},
+            "dueling is true, expected false, since bins is 11",
+        ),
         ({"bins": 1, "bounds": (0, 1)}, "bins is 1, expected 0, or at least 2"),
         ({"bounds": (1, 1)}, r"bounds is \[1.0, 1.0\], expected two numbers, ascending"),
     ],

@@ -61,8 +61,11 @@ def test_networks_together() -> None:
 
 
 def test_one_network_chooses_and_all_value() -> None:
-    expected = [VALUES[:, row, VALUES[0, row].argmax()].min() for row in range(6)]
-    np.testing.assert_array_equal(argmax_min(torch.from_numpy(VALUES)), expected)
+    values = torch.from_numpy(VALUES)
+    chosen = np.stack([VALUES[:, row, VALUES[0, row].argmax()] for row in range(6)], axis=1)
+    np.testing.assert_array_equal(argmax_min(values, None), chosen.min(0))
+    lower = chosen.mean(0) - 1.5 * chosen.std(0, ddof=1)
+    np.testing.assert_allclose(argmax_min(values, 1.5), lower)
 
 
 @pytest.mark.parametrize("expectile", [0.5, 0.7, 0.95])

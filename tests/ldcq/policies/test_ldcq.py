@@ -97,22 +97,29 @@ def test_more_candidates_than_the_prior_gives_are_refused() -> None:
         policy(NoisePrior(max_rows=6), candidates=7)
 
 
-@pytest.mark.parametrize(("most", "considered"), [(9, [1, 2, 9]), (3, [1, 2]), (1, [1])])
+@pytest.mark.parametrize(("most", "considered"), [(9, [2, 4, 9]), (5, [2, 4]), (2, [2]), (1, [2])])
 def test_latent_and_steps_are_chosen_together(most: int, considered: list[int]) -> None:
     """argmax_(z, k) of Q(s, z, k) over the lengths up to `execution.steps`; H is 9."""
     torch.manual_seed(0)
     config = CriticConfig(hidden=(16, 8), target="expectile_return", dueling=True)
     critic = Critic(Dimensions(state=3, latent=2, lengths=3), config).requires_grad_(False)
     prior, steps = NoisePrior(), Execution(most)
-    acting = LdcqPolicy(decoder(), prior, critic, 6, SamplingConfig(), steps, None, (1, 2))
+    acting = LdcqPolicy(decoder(), prior, critic, 6, SamplingConfig(), steps, None, (2, 4))
     states = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
     _, plan = acting.act(states, None, None, None, seed=3)
     drawn = torch.from_numpy(prior.latents(prior.draws[0]))
     values = critic.score_by_length(torch.from_numpy(states), drawn)
-    places = [[1, 2, 9].index(k) for k in considered]
+    places = [[2, 4, 9].index(k) for k in considered]
     for row, (latent, left) in enumerate(zip(plan.latents, plan.steps_left, strict=True)):
         pairs = [(float(values[row, z, p]), z, p) for z in range(6) for p in places]
         _, z, p = max(pairs)
         np.testing.assert_array_equal(latent, drawn[row, z].numpy())
-        assert left == [1, 2, 9][p] - 1
+        assert left == min([2, 4, 9][p], most) - 1
     assert len(set(plan.steps_left.tolist())) > 1 or len(considered) == 1
+
+
+def test_lengths_that_the_critic_does_not_value_are_refused() -> None:
+    critic = Critic(Dimensions(state=3, latent=2, lengths=3), CriticConfig(hidden=(16, 8)))
+    given = decoder(), NoisePrior(), critic, 6, SamplingConfig(), Execution(4)
+    with pytest.raises(ConfigError, match=r"lengths is \[\], expected 2 numbers of steps"):
+        LdcqPolicy(*given)
