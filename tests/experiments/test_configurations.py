@@ -71,8 +71,9 @@ def test_a_horizon_lowers_what_it_bounds_and_nothing_else(horizon: int) -> None:
     assert changed.horizon == horizon
     assert changed.lengths == tuple(k for k in (10, 20) if k < horizon)
     assert changed.vae == override(base, {"vae.decoded_steps": min(horizon, 8)}).vae
-    assert changed.actor == base.actor
-    assert with_horizon(override(base, {"actor.execute_steps": 9}), 5).actor.execute_steps == 5
+    assert changed.actor == override(base, {"actor.execute_steps": min(horizon, 10)}).actor
+    free = override(base, {"actor.execute_steps": None})
+    assert with_horizon(free, horizon).actor == free.actor
     assert changed.critic == base.critic
     assert changed.prior == base.prior
 

@@ -44,6 +44,7 @@ def config(tmp_path: Path) -> Config:
             "device": "cpu",
             "horizon": 5,
             "lengths": [],
+            "actor": {"execute_steps": None},
             "data": {"dataset": str(dataset(tmp_path)), "generate": None, "observation_keys": None},
             "training": {"log_every": 1, "checkpoint_every": 10, "validate_every": 10},
             "vae": {
