@@ -99,7 +99,7 @@ print(most_taken(lambda: load_episodes(large, folder)))
 
 def test_memory_stays_bounded(tmp_path: Path) -> None:
     write_file(tmp_path / "small.hdf5", 1, 300)
-    write_file(tmp_path / "large.hdf5", 140, 300)
-    size = 140 * STEPS * 300 * 4
+    write_file(tmp_path / "large.hdf5", 280, 300)
+    size = 280 * STEPS * 300 * 4
     on_disk, in_memory = run_measured(PROGRAM, tmp_path)
     assert in_memory > size > 2 * on_disk
