@@ -53,7 +53,7 @@ SCORES = ("return", "first_hit")
 
 CHOICES = {
     "n and temperature": ("critic",),
-    "the critic": ("dataset", "H", "n", "temperature", "execute_steps", "support"),
+    "the critic": ("dataset", "H", "n", "temperature", "execute_steps", "lookahead", "support"),
 }
 """What is to be chosen without an environment, and what compared policies have in common."""
 
@@ -185,7 +185,9 @@ def _loaded(store: Store, subject: Subject) -> tuple[LdcqPolicy, Sampler]:
     models = models_of_critic(store, store.load("critic", subject.critic), device)
     artifact = store.load("prior", models.prior_version)
     prior = model_of(artifact, find_prior(artifact.meta.implementation), device).sampler()
-    world_model = _world_model(store, subject, device) if subject.config.actor.support else None
+    world_model = None
+    if subject.config.actor.needs_world_model:
+        world_model = _world_model(store, subject, device)
     policy = make_policy("ldcq", subject.config, models.decoder, prior, models.critic, world_model)
     assert isinstance(policy, LdcqPolicy)
     return policy, prior
@@ -198,13 +200,13 @@ def _world_model(store: Store, subject: Subject, device: torch.device) -> WorldM
     if version is None:
         raise RunError(
             f"{store.url}: no world model of the latents of critic {subject.critic}, which acts "
-            f"with actor.support; made by {STAGES[kind].command(config.variant)}"
+            f"with actor.support or actor.lookahead; made by {STAGES[kind].command(config.variant)}"
         )
     return model_of(store.load(kind, version), WorldModel, device)
 
 
 def _settings(subject: Subject, policy: LdcqPolicy, prior: Sampler) -> Found:
-    config = subject.config
+    config, support = subject.config, subject.config.actor.support
     return {
         "critic": subject.critic,
         "dataset": config.data.dataset,
@@ -214,7 +216,8 @@ def _settings(subject: Subject, policy: LdcqPolicy, prior: Sampler) -> Found:
         "n": policy.candidates,
         "temperature": prior.resolve(prior.describe().taken(config.actor.sampling)).temperature,
         "execute_steps": policy.execution.steps,
-        "support": config.actor.support.quantile if config.actor.support else None,
+        "lookahead": config.actor.lookahead,
+        "support": support and f"{support.quantile:g}, {support.kept:g}",
         "score": {key: _mean(subject.row, key) for key in SCORES},
     }
 
@@ -292,7 +295,7 @@ def _advice(choice: str, score: str, found: Mapping[str, Prediction], count: int
 def show(found: Found, console: Console) -> None:
     """Prints what `diagnose` found, for people."""
     policies = found["policies"]
-    settings = ("variant", "seed", "H", "n", "temperature", "execute_steps", "support")
+    settings = ("variant", "seed", "H", "n", "temperature", "execute_steps", "lookahead", "support")
     _print(console, "Policies", {p["policy"]: {k: p[k] for k in settings} for p in policies})
     titles = {
         "offline": "Offline, in units of discounted return",

@@ -170,8 +170,8 @@ def executed_kinds(policy: str, config: Config) -> tuple[str, ...]:
     lineage of these names all others that it needs.
     """
     executed = _POLICIES[policy]
-    checked = config.actor.support is not None and "critic" in executed
-    return (*executed, "world_model") if checked else executed
+    asked = config.actor.needs_world_model and "critic" in executed
+    return (*executed, "world_model") if asked else executed
 
 
 def needed_kinds(policy: str, config: Config) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def with_horizon(config: Config, horizon: int) -> Config:
 
 TUNED = (
     "The settings of scale `small` are those of the preset `demo`, tuned for LDCQ at H = 30 on "
-    "training seeds 100 and 101 and other starts than those reported; BCQ-H and every other H "
+    "training seeds 100, 101 and 102 and other starts than those reported; BCQ-H and every other H "
     "take them over. Those of scale `full` are the paper's."
 )
 

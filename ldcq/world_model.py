@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ldcq.config import Config, WorldModelConfig
-from ldcq.critic.transitions import Transitions, moments
+from ldcq.critic.transitions import Outcome, Transitions, moments
 from ldcq.data.latents import LatentTable
 from ldcq.learning.batches import generator
 from ldcq.learning.supervised import SupervisedLearner
@@ -28,16 +29,19 @@ _CONSTANT = 1e-6
 class WorldModel(Model):
     """A diagonal Gaussian over the standardised change s_{t+H} - s_t.
 
-    Changes are what H steps decide; of the state itself the network would have to copy most.
+    Changes are what H steps decide; of the state itself the network would have to copy most. With
+    `world_model.rewards` it predicts the changes after K numbers of steps, the last of them H, and
+    for each the mean of r_{t:t+k}, and of gamma^k while the episode goes on.
 
     Args:
-        dimensions: Of states and latents.
+        dimensions: Of states and latents, and `lengths`, K.
         config: The section `world_model`.
 
     Attributes:
         state_normaliser: Of raw states (S,).
         latent_normaliser: Of raw latents (Z,).
-        change_normaliser: Of raw changes (S,).
+        change_normaliser: Of raw changes (K S,).
+        gain_normaliser: Of rewards, then discounts (2 K,); empty without `rewards`.
         support: The data's states s_{t+H}, standardised by `state_normaliser`.
     """
 
@@ -50,10 +54,14 @@ class WorldModel(Model):
         states, latents = dimensions.state, dimensions.latent
         self.state_normaliser = Normaliser.identity(states)
         self.latent_normaliser = Normaliser.identity(latents)
-        self.change_normaliser = Normaliser.identity(states)
+        changes, gains = dimensions.lengths * states, 2 * dimensions.lengths * config.rewards
+        self.change_normaliser = Normaliser.identity(changes)
+        self.gain_normaliser = Normaliser.identity(gains)
         self.support = StateSupport.unknown(config.reference_states, states)
-        sizes = [states + latents, *config.hidden, 2 * states]
-        self.network = mlp(sizes, nn.GELU, layer_norm=True)
+        inner = [states + latents, *config.hidden]
+        self.network = mlp([*inner, 2 * changes], nn.GELU, layer_norm=True)
+        # Their own: the density's gradients, over sigma squared, would drown those of rewards.
+        self.gains = mlp([*inner, gains], nn.GELU, layer_norm=True) if gains else None
 
     def forward(self, states: Tensor, latents: Tensor) -> Gaussian:
         """The standardised change.
@@ -63,31 +71,57 @@ class WorldModel(Model):
             latents: Raw z, shape (..., Z).
 
         Returns:
-            Mean and deviation, each (..., S).
+            Mean and deviation, each (..., K S).
         """
-        known = [self.state_normaliser(states), self.latent_normaliser(latents)]
-        mean, raw_std = self.network(torch.cat(known, dim=-1)).chunk(2, dim=-1)
+        mean, raw_std = self.network(self._known(states, latents)).chunk(2, dim=-1)
         return Gaussian(mean, functional.softplus(raw_std) + self.config.min_std)
 
-    def log_density(self, states: Tensor, latents: Tensor, next_states: Tensor) -> Tensor:
-        """Log density of the standardised change, in nats per dimension, shape (..., S).
+    def loss(self, states: Tensor, latents: Tensor, outcome: Outcome) -> Tensor:
+        """-log p of the standardised changes, in nats per dimension, and half the squared error of
+        standardised rewards and discounts; both means.
 
         Args:
             states: Raw s_t, shape (..., S).
             latents: Raw z, shape (..., Z).
-            next_states: Raw s_{t+H}, shape (..., S).
+            outcome: What came of them.
         """
-        return log_density(self.change_normaliser(next_states - states), self(states, latents))
+        changes = (outcome.states - states.unsqueeze(-2)).flatten(-2)
+        loss = -log_density(self.change_normaliser(changes), self(states, latents)).mean()
+        if self.gains is None:
+            return loss
+        gains = self.gains(self._known(states, latents))
+        sought = self.gain_normaliser(torch.cat([outcome.rewards, outcome.discounts], dim=-1))
+        return loss + 0.5 * functional.mse_loss(gains, sought)
 
     def predict(self, states: Tensor, latents: Tensor) -> Tensor:
         """The mean of p(s_{t+H} | s_t, z), raw, shape (..., S); arguments as of `forward`."""
-        return states + self.change_normaliser.inverse(self(states, latents).mean)
+        return self._following(states, latents)[..., -1, :]
+
+    def foresee(self, states: Tensor, latents: Tensor) -> Outcome:
+        """The means of what latents come to; arguments as of `forward`.
+
+        Raises:
+            AssertionError: It was made without `rewards`.
+        """
+        assert self.gains is not None, "a world model without rewards"
+        gains = self.gain_normaliser.inverse(self.gains(self._known(states, latents)))
+        rewards, discounts = gains.chunk(2, dim=-1)
+        return Outcome(self._following(states, latents), rewards, discounts.clamp(0, 1))
 
     def distance(self, states: Tensor, latents: Tensor) -> Tensor:
         """How far from the data latents lead, see `StateSupport.distance`; arguments as of
         `forward`, shape (...).
         """
         return self.support.distance(self.state_normaliser(self.predict(states, latents)))
+
+    def _known(self, states: Tensor, latents: Tensor) -> Tensor:
+        """What the networks take, (..., S + Z)."""
+        return torch.cat([self.state_normaliser(states), self.latent_normaliser(latents)], dim=-1)
+
+    def _following(self, states: Tensor, latents: Tensor) -> Tensor:
+        """The means of s_{t+k}, raw, (..., K, S)."""
+        changes = self.change_normaliser.inverse(self(states, latents).mean)
+        return states.unsqueeze(-2) + changes.view(*states.shape[:-1], -1, states.shape[-1])
 
 
 class WorldModelLearner(SupervisedLearner):
@@ -113,11 +147,17 @@ class WorldModelLearner(SupervisedLearner):
         """
         training = table.training
         first = windows.batch(slice(0, 1))
-        dimensions = Dimensions(state=first.state.shape[1], latent=first.latent_mean.shape[1])
+        self._lengths = config.lengths if config.world_model.rewards else ()
+        dimensions = Dimensions(
+            state=first.state.shape[1],
+            latent=first.latent_mean.shape[1],
+            lengths=len(self._lengths) + 1,
+        )
         kept = max(min(config.world_model.reference_states, len(training) // 2), 1)
         settings = config.world_model.model_copy(update={"reference_states": kept})
         self.model = WorldModel(dimensions, settings)
-        _fit_normalisers(self.model, windows, training)
+        self._discount = config.discount
+        _fit_normalisers(self.model, windows, training, self._outcome)
         _fit_support(self.model, windows, training, generator(config.seed, WorldModel.kind, "data"))
         super().__init__(
             WorldModel.kind,
@@ -141,43 +181,68 @@ class WorldModelLearner(SupervisedLearner):
             random: Draws z.
 
         Returns:
-            `loss`: -log p in nats per state dimension, of the standardised change; `error`: root
-            mean square error of the mean, in deviations of the change; `goal_error` (for tasks with
-            goals): mean Euclidean error of the entries that goals prescribe, in their own units.
+            `loss`: see `WorldModel.loss`; `error`: root mean square error of the mean of
+            s_{t+H} - s_t, in deviations of it; `goal_error` (for tasks with goals): mean Euclidean
+            error of the entries of s_{t+H} that goals prescribe, in their own units;
+            `reward_error` (with `world_model.rewards`): root mean square error of r_{t:t+H}.
         """
         # Drawn on the CPU and for all, so that the noise depends on no device and no share.
         latent_dim = self.model.dimensions.latent
         noise = torch.randn(len(rows), latent_dim, generator=random)[share]
         block = self._windows.batch(rows[share])
         latents = block.latent_mean + block.latent_std * noise.to(self._windows.device)
-        found = {"loss": -self.model.log_density(block.state, latents, block.next_state).mean()}
+        found = {"loss": self.model.loss(block.state, latents, self._outcome(block))}
         with torch.no_grad():
             off = self.model.predict(block.state, latents) - block.next_state
-            found["error"] = (off / self.model.change_normaliser.std).square().mean().sqrt()
+            deviations = self.model.change_normaliser.std[-off.shape[1] :]
+            found["error"] = (off / deviations).square().mean().sqrt()
             if self._goal:
                 found["goal_error"] = off[:, self._goal].norm(dim=1).mean()
+            if self.model.gains is not None:
+                rewards = self.model.foresee(block.state, latents).rewards[:, -1]
+                found["reward_error"] = (rewards - block.reward).square().mean().sqrt()
         return found
 
+    def _outcome(self, block: Transitions) -> Outcome:
+        """What came of some windows, for the numbers of steps that the model knows."""
+        if self.model.config.rewards:
+            return block.by_length(self._lengths, self._discount)
+        return replace(block, part_reward=None, part_state=None).by_length((), self._discount)
 
-def _fit_normalisers(model: WorldModel, windows: Transitions, training: NDArray[np.int64]) -> None:
-    """Sets them to the training windows' states, latents z ~ q and changes."""
+
+def _fit_normalisers(
+    model: WorldModel,
+    windows: Transitions,
+    training: NDArray[np.int64],
+    outcome_of: Callable[[Transitions], Outcome],
+) -> None:
+    """Sets them to the training windows' states, latents z ~ q, changes, rewards and discounts."""
+    gains = model.config.rewards
 
     def values(block: Transitions) -> Tensor:
-        return torch.cat([block.state, block.latent_mean, block.next_state - block.state], dim=1)
+        outcome = outcome_of(block)
+        changes = (outcome.states - block.state.unsqueeze(1)).flatten(1)
+        known = [outcome.rewards, outcome.discounts] if gains else []
+        return torch.cat([block.state, block.latent_mean, changes, *known], dim=1)
 
     def deviations(block: Transitions) -> Tensor:
-        certain = torch.zeros_like(block.state)
-        return torch.cat([certain, block.latent_std, certain], dim=1)
+        uncertain = torch.zeros_like(values(block))
+        start = block.state.shape[1]
+        uncertain[:, start : start + block.latent_std.shape[1]] = block.latent_std
+        return uncertain
 
     mean, std = moments(windows, values, deviations, training)
     # What never changes carries nothing: dividing by almost nothing would blow up its rounding.
     std = torch.where(std > _CONSTANT * mean.abs().clamp_min(1.0), std, 1.0)
     size = model.dimensions
-    sizes = [size.state, size.latent, size.state]
+    sizes = [size.state, size.latent, size.lengths * size.state, 2 * size.lengths * gains]
     pairs = zip(mean.split_with_sizes(sizes), std.split_with_sizes(sizes), strict=True)
-    model.state_normaliser, model.latent_normaliser, model.change_normaliser = (
-        Normaliser(*pair) for pair in pairs
-    )
+    (
+        model.state_normaliser,
+        model.latent_normaliser,
+        model.change_normaliser,
+        model.gain_normaliser,
+    ) = (Normaliser(*pair) for pair in pairs)
 
 
 def _fit_support(

@@ -58,9 +58,17 @@ class ActorConfig(Section):
     """Draw actions from the decoder instead of taking its mode."""
     sampling: SamplingConfig = SamplingConfig()
     planning: PlanningConfig = PlanningConfig()
+    lookahead: Fraction = 0.0
+    """w: `ldcq` and `bcq_h` value a latent by (1 - w) Q(s, z) + w (r + gamma^k V(s')), where the
+    world model says what r and s' are; 0: by Q alone."""
     support: SupportConfig | None = None
     """`ldcq` and `bcq_h` choose only latents that lead to where the data are; needs the world
     model. None: any candidate."""
+
+    @property
+    def needs_world_model(self) -> bool:
+        """Whether `ldcq` and `bcq_h` ask the world model."""
+        return self.support is not None or self.lookahead > 0
 
 
 _RENAMED = {

@@ -92,6 +92,21 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _lookahead_can_be_had(self) -> Config:
+        if self.actor.lookahead and not self.world_model.rewards:
+            raise ValueError(
+                f"world_model.rewards is false, expected true, since actor.lookahead is "
+                f"{self.actor.lookahead:g}: set it, or actor.lookahead to 0"
+            )
+        if self.actor.lookahead and not (self.critic.dueling or self.critic.has_value_network):
+            raise ValueError(
+                f"critic.target is {self.critic.target!r} without critic.dueling, expected a "
+                f"critic with V(s), since actor.lookahead is {self.actor.lookahead:g}: set "
+                "critic.dueling to true, or actor.lookahead to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _main_is_no_variant(self) -> Config:
         if "main" in self.variants:
             raise ValueError(

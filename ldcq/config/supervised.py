@@ -34,6 +34,9 @@ class WorldModelConfig(Section):
     """The temporally abstract world model p(s_{t+H} | s_t, z) (supplement B)."""
 
     hidden: Widths = (256, 256, 256)
+    rewards: bool = False
+    """Predict r_{t:t+k} and whether the episode goes on as well, after all `lengths` and H steps:
+    what `actor.lookahead` needs. The paper's predicts s_{t+H} alone."""
     min_std: Annotated[float, Field(ge=0)] = 1e-3
     learning_rate: PositiveFloat = 5e-4
     schedule: Literal["constant", "one_cycle"] = "constant"

@@ -167,27 +167,16 @@ class LDCQ:
     def _targets(self, batch: Transitions, candidates: Tensor) -> Tensor:
         """The targets y_k of a batch, in units of scaled rewards, (B, K)."""
         with torch.inference_mode():
-            reward, discount, following = self._parts(batch)
-            worth = self._worth(batch, following, candidates)
-            targets = bootstrapped(reward, discount, worth)
+            outcome = batch.by_length(self._config.lengths, self._config.discount)
+            worth = self._worth(batch, outcome.states, candidates)
+            rewards = outcome.rewards * self._config.critic.reward_scale
+            targets = bootstrapped(rewards, outcome.discounts, worth)
             if self._config.critic.bounds is not None:
                 low, high = self._config.critic.bounds
                 scale = self._config.critic.reward_scale
                 targets = targets.clamp(scale * low, scale * high)
         # A plain tensor again: autograd saves it for the backward pass of the loss.
         return targets.clone()
-
-    def _parts(self, batch: Transitions) -> tuple[Tensor, Tensor, Tensor]:
-        """Scaled r_{t:t+k}, gamma^k and s_{t+k}: (B, K), (B, K), (B, K, S); the last k is H."""
-        reward, discount = batch.reward.unsqueeze(1), batch.discount.unsqueeze(1)
-        following = batch.next_state.unsqueeze(1)
-        if batch.part_reward is not None and batch.part_state is not None:
-            reward = torch.cat([batch.part_reward, reward], dim=1)
-            shorter = [self._config.discount**k for k in self._config.lengths]
-            parts = torch.tensor(shorter, device=reward.device).expand(len(reward), -1)
-            discount = torch.cat([parts, discount], dim=1)
-            following = torch.cat([batch.part_state, following], dim=1)
-        return reward * self._config.critic.reward_scale, discount, following
 
     def _worth(self, batch: Transitions, following: Tensor, candidates: Tensor) -> Tensor:
         """V(s_{t+k}) by the rule `critic.target`, (B, K); see `ldcq.critic.targets`."""

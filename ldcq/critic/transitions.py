@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,20 @@ COLUMNS = ("state", "latent_mean", "latent_std", "reward", "discount", "next_sta
 PARTS = ("part_reward", "part_state")
 
 Rows = NDArray[np.int64] | slice
+
+
+class Outcome(NamedTuple):
+    """What latents come to after each of K numbers of steps, in raw units.
+
+    Attributes:
+        states: s_{t+k}, (..., K, S).
+        rewards: r_{t:t+k}, discounted sums, (..., K).
+        discounts: gamma^k, or 0 where the episode ended within the k steps, (..., K).
+    """
+
+    states: Tensor
+    rewards: Tensor
+    discounts: Tensor
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,23 @@ class Transitions:
     def next_states(self, rows: Rows) -> NDArray[np.float32]:
         """s_{t+H} of some windows, (B, S)."""
         return take(self.next_state, rows, torch.device("cpu")).numpy()
+
+    def by_length(self, lengths: Sequence[int], discount: float) -> Outcome:
+        """What executing each latent comes to, for every number of steps; the last is H.
+
+        Args:
+            lengths: k < H, one for each column of `part_reward`.
+            discount: gamma.
+        """
+        discounts = self.discount.unsqueeze(1)
+        if self.part_reward is None or self.part_state is None:
+            return Outcome(self.next_state.unsqueeze(1), self.reward.unsqueeze(1), discounts)
+        shorter = torch.tensor([discount**k for k in lengths], device=self.reward.device)
+        return Outcome(
+            torch.cat([self.part_state, self.next_state.unsqueeze(1)], dim=1),
+            torch.cat([self.part_reward, self.reward.unsqueeze(1)], dim=1),
+            torch.cat([shorter.expand(len(self), -1), discounts], dim=1),
+        )
 
     def draw_latents(self, source: torch.Generator) -> Tensor:
         """Draws z ~ q(z | tau) of every window, (M, Z) (Algorithm 1, line 4)."""

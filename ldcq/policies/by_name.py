@@ -11,7 +11,7 @@ from ldcq.policies.base import Execution, LatentPlanPolicy, NearGoal
 from ldcq.policies.bc import BcPolicy
 from ldcq.policies.costs import Cost, find_cost
 from ldcq.policies.ldcp import LdcpPolicy
-from ldcq.policies.ldcq import LdcqPolicy, SupportCheck
+from ldcq.policies.ldcq import LdcqPolicy, Lookahead, SupportCheck
 from ldcq.policies.ldgc import LdgcPolicy
 from ldcq.vae.low_level import LowLevelPolicy
 from ldcq.world_model import WorldModel
@@ -36,7 +36,8 @@ def make_policy(
         decoder: pi(a | s, z); for `bc` pi(a | s).
         prior: All but `bc` need it.
         critic: `ldcq` and `bcq_h` need it.
-        world_model: `ldcp` needs it, and with `actor.support` so do `ldcq` and `bcq_h`.
+        world_model: `ldcp` needs it, and with `actor.support` or `actor.lookahead` so
+            do `ldcq` and `bcq_h`.
         cost: What a plan of `ldcp` is judged by; None: as `actor.planning.cost` says.
 
     Raises:
@@ -49,9 +50,10 @@ def make_policy(
     execution = Execution(
         actor.execute_steps or decoder.dimensions.horizon, actor.sample_actions, _near_goal(config)
     )
-    check = SupportCheck(world_model, actor.support) if world_model and actor.support else None
-    checked = check is not None or actor.support is None
-    if name in ("ldcq", "bcq_h") and prior is not None and critic is not None and checked:
+    complete = world_model is not None or not actor.needs_world_model
+    if name in ("ldcq", "bcq_h") and prior is not None and critic is not None and complete:
+        check = SupportCheck(world_model, actor.support) if world_model and actor.support else None
+        ahead = world_model and actor.lookahead and Lookahead(world_model, critic, actor.lookahead)
         return LdcqPolicy(
             decoder,
             prior,
@@ -60,6 +62,7 @@ def make_policy(
             actor.sampling,
             execution,
             check,
+            ahead or None,
             config.lengths,
         )
     if name in ("ldgc", "prior") and prior is not None:

@@ -38,6 +38,35 @@ class SupportCheck:
         return supported(distances, limit, self.settings.kept)
 
 
+@dataclass(frozen=True)
+class Lookahead:
+    """Values candidates by where they lead: r_{t:t+k} + gamma^k V(s_{t+k}), both as the world model
+    says (model-based value expansion, Feinberg et al. 2018, by one latent).
+
+    V is smooth in the state, so it tells neighbouring ends apart that Q(s, z) confuses.
+
+    Attributes:
+        world_model: With `world_model.rewards`.
+        critic: With a V-network.
+        weight: w of (1 - w) Q(s, z) + w (r + gamma^k V).
+    """
+
+    world_model: WorldModel
+    critic: Critic
+    weight: float
+
+    def __call__(self, states: Tensor, latents: Tensor) -> Tensor:
+        """Values of latents (N, n, Z) in raw states (N, S), in units of discounted return,
+        (N, n, K).
+        """
+        repeated = states.unsqueeze(1).expand(-1, latents.shape[1], -1)
+        outcome = self.world_model.foresee(repeated, latents)
+        following = self.critic.v_values(outcome.states.flatten(0, 2)).view(outcome.rewards.shape)
+        worth = following / self.critic.config.reward_scale
+        ahead = outcome.rewards + outcome.discounts * worth
+        return torch.lerp(self.critic.score_by_length(states, latents), ahead, self.weight)
+
+
 class LdcqPolicy(LatentPlanPolicy):
     """z_max = argmax_z min_j Q_j(s, z) over n latents z ~ p(z | s) (Eq. 7 in latent space).
 
@@ -52,6 +81,7 @@ class LdcqPolicy(LatentPlanPolicy):
         sampling: How the prior is sampled.
         execution: How the latent is executed.
         support: Which candidates may be chosen; None: all.
+        lookahead: Values candidates; None: the critic alone does.
         lengths: k < H that the critic values latents for as well, ascending. It chooses among those
             up to `execution.steps`; where all are longer, by the value of the shortest.
 
@@ -69,6 +99,7 @@ class LdcqPolicy(LatentPlanPolicy):
         sampling: SamplingConfig,
         execution: Execution,
         support: SupportCheck | None = None,
+        lookahead: Lookahead | None = None,
         lengths: Sequence[int] = (),
     ) -> None:
         super().__init__(decoder, execution)
@@ -83,6 +114,7 @@ class LdcqPolicy(LatentPlanPolicy):
         self._considered = np.flatnonzero(valued <= max(execution.steps, valued[0]))
         self._lengths = valued[self._considered]
         self._support = support
+        self._values = lookahead or critic.score_by_length
         self._draw = Candidates(prior, candidates, sampling)
 
     def choose(self, states: Array, goals: Array | None, seed: int) -> Array:
@@ -94,7 +126,7 @@ class LdcqPolicy(LatentPlanPolicy):
         candidates = self._draw(states, goals, seed)
         with torch.no_grad():
             known, latents = self.tensor(states), self.tensor(candidates)
-            values = self.critic.score_by_length(known, latents)[..., self._considered.tolist()]
+            values = self._values(known, latents)[..., self._considered.tolist()]
             if self._support is not None:
                 allowed = self._support(known, latents)
                 values = values.masked_fill(~allowed.unsqueeze(2), -torch.inf)

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from common.data import Task, behaviour_episodes, load_episodes, load_task
 from common.store import Meta, Store, owning_variant, stage_spec
-from ldcq.config import Config, dump
+from ldcq.config import Config, dump, resolve_variant
 from ldcq.policies.base import StatefulPolicy
 from ldcq.policy import Policy
 from services.actor import metrics
@@ -227,6 +227,7 @@ class Evaluation:
             "depth": None,
             "execute_steps": None,
             "supported": False,
+            "lookahead": 0.0,
         }
         if method in self.policies:
             models, policy = self.policies[method].models, self.policies[method].policy
@@ -234,8 +235,10 @@ class Evaluation:
                 "candidates": policy.candidates,
                 "depth": policy.depth if policy.candidates else None,
                 "execute_steps": policy.execution.steps,
-                "supported": models.critic is not None and models.world_model is not None,
             }
+            if models.critic is not None:
+                actor = resolve_variant(self.base, settings.methods[method].variant).actor
+                row |= {"supported": actor.support is not None, "lookahead": actor.lookahead}
         return row
 
 

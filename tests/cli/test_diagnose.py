@@ -106,7 +106,7 @@ def _policies(count: int, offline: dict[str, Any], **settings: Any) -> list[dict
     return [
         {
             **{"critic": "a", "dataset": "maze", "H": 30, "temperature": 1, "execute_steps": 10},
-            **{"support": None, "n": index},
+            **{"lookahead": 0.5, "support": None, "n": index},
             **settings,
             "score": {"return": float(index), "first_hit": None},
             "offline": {name: values[index] for name, values in offline.items()},

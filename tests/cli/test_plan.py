@@ -136,18 +136,20 @@ def test_the_owner_of_a_shared_critic_calls_its_prior_though_no_method_is_the_ow
     assert sorted(_option(critic, "--prior")) == [f"main={target}", f"quick={target}"]
 
 
-def test_the_world_model_is_trained_once_where_the_support_is_checked() -> None:
+def test_the_world_model_is_trained_once_where_a_critics_choice_asks_it() -> None:
     demo = load("demo", ["evaluation.methods.bcq_h={policy: bcq_h, variant: bcq_h}"])
-    without = needed_variants(override(demo, {"actor.support": None}))
-    checked = override(demo, {"actor.support": {"quantile": 0.9}})
+    off = {"actor.support": None, "actor.lookahead": 0}
+    without = needed_variants(override(demo, off))
+    checked = override(demo, {**off, "actor.support": {"quantile": 0.9}})
     needed = needed_variants(checked)
+    assert needed_variants(override(demo, {**off, "actor.lookahead": 0.5})) == needed
     assert (without["world_model"], needed["world_model"]) == ([], ["main", "bcq_h"])
     assert {**without, "world_model": needed["world_model"]} == needed
     names = _names(_planner(checked).whole_run())
     assert [name for name in names if name.startswith("world_model")] == ["world_model"]
 
     changes = {
-        "actor.support": None,
+        **off,
         "variants.bcq_h": {**demo.variants["bcq_h"], "actor.support": {}},
     }
     only = override(demo, changes)

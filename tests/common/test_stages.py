@@ -94,8 +94,15 @@ def test_every_policy_is_in_the_table_and_needs_stages_that_are() -> None:
     assert needed_stages("behaviour", config) == ()
 
 
-def test_a_critics_choice_on_the_support_needs_the_world_model() -> None:
-    config = override(Config(), {"actor.support": {}})
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"actor.support": {}},
+        {"actor.lookahead": 0.5, "world_model.rewards": True, "critic.dueling": True},
+    ],
+)
+def test_a_critics_choice_that_asks_the_world_model_needs_it(changes: dict[str, object]) -> None:
+    config = override(Config(), changes)
     for policy in ("ldcq", "bcq_h"):
         assert executed_kinds(policy, config) == ("critic", "world_model")
         assert needed_stages(policy, config) == ("vae", "prior", "critic", "world_model")

@@ -71,9 +71,10 @@ def test_a_horizon_lowers_what_it_bounds_and_nothing_else(horizon: int) -> None:
     assert changed.horizon == horizon
     assert changed.lengths == tuple(k for k in (10, 20) if k < horizon)
     assert changed.vae == override(base, {"vae.decoded_steps": min(horizon, 8)}).vae
-    assert changed.actor == override(base, {"actor.execute_steps": min(horizon, 10)}).actor
-    free = override(base, {"actor.execute_steps": None})
-    assert with_horizon(free, horizon).actor == free.actor
+    assert changed.actor == base.actor
+    bounded = override(base, {"actor.execute_steps": 10})
+    lowered = override(base, {"actor.execute_steps": min(horizon, 10)})
+    assert with_horizon(bounded, horizon).actor == lowered.actor
     assert changed.critic == base.critic
     assert changed.prior == base.prior
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch.distributions import Normal
 
 from common.models import model_of, parts_of
 from common.store import Artifact
 from ldcq.config import WorldModelConfig
+from ldcq.critic.transitions import Outcome
 from ldcq.nn.model import Dimensions
 from ldcq.nn.normaliser import Normaliser
 from ldcq.support import StateSupport
@@ -25,13 +29,18 @@ def _model() -> WorldModel:
     return model
 
 
+def _ends(states: torch.Tensor) -> Outcome:
+    """After H steps; without rewards."""
+    return Outcome(states.unsqueeze(-2), torch.zeros(0), torch.zeros(0))
+
+
 def test_the_density_is_that_of_the_standardised_change() -> None:
     model = _model()
     states, latents, after = torch.randn(3, 7, 2), torch.randn(3, 7, 3), torch.randn(3, 7, 2)
     mean, std = model(states, latents)
     change = (after - states - torch.tensor([1.0, 0.0])) / torch.tensor([10.0, 0.5])
     expected = Normal(mean, std).log_prob(change)  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(model.log_density(states, latents, after), expected)
+    torch.testing.assert_close(model.loss(states, latents, _ends(after)), -expected.mean())
     assert (std > 0.1).all()
 
 
@@ -39,9 +48,9 @@ def test_the_prediction_is_where_the_density_is_highest() -> None:
     model = _model()
     states, latents = torch.randn(7, 2), torch.randn(7, 3)
     best = model.predict(states, latents)
-    highest = model.log_density(states, latents, best)
+    highest = model.loss(states, latents, _ends(best))
     for step in (torch.tensor([0.3, 0.0]), torch.tensor([0.0, -0.02])):
-        assert (model.log_density(states, latents, best + step) <= highest).all()
+        assert model.loss(states, latents, _ends(best + step)) > highest
 
 
 def test_the_distance_is_that_of_the_predicted_state_in_deviations() -> None:
@@ -53,10 +62,42 @@ def test_the_distance_is_that_of_the_predicted_state_in_deviations() -> None:
     torch.testing.assert_close(found, model.support.distance(ends))
 
 
-def test_an_artifact_holds_all_of_it() -> None:
-    model = _model()
+def _foreseeing() -> WorldModel:
+    torch.manual_seed(0)
+    config = WorldModelConfig(hidden=(8,), rewards=True, reference_states=50)
+    model = WorldModel(Dimensions(state=2, latent=3, lengths=2), config)
+    model.change_normaliser = Normaliser(torch.arange(4.0), torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    model.gain_normaliser = Normaliser(torch.full((4,), 0.9), torch.tensor([10.0, 20, 0.05, 5.0]))
+    return model
+
+
+def test_what_latents_come_to_is_told_by_length() -> None:
+    model = _foreseeing()
+    states, latents = torch.randn(5, 7, 2), torch.randn(5, 7, 3)
+    found = model.foresee(states, latents)
+    assert [part.shape for part in found] == [(5, 7, 2, 2), (5, 7, 2), (5, 7, 2)]
+    torch.testing.assert_close(found.states[..., 1, :], model.predict(states, latents))
+    changes = model(states, latents).mean * torch.arange(1.0, 5) + torch.arange(4.0)
+    torch.testing.assert_close(found.states.flatten(2), states.repeat(1, 1, 2) + changes)
+    assert model.gains is not None
+    raw = model.gains(torch.cat([states, latents], dim=-1)) * model.gain_normaliser.std + 0.9
+    torch.testing.assert_close(found.rewards, raw[..., :2])
+    torch.testing.assert_close(found.discounts, raw[..., 2:].clamp(0, 1))
+    assert (raw[..., 3] > 1).any(), "a discount is none"
+    sought = Outcome(found.states, found.rewards + torch.tensor([10.0, 20.0]), raw[..., 2:])
+    seen = Outcome(found.states, found.rewards, raw[..., 2:])
+    worse = model.loss(states, latents, sought) - model.loss(states, latents, seen)
+    torch.testing.assert_close(worse, torch.tensor(0.25), msg="half of 1, in half of the entries")
+
+
+@pytest.mark.parametrize("make", [_model, _foreseeing])
+def test_an_artifact_holds_all_of_it(make: Callable[[], WorldModel]) -> None:
+    model = make()
     rebuilt = model_of(Artifact("w", *parts_of(model)), WorldModel)
     states, latents = torch.randn(7, 2), torch.randn(7, 3)
     torch.testing.assert_close(rebuilt.predict(states, latents), model.predict(states, latents))
     assert torch.equal(rebuilt.distance(states, latents), model.distance(states, latents))
+    if model.config.rewards:
+        pairs = zip(rebuilt.foresee(states, latents), model.foresee(states, latents), strict=True)
+        assert all(torch.equal(found, expected) for found, expected in pairs)
     assert not any(parameter.requires_grad for parameter in rebuilt.parameters())

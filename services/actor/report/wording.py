@@ -67,7 +67,8 @@ def _explain(row: Mapping[str, Any], implementation: str) -> str:
             "first of those whose end costs least."
         )
     checked = ", of those that lead to where the data are" if row.get("supported") else ""
+    ahead = ", also by where the world model says that it leads" if row.get("lookahead") else ""
     return (
         f"Draws {row['candidates']} latents from the {implementation} prior and decodes the one "
-        f"that the critic values most{checked}."
+        f"that the critic values most{ahead}{checked}."
     )

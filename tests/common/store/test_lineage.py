@@ -40,6 +40,7 @@ def demo() -> Config:
         ("bc.epochs", 1, {"bc"}),
         ("actor.candidates", 5, {"evaluation"}),
         ("actor.support", None, {"evaluation"}),
+        ("actor.lookahead", 0, {"evaluation"}),
         ("actor.planning.depth", 1, {"evaluation"}),
         ("evaluation.video", False, set()),
         ("evaluation.report", False, set()),

@@ -164,6 +164,8 @@ def test_overrides_are_yaml_values_applied_last() -> None:
         ("critic.deviations=-1", "critic.deviations: got -1; .*greater than or equal to 0"),
         ("critic.fourier_features=-1", "critic.fourier_features: got -1; .*greater than or equal"),
         ("actor.support.quantile=2", "actor.support.quantile: got 2; .*less than or equal to 1"),
+        ("actor.lookahead=2", "actor.lookahead: got 2; .*less than or equal to 1"),
+        ("world_model.rewards=false", "expected true, since actor.lookahead is 0.5: set it, or"),
         ("actor.support.kept=.nan", "actor.support.kept: got nan; .*finite number"),
         ("critic={windows: null, reward_windows: 0.5}", "windows is null, expected a number"),
         ("actor.near_goal={distance: 1, execute_steps: 31}", "near_goal.execute_steps is 31"),

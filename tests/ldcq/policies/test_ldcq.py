@@ -14,9 +14,10 @@ from ldcq.config import (
     WorldModelConfig,
 )
 from ldcq.critic.critic import Critic
+from ldcq.critic.transitions import Outcome
 from ldcq.nn.model import Dimensions
 from ldcq.policies.base import Execution
-from ldcq.policies.ldcq import LdcqPolicy, SupportCheck
+from ldcq.policies.ldcq import LdcqPolicy, Lookahead, SupportCheck
 from ldcq.support import StateSupport
 from ldcq.world_model import WorldModel
 from tests.ldcq.policies.standins import NoisePrior, decoder
@@ -104,7 +105,7 @@ def test_latent_and_steps_are_chosen_together(most: int, considered: list[int]) 
     config = CriticConfig(hidden=(16, 8), target="expectile_return", dueling=True)
     critic = Critic(Dimensions(state=3, latent=2, lengths=3), config).requires_grad_(False)
     prior, steps = NoisePrior(), Execution(most)
-    acting = LdcqPolicy(decoder(), prior, critic, 6, SamplingConfig(), steps, None, (2, 4))
+    acting = LdcqPolicy(decoder(), prior, critic, 6, SamplingConfig(), steps, lengths=(2, 4))
     states = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
     _, plan = acting.act(states, None, None, None, seed=3)
     drawn = torch.from_numpy(prior.latents(prior.draws[0]))
@@ -116,6 +117,55 @@ def test_latent_and_steps_are_chosen_together(most: int, considered: list[int]) 
         np.testing.assert_array_equal(latent, drawn[row, z].numpy())
         assert left == min([2, 4, 9][p], most) - 1
     assert len(set(plan.steps_left.tolist())) > 1 or len(considered) == 1
+
+
+class Foreseeing(WorldModel):
+    """A latent moves the state, adds up as rewards, and ends the episode where its first entry is
+    positive.
+    """
+
+    def foresee(self, states: torch.Tensor, latents: torch.Tensor) -> Outcome:
+        moved = torch.cat([latents, torch.zeros_like(latents[..., :1])], dim=-1).unsqueeze(-2)
+        steps = torch.tensor([2.0, 4.0, 9.0])
+        ended = (latents[..., :1] > 0) & (steps == 9)
+        return Outcome(
+            states.unsqueeze(-2) + moved * steps.unsqueeze(-1),
+            latents.sum(dim=-1, keepdim=True) * steps,
+            torch.where(ended, 0.0, 0.9**steps),
+        )
+
+
+@pytest.mark.parametrize("weight", [0.25, 1.0])
+def test_candidates_are_valued_by_where_they_lead(weight: float) -> None:
+    torch.manual_seed(0)
+    size = Dimensions(state=3, latent=2, lengths=3)
+    settings = CriticConfig(
+        hidden=(16, 8), target="expectile_return", dueling=True, reward_scale=0.01
+    )
+    critic = Critic(size, settings).requires_grad_(False)
+    ahead = Lookahead(Foreseeing(size, WorldModelConfig(rewards=True)), critic, weight)
+    prior = NoisePrior()
+    acting = LdcqPolicy(
+        decoder(), prior, critic, 6, SamplingConfig(), Execution(9), None, ahead, (2, 4)
+    )
+    states = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
+    chosen, steps = acting.plan(states, None, 3)
+    drawn, ends_matter = prior.latents(prior.draws[0]), 0
+    own = critic.score_by_length(torch.from_numpy(states), torch.from_numpy(drawn)).numpy()
+    for row, state in enumerate(states):
+        values = np.empty((6, 3))
+        for z, latent in enumerate(drawn[row]):
+            for place, k in enumerate((2, 4, 9)):
+                end = torch.tensor(state + k * np.append(latent, 0))[None].float()
+                after = float(critic.v_values(end)) / 0.01
+                discount = 0.0 if k == 9 and latent[0] > 0 else 0.9**k
+                looked = k * latent.sum() + discount * after
+                values[z, place] = weight * looked + (1 - weight) * own[row, z, place]
+        z, place = divmod(int(values.argmax()), 3)
+        np.testing.assert_array_equal(chosen[row], drawn[row, z])
+        assert steps[row] == (2, 4, 9)[place]
+        ends_matter += z != int(own[row].max(axis=1).argmax())
+    assert ends_matter > 5
 
 
 def test_lengths_that_the_critic_does_not_value_are_refused() -> None:

@@ -125,7 +125,7 @@ def test_without_the_world_model_nothing_acts_until_it_is_published(
 def test_it_is_diagnosed_as_it_acts(checked: tuple[Pipeline, Artifact], tmp_path: Path) -> None:
     found = diagnose(checked[0].store, None, 0, tmp_path, print)
     supports = {policy["policy"].split()[1]: policy["support"] for policy in found["policies"]}
-    assert supports == {"ldcq": 0.5, "bcq_h": 0.5}
+    assert supports == {"ldcq": "0.5, 0.2", "bcq_h": "0.5, 0.2"}
     shutil.copytree(checked[0].store.root, tmp_path / "store", symlinks=True)
     shutil.rmtree(tmp_path / "store" / "artifacts" / "world_model")
     with pytest.raises(RunError, match=r"no world model .*`ldcq train world_model CONFIG`"):

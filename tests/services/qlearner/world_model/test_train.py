@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,40 @@ def test_learns_where_latents_lead_and_publishes_it_once(store: Store, config: C
     assert run(again) == version
     assert again.progress.snapshot().state == stage_pb2.STAGE_STATE_PUBLISHED
     assert again.progress.snapshot().reused
+
+
+def test_learns_what_comes_of_latents_after_every_number_of_steps(config: Config) -> None:
+    """After 10 of 30 steps a third of the way; windows of which an entry is large end."""
+    config = override(
+        config, {"lengths": [10], "world_model.rewards": True, "critic.target": "expectile_return"}
+    )
+    made = table(3000)
+    ended = made.latent_mean[:, 0] > 1
+    part = made.state + made.latent_mean @ MOVE / 3
+    seen = replace(
+        made,
+        reward=5 * made.latent_mean[:, 1],
+        discount=np.where(ended, 0, 0.8).astype(np.float32),
+        part_reward=made.latent_mean[:, 1:],
+        part_state=part[:, None].astype(np.float32),
+    )
+    learner = learner_of(config, seen)
+    before = learner.validate()
+    for step in range(learner.total):
+        learner.update(step)
+    after = learner.validate()
+    assert float(before["reward_error"]) == pytest.approx(10, rel=0.2)
+    assert float(after["reward_error"]) < 1.0
+    states, latents = map(torch.from_numpy, (seen.state, seen.latent_mean))
+    with torch.inference_mode():
+        found = learner.model.foresee(states, latents)
+    for place, ends in enumerate(np.stack([part, seen.next_state])):
+        off = found.states[:, place, :2].numpy() - ends[:, :2]
+        assert np.sqrt(np.square(off).mean()) < 1.0
+    rewards = np.stack([seen.latent_mean[:, 1], 5 * seen.latent_mean[:, 1]], axis=1)
+    assert np.abs(found.rewards.numpy() - rewards).mean() < 0.5
+    np.testing.assert_allclose(found.discounts[:, 0].numpy(), config.discount**10, atol=0.01)
+    assert np.abs(found.discounts[:, 1].numpy() - np.asarray(seen.discount)).mean() < 0.1
 
 
 def test_metrics_are_in_the_units_they_claim(config: Config) -> None:
