@@ -232,10 +232,17 @@ def _fit_normalisers(
         return uncertain
 
     mean, std = moments(windows, values, deviations, training)
-    # What never changes carries nothing: dividing by almost nothing would blow up its rounding.
-    std = torch.where(std > _CONSTANT * mean.abs().clamp_min(1.0), std, 1.0)
     size = model.dimensions
     sizes = [size.state, size.latent, size.lengths * size.state, 2 * size.lengths * gains]
+    # What never changes is rounding. As an input it carries nothing, and dividing by almost nothing
+    # would blow it up; as an output it is told as it is.
+    rounding, inputs = _CONSTANT * mean.abs().clamp_min(1.0), size.state + size.latent
+    std = torch.cat(
+        [
+            torch.where(std > rounding, std, 1.0)[:inputs],
+            std.maximum(rounding)[inputs:],
+        ]
+    )
     pairs = zip(mean.split_with_sizes(sizes), std.split_with_sizes(sizes), strict=True)
     (
         model.state_normaliser,
