@@ -239,11 +239,16 @@ def _offline(
     own = Transitions.of(table, held_out, device)
     latents = own.draw_latents(generator(config.seed, "diagnose"))
     draw = Candidates(prior, config.actor.candidates, config.actor.sampling)
-    candidates = draw(own.state.cpu().numpy(), None, config.seed)
+    states = own.state.cpu().numpy()
+    candidates = draw(states, None, config.seed)
+    chosen = policy.tensor(policy.choose(states, None, config.seed)).unsqueeze(1)
     with torch.inference_mode():
         own_q = policy.critic.score(own.state, latents.unsqueeze(1)).mean()
         support = Support.of(windows, own.state, latents)
-        found = candidate_metrics(policy.critic, own.state, policy.tensor(candidates), support)
+        found = {
+            **candidate_metrics(policy.critic, own.state, policy.tensor(candidates), support),
+            "off_support_chosen": support.outside(own.state, chosen).float().mean(),
+        }
     return _known({name: float(value) for name, value in {"own_q": own_q, **found}.items()})
 
 

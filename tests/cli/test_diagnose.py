@@ -23,6 +23,7 @@ OFFLINE = {
     "agreement",
     "off_support",
     "off_support_unranked",
+    "off_support_chosen",
 }
 
 
@@ -54,6 +55,7 @@ class TestOfASmallStore:
             assert offline["max_gain"] >= offline["spread"] > 0
             assert -1 <= offline["agreement"] <= 1
             assert 0 <= offline["off_support"] <= 1
+            assert offline["off_support_chosen"] == offline["off_support"], "by Q alone, of all"
             assert 0 <= policy["rollouts"]["still"] <= 1
         assert all("6 are needed" in sentence for sentence in found["advice"])
         assert found["predictions"] == {}
