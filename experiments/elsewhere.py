@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.experiment import Findings, Row
+from experiments.page import PAGE
 from services.actor.scores import Estimate
 
 
@@ -23,7 +24,8 @@ def with_elsewhere(findings: Findings, folder: Path, seeds: int) -> Findings:
         content, name = json.loads(file.read_text()), file.parent.name
         rows = [_row(row, name) for row in content["rows"] if row["seeds"]]
         others = "" if len(content["seeds"]) == seeds else f", {len(content['seeds'])} seeds"
-        note = f"Rows marked `{name}` were trained and played on {content['hardware']}{others}."
+        marked = f"[`{name}`]({name}/{PAGE})"
+        note = f"Rows marked {marked} were trained and played on {content['hardware']}{others}."
         apart = [
             f"{difference['first']} - {difference['second']} in {score}: "
             f"{estimate['mean']:.1f} [{estimate['ci_low']:.1f}, {estimate['ci_high']:.1f}]"
