@@ -7,10 +7,10 @@ EXPERIMENTS := demo maze2d door-human horizon steps random-walk latents world-mo
 SCALE := small
 BENCHMARKS := sampler serving replicas learner training
 
-.PHONY: help setup demo results peers bench test test-full test-gpu test-observability test-compose docs lint format proto proto-lint
+.PHONY: help setup demo results results-avx2 peers bench test test-full test-gpu test-observability test-compose docs lint format proto proto-lint
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## install everything into .venv
 
@@ -30,6 +30,10 @@ results: setup ## run all experiments and rewrite docs/results; an interrupted r
 	  $(BIN)/ldcq experiment $$name --scale $(SCALE) --store runs/results --out docs/results/$$name; \
 	done
 	$(BIN)/python -m experiments.index docs/results
+
+results-avx2: setup ## play the demo's experiment with AVX2 alone; its page shows these rows beside its own
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(BIN)/ldcq experiment demo \
+	  --scale $(SCALE) --store runs/results-avx2 --out docs/results/demo/avx2
 
 peers: .venv-peers/.installed ## install d3rlpy beside the project, for python -m benchmarks.peers
 
