@@ -49,11 +49,33 @@ class Lookahead:
         world_model: With `world_model.rewards`.
         critic: With a V-network.
         weight: w of (1 - w) Q(s, z) + w (r + gamma^k V).
+
+    Raises:
+        ConfigError: The world model was trained without rewards or with other lengths, or the
+            critic without V.
     """
 
     world_model: WorldModel
     critic: Critic
     weight: float
+
+    def __post_init__(self) -> None:
+        known, valued = self.world_model.dimensions.lengths, self.critic.dimensions.lengths
+        if self.world_model.gains is None:
+            raise ConfigError(
+                "actor.lookahead: the world model was trained without world_model.rewards; train "
+                "it again with it, or set actor.lookahead to 0"
+            )
+        if known != valued:
+            raise ConfigError(
+                f"lengths: the world model was trained with {known - 1}, the critic with "
+                f"{valued - 1}, expected as many; train the world model again"
+            )
+        if self.critic.value is None:
+            raise ConfigError(
+                "actor.lookahead: the critic was trained without V(s); train it again with "
+                "critic.dueling, or set actor.lookahead to 0"
+            )
 
     def __call__(self, states: Tensor, latents: Tensor) -> Tensor:
         """Values of latents (N, n, Z) in raw states (N, S), in units of discounted return,

@@ -168,6 +168,24 @@ def test_candidates_are_valued_by_where_they_lead(weight: float) -> None:
     assert ends_matter > 5
 
 
+@pytest.mark.parametrize(
+    ("known", "rewards", "dueling", "message"),
+    [
+        (3, False, True, "trained without world_model.rewards"),
+        (2, True, True, "world model was trained with 1, the critic with 2"),
+        (3, True, False, r"trained without V\(s\)"),
+    ],
+)
+def test_models_that_cannot_look_ahead_together_are_refused(
+    known: int, rewards: bool, dueling: bool, message: str
+) -> None:
+    size = Dimensions(state=3, latent=2, lengths=3)
+    critic = Critic(size, CriticConfig(hidden=(16, 8), dueling=dueling))
+    made = size.model_copy(update={"lengths": known})
+    with pytest.raises(ConfigError, match=message):
+        Lookahead(WorldModel(made, WorldModelConfig(rewards=rewards)), critic, 0.5)
+
+
 def test_lengths_that_the_critic_does_not_value_are_refused() -> None:
     critic = Critic(Dimensions(state=3, latent=2, lengths=3), CriticConfig(hidden=(16, 8)))
     given = decoder(), NoisePrior(), critic, 6, SamplingConfig(), Execution(4)
