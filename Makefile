@@ -5,7 +5,7 @@ BUF := npx --yes @bufbuild/buf@1.75.0
 STAMP := .venv/.installed
 EXPERIMENTS := demo maze2d door-human horizon steps random-walk latents world-model
 SCALE := small
-BENCHMARKS := sampler serving replicas learner training
+BENCHMARKS := sampler serving replicas learner targets training
 
 .PHONY: help setup demo results results-avx2 peers bench test test-full test-gpu test-observability test-compose docs lint format proto proto-lint
 

@@ -49,15 +49,15 @@ def run(
     counts = {"batch_size": batch, "candidates": candidates, "cached_candidates": candidates}
     critic = {**counts, "target": "max_min", "candidate_source": "cache"}
     config = Config.model_validate({"device": "cpu", "critic": critic})
-    transitions, cached = _problem(windows, candidates, state_dim, latent_dim)
+    transitions, cached = problem(windows, candidates, state_dim, latent_dim)
     watches = {"plain": Stopwatch(), "ldcq": Stopwatch()}
     plain = PlainLearner(
         config.critic,
         transitions,
-        torch.from_numpy(_overlapping(cached.astype(np.float32), candidates)),
+        torch.from_numpy(overlapping(cached.astype(np.float32), candidates)),
         watches["plain"].timed,
     )
-    ours = _ours(config, transitions, _overlapping(cached, candidates), watches["ldcq"])
+    ours = _ours(config, transitions, overlapping(cached, candidates), watches["ldcq"])
     for step in range(warm_up):
         ours.update(step)
     for step in range(3):
@@ -95,7 +95,7 @@ def _result(watches: dict[str, Stopwatch]) -> BenchmarkResult:
     )
 
 
-def _problem(
+def problem(
     windows: int, candidates: int, state_dim: int, latent_dim: int
 ) -> tuple[Transitions, NDArray[np.float16]]:
     """Windows whose reward depends on state and latent, and latents to be used as candidates."""
@@ -118,7 +118,7 @@ def _problem(
     return transitions, latents.numpy().astype(np.float16)
 
 
-def _overlapping(latents: NDArray[Any], candidates: int) -> NDArray[Any]:
+def overlapping(latents: NDArray[Any], candidates: int) -> NDArray[Any]:
     """Candidates of every window, (M, n, Z), as a view: window i has the latents i to i + n - 1.
 
     They are read as they would be from a cache of their own, which for a million windows takes

@@ -24,6 +24,7 @@ COMMANDS = {
     "serving": "ldcq bench serving",
     "replicas": "ldcq bench replicas",
     "learner": "ldcq bench learner",
+    "targets": "ldcq bench targets",
     "training": "ldcq bench training",
 }
 """What made each result, in the order they are shown."""

@@ -59,6 +59,17 @@ def learner(
     run("learner", as_json, candidates=candidates, windows=windows, rounds=rounds)
 
 
+@app.command(epilog="Example: ldcq bench targets --json")
+def targets(
+    as_json: JsonOption = False,
+    preset: Annotated[str, typer.Option(help="Sizes of a preset or a file.")] = "demo",
+    windows: Annotated[int, typer.Option(min=1, help="Windows in the replay.")] = 100_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Measured updates.")] = 200,
+) -> None:
+    """Critic updates per second of every rule for V, and of latents valued for k < H steps."""
+    run("targets", as_json, preset=preset, windows=windows, rounds=rounds)
+
+
 @app.command(epilog="Example: ldcq bench training --preset paper --rounds 5 --json")
 def training(
     as_json: JsonOption = False,
