@@ -19,6 +19,10 @@ AnySection = TypeVar("AnySection", bound=BaseModel)
 PRESETS = resources.files("ldcq.config") / "presets"
 
 
+_REPLACED = ("variants", "evaluation.methods")
+"""Mappings of names that a user gives."""
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key, what was given and what is
     allowed.
@@ -27,6 +31,10 @@ class ConfigError(ValueError):
 
 def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads a configuration.
+
+    A file and an override follow one rule: a section changes the keys that it names; everything
+    else replaces what was there, lists and the mappings `variants` and `evaluation.methods`
+    included.
 
     Args:
         source: A YAML file, or the name of a preset (`paper`, `demo`). The key `base` of a file
@@ -41,15 +49,15 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set {text}: expected KEY=VALUE, for example vae.epochs=3")
-        _assign(tree, key.strip(), _parse_yaml(value, f"--set {text}"))
+        tree = _changed(tree, key.strip(), _parse_yaml(value, f"--set {text}"))
     return _validate(tree)
 
 
 def override(config: Config, changes: Mapping[str, object]) -> Config:
-    """A copy of `config` with the dotted keys in `changes` replaced. Raises ConfigError like
-    `load`.
+    """A copy of `config` with dotted keys changed, by the rule of `load`. Raises ConfigError like
+    it.
     """
-    return _validate(_changed(config, changes))
+    return _validate(_tree(config, changes))
 
 
 def resolve_variant(config: Config, variant: str) -> Config:
@@ -64,7 +72,7 @@ def resolve_variant(config: Config, variant: str) -> Config:
         known = ", ".join(["main", *config.variants])
         raise ConfigError(f"variant: {variant!r} is not defined; expected one of {known}")
     # Not `override`: that validates all variants, and each of them the others, without an end.
-    return _parse(_changed(config, {**config.variants[variant], "variant": variant}))
+    return _parse(_tree(config, {**config.variants[variant], "variant": variant}))
 
 
 def dump(config: Config) -> str:
@@ -124,15 +132,14 @@ def _parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not valid YAML: {error}") from error
 
 
-def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested keys are merged; `variants` and `evaluation.methods`, whose keys are free, are merged
-    by name as well. A section of another `kind` replaces the one before.
-    """
+def _merge(base: dict[str, Any], changes: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    """The rule of `load`; a section of another `kind` is another section."""
     merged = dict(base)
     for key, value in changes.items():
-        old = merged.get(key)
-        same = isinstance(old, dict) and isinstance(value, dict) and _same_kind(old, value)
-        merged[key] = _merge(dict(old or {}), value) if same else value
+        path, old = f"{at}{key}", merged.get(key)
+        section = isinstance(value, dict) and path not in _REPLACED
+        same = section and isinstance(old, dict) and _same_kind(old, value)
+        merged[key] = _merge(old, value, f"{path}.") if same else value
     return merged
 
 
@@ -140,23 +147,21 @@ def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return bool(new.get("kind", old.get("kind")) == old.get("kind"))
 
 
-def _assign(tree: dict[str, Any], key: str, value: object) -> None:
-    *path, last = key.split(".")
-    node = tree
-    for part in path:
-        child = node.get(part)
-        if child is None:
-            child = node[part] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(f"{key}: {part!r} is not a section, it holds {child!r}")
-        node = child
-    node[last] = value
+def _changed(tree: dict[str, Any], key: str, value: object, at: str = "") -> dict[str, Any]:
+    """`tree` with one dotted key changed."""
+    first, _, rest = key.partition(".")
+    if not rest:
+        return _merge(tree, {first: value}, at)
+    child = tree.get(first)
+    if not isinstance(child, dict | None):
+        raise ConfigError(f"{at}{key}: {first!r} is not a section, it holds {child!r}")
+    return {**tree, first: _changed(child or {}, rest, value, f"{at}{first}.")}
 
 
-def _changed(config: Config, changes: Mapping[str, object]) -> dict[str, Any]:
+def _tree(config: Config, changes: Mapping[str, object]) -> dict[str, Any]:
     tree = config.model_dump(mode="json")
     for key, value in changes.items():
-        _assign(tree, key, value)
+        tree = _changed(tree, key, value)
     return tree
 
 
