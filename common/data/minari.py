@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 GENERATOR = "ldcq_generator"
 """Metadata key under which a generated dataset records how it was made."""
 
+SHOWN = 5
+"""Ids in a message that says which there are."""
+
 
 def roots(store_root: Path) -> tuple[Path, Path]:
     """Where datasets are looked for: the store's own, then Minari's, which is not created."""
@@ -71,9 +74,11 @@ def unknown_dataset(store_root: Path, dataset: str) -> DataError:
     known = list(local_datasets(store_root))
     close = difflib.get_close_matches(dataset, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    found = ", ".join(known[:SHOWN]) + more if known else "none"
     places = " and ".join(str(root) for root in roots(store_root))
     return DataError(
-        f"data.dataset: no {dataset!r} on this machine. {hint}Found {', '.join(known) or 'none'} "
+        f"data.dataset: no {dataset!r} on this machine. {hint}Found {found} "
         f"(in {places}). Set data.download=true to fetch it from Minari, data.generate to make it, "
         f"or run `ldcq data pointmaze`; a D4RL file is given by its path"
     )

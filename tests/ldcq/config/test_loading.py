@@ -117,6 +117,39 @@ def test_files_and_overrides_follow_one_rule(tmp_path: Path) -> None:
     assert config.evaluation.environments == load("demo").evaluation.environments
 
 
+def test_another_dataset_takes_over_nothing_that_was_said_of_the_one_before(tmp_path: Path) -> None:
+    """Else a typo generates a maze under the name of somebody's data."""
+    text = "base: demo\nevaluation: {environment: Maze-v0, reference_scores: [0, 9]}\n"
+    _write(tmp_path, text, "mine.yaml")
+    other = load(_write(tmp_path, "base: mine.yaml\ndata: {dataset: mine/other-v0}\n"))
+    by_override = load(tmp_path / "mine.yaml", ["data.dataset=mine/other-v0"])
+    for config in (other, by_override):
+        data, scored = config.data, config.evaluation
+        assert (data.generate, data.observation_keys, data.goal_indices) == (None, None, ())
+        assert (scored.environment, scored.reference_scores) == (None, None)
+        assert scored.episodes == load("demo").evaluation.episodes
+
+
+def test_data_that_are_generated_anew_are_of_the_same_kind(tmp_path: Path) -> None:
+    text = "base: demo\ndata: {dataset: mine/own-v0, generate: {steps: 5}}\n"
+    config, demo = load(_write(tmp_path, text)), load("demo")
+    assert config.data.generate is not None
+    assert (config.data.generate.steps, config.data.generate.kind) == (5, "pointmaze")
+    assert config.data.observation_keys == demo.data.observation_keys
+
+
+def test_what_overrides_say_of_the_dataset_holds_in_any_order() -> None:
+    changes = ["data.goal_indices=[0]", "data.dataset=mine/other-v0"]
+    assert load("demo", changes).data.goal_indices == (0,)
+
+
+def test_a_key_of_a_section_that_is_null_is_refused() -> None:
+    """Else the rest of the section would be made up."""
+    changes = ["data.dataset=mine/other-v0", "data.generate.steps=5"]
+    with pytest.raises(ConfigError, match=r"data\.generate\.steps: data\.generate is null"):
+        load("demo", changes)
+
+
 def test_a_method_can_be_added_by_name() -> None:
     config = load("demo", ["evaluation.methods.bc={policy: bc}"])
     assert [*config.evaluation.methods] == [*load("demo").evaluation.methods, "bc"]
