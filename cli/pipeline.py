@@ -42,6 +42,7 @@ class RunResult:
     evaluation_version: str  # of the artifact that holds them
     report: Path
     store: str  # its URL, or its folder
+    normalised: bool  # by reference scores; else returns are as they are
     nothing_trained: bool = False  # every artifact was already there
 
 
@@ -137,11 +138,12 @@ def _published(store: Store) -> dict[str, list[str]]:
 
 
 def _result(store: Store, version: str, nothing_trained: bool = False) -> RunResult:
-    rows = store.load("evaluation", version).meta.details["rows"]
+    details = store.load("evaluation", version).meta.details
+    rows, normalised = details["rows"], bool(details["reference_scores"])
     if not isinstance(rows, list):
         raise RunError(f"evaluation {version} holds no rows: {rows!r}")
     report = store.root / "report.html"
-    return RunResult(rows, version, report, store.url, nothing_trained)  # type: ignore[arg-type]
+    return RunResult(rows, version, report, store.url, normalised, nothing_trained)
 
 
 @contextmanager

@@ -177,15 +177,15 @@ def _changed(tree: dict[str, Any], key: str, value: object, at: str = "") -> dic
         return _merge(tree, {first: value}, at)
     child = tree.get(first, {})
     if child is None:
-        raise ConfigError(f"{at}{key}: {at}{first} is null; set the section, as {at}{first}={{...}}")
+        raise ConfigError(
+            f"{at}{key}: {at}{first} is null; set the section, as {at}{first}={{...}}"
+        )
     if not isinstance(child, dict):
         raise ConfigError(f"{at}{key}: {first!r} is not a section, it holds {child!r}")
     return {**tree, first: _changed(child, rest, value, f"{at}{first}.")}
 
 
-def _overridden(
-    tree: dict[str, Any], changes: Iterable[tuple[str, object]]
-) -> dict[str, Any]:
+def _overridden(tree: dict[str, Any], changes: Iterable[tuple[str, object]]) -> dict[str, Any]:
     """`tree` with dotted keys changed; the dataset first, whatever the order."""
     for key, value in sorted(changes, key=lambda change: change[0] != "data.dataset"):
         tree = _changed(tree, key, value)

@@ -16,6 +16,7 @@ from common.store.timings import Stopwatch
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.process import train_process
+from ldcq.config import override
 from ldcq.learning.learner import Stopped
 from ldcq.policies.costs import check_costs
 from services.actor.evaluate import OnStep, evaluation_parents, prepare_evaluation
@@ -23,7 +24,7 @@ from services.actor.method_policy import method_policy
 from services.actor.models import Models, followed_artifacts, method_models, model_loader
 from services.actor.priors import Priors
 from services.actor.report import ensure_report
-from services.actor.video import save_video
+from services.actor.video import save_video, video_path
 
 STAGE = "evaluation"
 _LOGGER = logging.getLogger(__name__)
@@ -71,6 +72,9 @@ def _run(context: StageContext, priors: Priors) -> str:
     found = made_from(store, base, base.variant, STAGE, parents)
     if found is not None:
         store.point(STAGE, found, context.variant)
+        if base.evaluation.video and models and not video_path(store.root, found).is_file():
+            _wait_for_priors(context, priors, models)
+            _film(context, found, priors, models)
         _report(context, found, priors)
         context.progress.published(found, reused=True)
         return found
@@ -91,6 +95,18 @@ def _report(context: StageContext, version: str, priors: Priors, total: int = 0)
     if context.base.evaluation.report:
         context.progress.running(total, total, {}, "writing the report")
         ensure_report(context.base, context.store, version, priors)
+
+
+def _film(context: StageContext, version: str, priors: Priors, models: dict[str, Models]) -> None:
+    """The video of an evaluation that was published without: the first episode, played again."""
+    method, used = next(iter(models.items()))
+    settings = context.base.evaluation.methods[method]
+    shown = {"evaluation.methods": {method: settings.model_dump()}, "evaluation.episodes": 1}
+    base = override(context.base, shown)
+    policies = {method: method_policy(base, method, used, priors)}
+    evaluation = prepare_evaluation(base, context.store, policies, _reporter(context))
+    list(evaluation.play())
+    save_video(context.store.root, version, evaluation)
 
 
 def _models(context: StageContext, device: torch.device) -> dict[str, Models]:

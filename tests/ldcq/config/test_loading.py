@@ -97,7 +97,7 @@ ONE_METHOD = "{mine: {policy: ldcq}}"
 
 
 def test_files_and_overrides_follow_one_rule(tmp_path: Path) -> None:
-    """Sections are merged; methods, variants and lists are replaced, so that they can be dropped."""
+    """Sections are merged; methods, variants and lists are replaced, and so can be dropped."""
     text = f"base: demo\nvariants: {{}}\nevaluation: {{episodes: 3, methods: {ONE_METHOD}}}\n"
     text += "lengths: [5]\nactor: {support: {kept: 0.2}}\n"
     changes = [
@@ -113,7 +113,8 @@ def test_files_and_overrides_follow_one_rule(tmp_path: Path) -> None:
     assert config == load("demo", changes) == load("demo", dotted)
     assert (config.variants, [*config.evaluation.methods], config.lengths) == ({}, ["mine"], (5,))
     support = config.actor.support
-    assert support is not None and (support.quantile, support.kept) == (0.9, 0.2)
+    assert support is not None
+    assert (support.quantile, support.kept) == (0.9, 0.2)
     assert config.evaluation.environments == load("demo").evaluation.environments
 
 
