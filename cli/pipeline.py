@@ -139,7 +139,8 @@ def _published(store: Store) -> dict[str, list[str]]:
 
 def _result(store: Store, version: str, nothing_trained: bool = False) -> RunResult:
     details = store.load("evaluation", version).meta.details
-    rows, normalised = details["rows"], bool(details["reference_scores"])
+    rows: Any = details["rows"]
+    normalised = bool(details["reference_scores"])
     if not isinstance(rows, list):
         raise RunError(f"evaluation {version} holds no rows: {rows!r}")
     report = store.root / "report.html"
