@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 
 GENERATOR = "ldcq_generator"
 """Metadata key under which a generated dataset records how it was made."""
+
+_D4RL_NAMES = {
+    r"maze2d-(umaze|medium|large)-v\d": r"D4RL/pointmaze/\1-v2",
+    r"antmaze-(umaze|umaze-diverse|(?:medium|large)-(?:play|diverse))-v\d": r"D4RL/antmaze/\1-v1",
+    r"kitchen-(complete|partial|mixed)-v\d": r"D4RL/kitchen/\1-v2",
+    r"(door|hammer|pen|relocate)-(human|cloned|expert)-v\d": r"D4RL/\1/\2-v2",
+    r"(hopper|walker2d|halfcheetah|ant)-(medium|expert)-v\d": r"mujoco/\1/\2-v0",
+}
+"""D4RL's names of datasets, and those of their successors in Minari."""
 
 SHOWN = 5
 """Ids in a message that says which there are."""
@@ -71,9 +81,15 @@ def download(store_root: Path, dataset: str) -> None:
 
 def unknown_dataset(store_root: Path, dataset: str) -> DataError:
     """The error that says which datasets there are and how to get another."""
+    if Path(dataset).expanduser().is_file():
+        return DataError(
+            f"data.dataset: {dataset!r} is a file, but its name is not that of HDF5; expected one "
+            "that ends in .hdf5 or .h5"
+        )
     known = list(local_datasets(store_root))
     close = difflib.get_close_matches(dataset, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    near = close[0] if close else minari_name(dataset)
+    hint = f"did you mean {near!r}? " if near else ""
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     found = ", ".join(known[:SHOWN]) + more if known else "none"
     places = " and ".join(str(root) for root in roots(store_root))
@@ -82,6 +98,14 @@ def unknown_dataset(store_root: Path, dataset: str) -> DataError:
         f"(in {places}). Set data.download=true to fetch it from Minari, data.generate to make it, "
         f"or run `ldcq data pointmaze`; a D4RL file is given by its path"
     )
+
+
+def minari_name(dataset: str) -> str | None:
+    """What Minari calls a dataset of D4RL's name; None where it has none like it."""
+    for pattern, name in _D4RL_NAMES.items():
+        if re.fullmatch(pattern, dataset):
+            return re.sub(pattern, name, dataset)
+    return None
 
 
 @dataclass(frozen=True)
