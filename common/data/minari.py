@@ -36,6 +36,16 @@ SHOWN = 5
 """Ids in a message that says which there are."""
 
 
+class NoEnvironmentError(DataError):
+    """Data without anything to play in: models can be trained on them, but not scored."""
+
+    def __init__(self, dataset: str) -> None:
+        super().__init__(
+            f"evaluation.environment: not given, and {dataset} records none; expected a Gymnasium "
+            "id, or module:id of an environment of your own"
+        )
+
+
 def roots(store_root: Path) -> tuple[Path, Path]:
     """Where datasets are looked for: the store's own, then Minari's, which is not created."""
     given = os.environ.get("MINARI_DATASETS_PATH")
@@ -158,8 +168,12 @@ class MinariDataset:
         """The environment recorded for evaluation, or that of the data if there is no other.
 
         Raises:
-            DataError: None is recorded, or what it needs is not installed.
+            NoEnvironmentError: None is recorded.
+            DataError: What it needs is not installed.
         """
+        spec = self._dataset.spec
+        if spec.env_spec is None and spec.eval_env_spec is None:
+            raise NoEnvironmentError(self.name)
         try:
             recover = self._dataset.recover_environment
             environment: gymnasium.Env[Any, Any] = recover(eval_env=True, render_mode=render_mode)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from common.data import is_on_this_machine, load_task
+from common.data import NoEnvironmentError, is_on_this_machine, load_task
 from common.store import made_from, stage_spec
 from common.store.timings import Stopwatch
 from common.training import configure_torch
@@ -32,14 +32,15 @@ _REPORT_SECONDS = 0.5
 
 
 def run(context: StageContext) -> str:
-    """Evaluates the configured methods, unless that has been done, and writes the report.
+    """Evaluates the configured methods, unless that has been done, and writes the report. Where
+    there is no environment to play in, says so.
 
     Args:
         context: Its `prior_targets` must name the prior service of every variant that a method
             uses.
 
     Returns:
-        The version of the evaluation.
+        The version of the evaluation; empty where nothing was played.
 
     Raises:
         ConfigError: The address of a prior service is missing, n is more than it gives in one
@@ -50,8 +51,13 @@ def run(context: StageContext) -> str:
             with.
         Stopped: The process was asked to end.
     """
-    with Priors(context.base, context.prior_targets) as priors:
-        version = _run(context, priors)
+    try:
+        with Priors(context.base, context.prior_targets) as priors:
+            version = _run(context, priors)
+    except NoEnvironmentError as error:
+        _LOGGER.warning("nothing is scored: %s", error)
+        context.progress.published("")
+        return ""
     _log_scores(context, version)
     return version
 
