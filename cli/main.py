@@ -296,16 +296,25 @@ def show_scores(as_json: bool, result: pipeline.RunResult) -> None:
         print(json.dumps(asdict(result), indent=2, default=str), flush=True)
         return
     out = Console()
-    out.print(score_table(result.rows))
+    if result.rows:
+        out.print(score_table(result.rows, result.normalised))
+    else:
+        out.print(
+            "Nothing was scored: there is no environment to play in. The models are in the store; "
+            "`ldcq serve prior` and `ldcq serve actor` serve the policy. To score it, name an "
+            "environment in evaluation.environment."
+        )
     if result.nothing_trained:
         out.print("Nothing was trained: the store already held every artifact of this run.")
-    if result.report.is_file():
+    if result.rows and result.report.is_file():
         out.print(f"Report: {result.report}", soft_wrap=True)
 
 
-def score_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Normalised scores with their confidence intervals, one row per method."""
-    table = Table(title="Normalised scores, mean [confidence interval]", title_justify="left")
+def score_table(rows: Sequence[Mapping[str, Any]], normalised: bool) -> Table:
+    """Scores with their confidence intervals, one row per method."""
+    scores = "Normalised scores" if normalised else "Scores, not normalised"
+    title = escape(f"{scores}, mean [confidence interval]")
+    table = Table(title=title, title_justify="left")
     for column in ("method", "return", "first hit", "success", "episodes"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for row in rows:

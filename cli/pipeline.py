@@ -38,10 +38,11 @@ _EVALUATION = STAGES["evaluation"]
 class RunResult:
     """What a run or an evaluation came to."""
 
-    rows: Sequence[Mapping[str, Any]]  # one per method
-    evaluation_version: str  # of the artifact that holds them
+    rows: Sequence[Mapping[str, Any]]  # one per method; none where nothing could be played
+    evaluation_version: str  # of the artifact that holds them; empty without
     report: Path
     store: str  # its URL, or its folder
+    normalised: bool  # by reference scores; else returns are as they are
     nothing_trained: bool = False  # every artifact was already there
 
 
@@ -104,6 +105,8 @@ def evaluate(config: Config, store_url: str, replicas: int, console: Console) ->
     wanted = {_EVALUATION.kind: ["main"]}
     with _started(config, store, replicas, lambda by: by.stages(wanted), console) as supervisor:
         done = supervisor.wait()[_EVALUATION.process]
+    if not done.artifact_version:
+        raise RunError("evaluation.environment: there is none to play in; expected a Gymnasium id")
     return _result(store, done.artifact_version)
 
 
@@ -137,11 +140,15 @@ def _published(store: Store) -> dict[str, list[str]]:
 
 
 def _result(store: Store, version: str, nothing_trained: bool = False) -> RunResult:
-    rows = store.load("evaluation", version).meta.details["rows"]
+    if not version:
+        return RunResult((), "", store.root / "report.html", store.url, False, nothing_trained)
+    details = store.load("evaluation", version).meta.details
+    rows: Any = details["rows"]
+    normalised = bool(details["reference_scores"])
     if not isinstance(rows, list):
         raise RunError(f"evaluation {version} holds no rows: {rows!r}")
     report = store.root / "report.html"
-    return RunResult(rows, version, report, store.url, nothing_trained)  # type: ignore[arg-type]
+    return RunResult(rows, version, report, store.url, normalised, nothing_trained)
 
 
 @contextmanager

@@ -106,7 +106,8 @@ def _columns() -> list[TextColumn | BarColumn]:
 def describe(response: Update) -> str:
     """State and message of a stage in a few words."""
     if response.state == _PUBLISHED:
-        return f"{'already there' if response.reused else 'done'}: {response.artifact_version}"
+        said = "already there" if response.reused else "done"
+        return f"{said}: {response.artifact_version or 'there was nothing to do'}"
     if response.state == _FAILED:
         return f"failed: {response.message}"
     if response.state == _WAITING:

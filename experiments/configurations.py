@@ -30,12 +30,14 @@ def configuration(
     Raises:
         ConfigError: A file is wrong.
     """
+    config = load(SETTINGS / f"{name}.{scale}.yaml")
     changes: dict[str, object] = {}
-    if dataset is not None:
-        changes |= {"data.dataset": dataset, "data.generate": None}
+    if dataset is not None:  # of the same task: its states are read alike
+        alike = config.data.model_dump(include={"observation_keys", "goal_indices"})
+        changes |= {"data.dataset": dataset, **{f"data.{key}": alike[key] for key in alike}}
     if methods is not None:
         changes["evaluation.methods"] = {name: dict(method) for name, method in methods.items()}
-    return override(load(SETTINGS / f"{name}.{scale}.yaml"), changes)
+    return override(config, changes)
 
 
 UNTOLD = {"name", "seed", "training"} | {

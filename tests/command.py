@@ -25,9 +25,8 @@ def ldcq(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def tiny_configuration(folder: Path, changes: dict[str, Any]) -> Path:
     """A file with the tiny configuration, changed, for data that is there already."""
-    data = {"generate": None, "observation_keys": None, **changes.pop("data")}
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump({"base": str(TINY), "data": data, **changes}))
+    path.write_text(yaml.safe_dump({"base": str(TINY), **changes}))
     return path
 
 

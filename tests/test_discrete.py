@@ -15,7 +15,7 @@ import yaml
 
 from common.data.minari_writing import EpisodeArrays, Recording, write_minari
 from common.store import Store
-from tests.command import TINY, run_json, tiny_configuration
+from tests.command import TINY, ldcq, run_json, tiny_configuration
 
 LENGTH = 200
 
@@ -59,16 +59,8 @@ def test_discrete_actions_go_through_the_pipeline(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_d4rl_file_goes_through_the_pipeline(tmp_path: Path) -> None:
-    environment, file = gymnasium.make("Pendulum-v1"), tmp_path / "pendulum.hdf5"
-    episodes = list(random_episodes(environment, 8))
-    with h5py.File(file, "w") as written:
-        written["observations"] = np.concatenate(
-            [np.asarray(e.observations)[:-1] for e in episodes]
-        )
-        written["actions"] = np.concatenate([e.actions for e in episodes])
-        written["rewards"] = np.concatenate([e.rewards for e in episodes])
-        written["terminals"] = np.concatenate([e.terminations for e in episodes])
-        written["timeouts"] = np.concatenate([e.truncations for e in episodes])
+    episodes = list(random_episodes(gymnasium.make("Pendulum-v1"), 8))
+    file = d4rl_file(tmp_path, episodes)
     config = tiny_configuration(
         tmp_path,
         {
@@ -84,6 +76,40 @@ def test_a_d4rl_file_goes_through_the_pipeline(tmp_path: Path) -> None:
     behaviour = result["rows"][-1]
     assert behaviour["return"]["mean"] == pytest.approx(100 * (recorded + 1600) / 1600, rel=1e-4)
     assert dimensions(store) == {"state": 3, "action": 1, "discrete_actions": 0}
+
+
+def test_data_without_an_environment_are_trained_on_and_not_scored(tmp_path: Path) -> None:
+    environment = gymnasium.make("Pendulum-v1", max_episode_steps=60)
+    file = d4rl_file(tmp_path, list(random_episodes(environment, 8)))
+    changes = {
+        "data": {"dataset": str(file)},
+        "variants": {},
+        "evaluation": {"methods": {"ldcq": {"policy": "ldcq"}}},
+    }
+    config, store = tiny_configuration(tmp_path, changes), tmp_path / "store"
+    done = ldcq("run", config, "--store", store)
+    assert "Nothing was scored: there is no environment to play in." in done.stdout
+    assert "evaluation.environment: not given, and" in done.stderr
+    assert "records none" in done.stderr
+    made = {kind: Store(store).current(kind) for kind in ("vae", "prior", "critic", "evaluation")}
+    assert [kind for kind, version in made.items() if version is None] == ["evaluation"]
+
+
+def d4rl_file(folder: Path, episodes: list[EpisodeArrays]) -> Path:
+    """The episodes as D4RL keeps them: one observation per action."""
+    file = folder / "data.hdf5"
+    with h5py.File(file, "w") as written:
+        written["observations"] = np.concatenate(
+            [np.asarray(episode.observations)[:-1] for episode in episodes]
+        )
+        for name, field in (
+            ("actions", "actions"),
+            ("rewards", "rewards"),
+            ("terminals", "terminations"),
+            ("timeouts", "truncations"),
+        ):
+            written[name] = np.concatenate([getattr(episode, field) for episode in episodes])
+    return file
 
 
 def check_rows(result: dict[str, Any], methods: list[str]) -> None:

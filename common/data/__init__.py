@@ -4,6 +4,7 @@ from common.data.loading import ensure_dataset as ensure_dataset
 from common.data.loading import is_on_this_machine as is_on_this_machine
 from common.data.loading import load_episodes as load_episodes
 from common.data.loading import open_dataset as open_dataset
+from common.data.minari import NoEnvironmentError as NoEnvironmentError
 from common.data.task import Layout as Layout
 from common.data.task import Task as Task
 from common.data.task import behaviour_episodes as behaviour_episodes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from ldcq.data.episodes import DataError, Float, Spaces
 
 if TYPE_CHECKING:
     import gymnasium
+
+MOST_NUMBERS = 4096
+"""Of one array of an observation."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,14 @@ def flattening(space: gymnasium.Space[Any], keys: Sequence[str] | None, name: st
     """How observations of `space` are flattened.
 
     Args:
-        space: A Box of any rank, a Discrete, or a (nested) Dict of them.
+        space: A Box, a Discrete, or a (nested) Dict, of which `keys` may leave out anything.
         keys: Keys of a Dict to concatenate, in this order; nested ones joined by dots, or a whole
             branch; None: all, sorted by name.
         name: Of the dataset or environment, for messages.
 
     Raises:
-        DataError: A key is unknown, keys are given for no Dict, or a space is of another kind.
+        DataError: A key is unknown or given twice, keys are given for no Dict, or a space that is
+            wanted is of another kind or an image.
     """
     import gymnasium
 
@@ -91,21 +96,25 @@ def flattening(space: gymnasium.Space[Any], keys: Sequence[str] | None, name: st
                 f"data.observation_keys: {list(keys)} given, but the observations of {name} are no "
                 f"dictionary ({space}); leave it out"
             )
-        return Flattening((_leaf((), space, name),))
-    found = sorted(_leaves((), space, name), key=lambda leaf: leaf.name)
+        return Flattening((_leaf("", space, name),))
+    found = sorted(_parts((), space), key=itemgetter(0))
+    names = ", ".join(path for path, _ in found)
     if keys is None:
-        return Flattening(tuple(found))
+        return Flattening(tuple(_leaf(path, part, name) for path, part in found))
     if not keys:
-        raise DataError(f"data.observation_keys: empty, expected some of {_names(found)}")
-    chosen: list[Leaf] = []
+        raise DataError(f"data.observation_keys: empty, expected some of {names}")
+    chosen: dict[str, Leaf] = {}
     for key in keys:
-        matching = [leaf for leaf in found if f"{leaf.name}.".startswith(f"{key}.")]
+        matching = [(path, part) for path, part in found if f"{path}.".startswith(f"{key}.")]
         if not matching:
             raise DataError(
-                f"data.observation_keys: {name} has no {key!r}; expected some of {_names(found)}"
+                f"data.observation_keys: {name} has no {key!r}; expected some of {names}"
             )
-        chosen += matching
-    return Flattening(tuple(chosen))
+        for path, part in matching:
+            if path in chosen:
+                raise DataError(f"data.observation_keys: {path!r} is given twice, expected once")
+            chosen[path] = _leaf(path, part, name)
+    return Flattening(tuple(chosen.values()))
 
 
 def flat_spaces(state_dim: int, space: gymnasium.Space[Any], name: str) -> Spaces:
@@ -131,31 +140,48 @@ def flat_actions(actions: npt.ArrayLike, spaces: Spaces) -> npt.NDArray[np.gener
     return array.reshape(len(array), -1 if len(array) else spaces.action_dim)
 
 
-def _leaves(path: tuple[str, ...], space: gymnasium.Space[Any], name: str) -> list[Leaf]:
+def _parts(
+    path: tuple[str, ...], space: gymnasium.Space[Any]
+) -> list[tuple[str, gymnasium.Space[Any]]]:
+    """The spaces inside a Dict, whatever they are, by their keys joined by dots."""
     import gymnasium
 
     if isinstance(space, gymnasium.spaces.Dict):
-        return [
-            leaf
-            for key, child in space.spaces.items()
-            for leaf in _leaves((*path, str(key)), child, name)
-        ]
-    return [_leaf(path, space, name)]
+        children = space.spaces.items()
+        return [part for key, child in children for part in _parts((*path, str(key)), child)]
+    return [(".".join(path), space)]
 
 
-def _leaf(path: tuple[str, ...], space: gymnasium.Space[Any], name: str) -> Leaf:
+def _leaf(path: str, space: gymnasium.Space[Any], name: str) -> Leaf:
     import gymnasium
 
+    keys = tuple(path.split(".")) if path else ()
+    where = f"observation {path!r}" if path else "observations"
+    instead = "; leave it out, by naming the others in data.observation_keys" if path else ""
     if isinstance(space, gymnasium.spaces.Box):
-        return Leaf(path, int(np.prod(space.shape)))
+        check_vector(space.shape, f"{name}: {where}", instead)
+        return Leaf(keys, int(np.prod(space.shape)))
     if isinstance(space, gymnasium.spaces.Discrete):
-        return Leaf(path, int(space.n), discrete=True, start=int(space.start))
-    where = f"observation {'.'.join(path)!r}" if path else "observations"
-    raise DataError(f"{name}: {where} are {space}; expected Box, Discrete, or a Dict of them")
+        return Leaf(keys, int(space.n), discrete=True, start=int(space.start))
+    raise DataError(f"{name}: {where} are {space}; expected Box or Discrete{instead}")
 
 
-def _names(leaves: Sequence[Leaf]) -> str:
-    return ", ".join(leaf.name for leaf in leaves)
+def check_vector(shape: Sequence[int], what: str, instead: str = "") -> None:
+    """Refuses images and the like, of which a flat vector makes no sense.
+
+    Args:
+        shape: Of one observation.
+        what: For the message.
+        instead: What to do, for the message.
+
+    Raises:
+        DataError: It has three axes or more, or more than `MOST_NUMBERS` numbers.
+    """
+    if len(shape) > 2 or np.prod(shape) > MOST_NUMBERS:
+        raise DataError(
+            f"{what} are of shape {tuple(shape)}; images are not learned from, expected at most "
+            f"{MOST_NUMBERS} numbers on one or two axes{instead}"
+        )
 
 
 def _add_axis(observation: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from common.data.flattening import flat_actions
+from common.data.flattening import check_vector, flat_actions
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, blocks, join_episodes
 
 logger = logging.getLogger(__name__)
@@ -20,6 +20,11 @@ REQUIRED = ("observations", "actions", "rewards", "terminals")
 NARROW = ("rewards", "terminals", "timeouts")
 CHUNK_CACHE_BYTES = 1 << 26
 """Of an array's chunks, whatever their size, each should be decompressed once only."""
+
+
+def is_hdf5(dataset: str) -> bool:
+    """Whether `data.dataset` is the path of an HDF5 file, which its name says."""
+    return dataset.lower().endswith(SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,12 @@ class Hdf5File:
         observations, actions = arrays["observations"], arrays["actions"]
         state_dim = int(np.prod(observations.shape[1:]))
         if np.issubdtype(actions.dtype, np.integer):
+            if np.prod(actions.shape[1:]) > 1:
+                raise DataError(
+                    f"{self.name}: actions are {actions.dtype} of shape {actions.shape}; integers "
+                    "mean one index a step, (T,): take the index of one-hot ones, and store "
+                    "continuous ones as floating-point numbers"
+                )
             return Spaces.discrete(
                 state_dim, max(int(block.max()) for block in blocks(actions)) + 1
             )
@@ -124,10 +135,21 @@ class Hdf5File:
                 )
             wanted = [*REQUIRED, "timeouts", "next_observations"]
             arrays = {key: file[key] for key in wanted if key in file}
+            for key, values in arrays.items():
+                if not hasattr(values, "dtype"):
+                    raise DataError(
+                        f"{self.name}: {key} is a group ({', '.join(values)}), expected one array; "
+                        "join its arrays, or record the data with Minari"
+                    )
             for key in {*NARROW} & {*arrays}:
                 arrays[key] = np.asarray(arrays[key][()])
+        except BlockingIOError as error:
+            raise DataError(
+                f"{self.name}: another process has it open for writing; try again when that ended"
+            ) from error
         except OSError as error:
             raise DataError(f"{self.name}: not a readable HDF5 file ({error})") from error
+        check_vector(arrays["observations"].shape[1:], f"{self.name}: observations")
         rows = len(arrays["observations"])
         for key, values in arrays.items():
             if len(values) != rows:

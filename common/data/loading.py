@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from common.data.hdf5 import SUFFIXES, Hdf5File
+from common.data.hdf5 import Hdf5File, is_hdf5
 from common.data.minari import GENERATOR, MinariDataset, dataset_path, download, unknown_dataset
 from common.data.minari_writing import Recording, check_dataset_id, write_minari
 from common.store import Room, StoreError
@@ -26,7 +26,12 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
     Raises:
         DataError: It is not on this machine, or the download failed.
     """
-    if config.dataset.endswith(SUFFIXES):
+    if "://" in config.dataset:
+        raise DataError(
+            f"data.dataset: {config.dataset!r} is an address; expected a Minari id, or the path of "
+            "a D4RL file: download it first"
+        )
+    if is_hdf5(config.dataset):
         path = Path(config.dataset).expanduser()
         if not path.is_file():
             raise DataError(f"data.dataset: no file {path}; expected a D4RL HDF5 file")
@@ -43,7 +48,7 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
 
 def is_on_this_machine(config: DataConfig, store_root: Path) -> bool:
     """Whether the dataset can be read without downloading or generating anything."""
-    if config.dataset.endswith(SUFFIXES):
+    if is_hdf5(config.dataset):
         return Path(config.dataset).expanduser().is_file()
     return dataset_path(store_root, config.dataset) is not None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,28 @@ if TYPE_CHECKING:
 
 GENERATOR = "ldcq_generator"
 """Metadata key under which a generated dataset records how it was made."""
+
+_D4RL_NAMES = {
+    r"maze2d-(umaze|medium|large)-v\d": r"D4RL/pointmaze/\1-v2",
+    r"antmaze-(umaze|umaze-diverse|(?:medium|large)-(?:play|diverse))-v\d": r"D4RL/antmaze/\1-v1",
+    r"kitchen-(complete|partial|mixed)-v\d": r"D4RL/kitchen/\1-v2",
+    r"(door|hammer|pen|relocate)-(human|cloned|expert)-v\d": r"D4RL/\1/\2-v2",
+    r"(hopper|walker2d|halfcheetah|ant)-(medium|expert)-v\d": r"mujoco/\1/\2-v0",
+}
+"""D4RL's names of datasets, and those of their successors in Minari."""
+
+SHOWN = 5
+"""Ids in a message that says which there are."""
+
+
+class NoEnvironmentError(DataError):
+    """Data without anything to play in: models can be trained on them, but not scored."""
+
+    def __init__(self, dataset: str) -> None:
+        super().__init__(
+            f"evaluation.environment: not given, and {dataset} records none; expected a Gymnasium "
+            "id, or module:id of an environment of your own"
+        )
 
 
 def roots(store_root: Path) -> tuple[Path, Path]:
@@ -68,15 +91,31 @@ def download(store_root: Path, dataset: str) -> None:
 
 def unknown_dataset(store_root: Path, dataset: str) -> DataError:
     """The error that says which datasets there are and how to get another."""
+    if Path(dataset).expanduser().is_file():
+        return DataError(
+            f"data.dataset: {dataset!r} is a file, but its name is not that of HDF5; expected one "
+            "that ends in .hdf5 or .h5"
+        )
     known = list(local_datasets(store_root))
     close = difflib.get_close_matches(dataset, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    near = close[0] if close else minari_name(dataset)
+    hint = f"did you mean {near!r}? " if near else ""
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    found = ", ".join(known[:SHOWN]) + more if known else "none"
     places = " and ".join(str(root) for root in roots(store_root))
     return DataError(
-        f"data.dataset: no {dataset!r} on this machine. {hint}Found {', '.join(known) or 'none'} "
+        f"data.dataset: no {dataset!r} on this machine. {hint}Found {found} "
         f"(in {places}). Set data.download=true to fetch it from Minari, data.generate to make it, "
         f"or run `ldcq data pointmaze`; a D4RL file is given by its path"
     )
+
+
+def minari_name(dataset: str) -> str | None:
+    """What Minari calls a dataset of D4RL's name; None where it has none like it."""
+    for pattern, name in _D4RL_NAMES.items():
+        if re.fullmatch(pattern, dataset):
+            return re.sub(pattern, name, dataset)
+    return None
 
 
 @dataclass(frozen=True)
@@ -129,8 +168,12 @@ class MinariDataset:
         """The environment recorded for evaluation, or that of the data if there is no other.
 
         Raises:
-            DataError: None is recorded, or what it needs is not installed.
+            NoEnvironmentError: None is recorded.
+            DataError: What it needs is not installed.
         """
+        spec = self._dataset.spec
+        if spec.env_spec is None and spec.eval_env_spec is None:
+            raise NoEnvironmentError(self.name)
         try:
             recover = self._dataset.recover_environment
             environment: gymnasium.Env[Any, Any] = recover(eval_env=True, render_mode=render_mode)

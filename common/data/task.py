@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from common.data.flattening import flat_spaces, flattening
 from common.data.loading import open_dataset
-from common.data.minari import MinariDataset
+from common.data.minari import MinariDataset, NoEnvironmentError
 from ldcq.config import Config
 from ldcq.data.episodes import DataError, Episodes, Float, Spaces
 
@@ -70,10 +70,9 @@ class EnvironmentFactory:
 
         if self.environment is not None:
             raw = make_registered(self.environment, render_mode)
-        elif self.dataset is not None:
-            raw = MinariDataset(self.dataset).make_environment(render_mode)
         else:
-            raise DataError("evaluation.environment: not given, and the data records none")
+            assert self.dataset is not None, "neither a dataset nor an environment"
+            raw = MinariDataset(self.dataset).make_environment(render_mode)
         name = self.environment or str(self.dataset)
         return FlatEnvironment(raw, flattening(raw.observation_space, self.observation_keys, name))
 
@@ -106,17 +105,15 @@ def load_task(config: Config, store_root: Path) -> Task:
     `evaluation.environment` and `evaluation.reference_scores` override what the dataset records.
 
     Raises:
-        DataError: The dataset is not on this machine, no environment is recorded or given, it
-            cannot be made, has no time limit, or its spaces are not those of the dataset.
+        NoEnvironmentError: None is recorded or given.
+        DataError: The dataset is not on this machine, the environment cannot be made, has no time
+            limit, or its spaces are not those of the dataset.
     """
     dataset = open_dataset(config.data, store_root)
     folder = dataset.folder if isinstance(dataset, MinariDataset) else None
     override = config.evaluation.environment
     if folder is None and override is None:
-        raise DataError(
-            f"evaluation.environment: not given, and {dataset.name} records none; expected a "
-            "Gymnasium id"
-        )
+        raise NoEnvironmentError(dataset.name)
     factory = EnvironmentFactory(
         folder if override is None else None, override, config.data.observation_keys
     )

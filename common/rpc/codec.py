@@ -41,6 +41,26 @@ def encode(array: NDArray[Any]) -> tensor_pb2.Tensor:
     return tensor_pb2.Tensor(dtype=number, shape=array.shape, data=data)
 
 
+def encode_result(array: NDArray[Any], name: str, field: str) -> tensor_pb2.Tensor:
+    """Packs what was computed row by row from a field of a request.
+
+    Args:
+        array: The result, (B, ...).
+        name: What it is, for the message.
+        field: Whose rows it was computed from.
+
+    Raises:
+        InvalidFieldError: A row is not finite: what was given is finite, but overflows on the way.
+    """
+    finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    if not finite.all():
+        row = int(finite.argmin())
+        raise InvalidFieldError(
+            field, f"a row {row} whose {name} are not finite", "numbers like those of the data"
+        )
+    return encode(array)
+
+
 def decode(
     tensor: tensor_pb2.Tensor,
     *,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from common.rpc import deadlines, metrics, tracing
 from common.rpc.errors import RpcError
 
 _LOG = logging.getLogger(__name__)
+_QUIET_SECONDS = 60.0
 _LONGEST_DETAILS = 2000  # details travel in a header, whose size is limited
 
 Behaviour = Callable[[Any, grpc.ServicerContext], Any]
@@ -37,15 +40,54 @@ class BoundaryInterceptor(grpc.ServerInterceptor):  # type: ignore[misc,unused-i
         streams = (handler.request_streaming, handler.response_streaming)
         kind = "_".join("stream" if streaming else "unary" for streaming in streams)
         behaviour: Behaviour = getattr(handler, kind)
-        if hasattr(behaviour, "experimental_thread_pool"):
-            return handler  # health's Watch: gRPC looks at the attributes of the function itself
-        wrap = _streaming if handler.response_streaming else _unary
+        method = str(handler_call_details.method)
+        # Health's Watch stays as it is: gRPC looks at the attributes of the function itself.
+        if not hasattr(behaviour, "experimental_thread_pool"):
+            wrap = _streaming if handler.response_streaming else _unary
+            behaviour = wrap(behaviour, method)
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(
-            wrap(behaviour, str(handler_call_details.method)),
-            request_deserializer=handler.request_deserializer,
+            behaviour,
+            request_deserializer=_reading(handler.request_deserializer, method),
             response_serializer=handler.response_serializer,
         )
+
+
+class _Unreadable:
+    """When bytes that are no message came last, by method; each is counted, few are logged."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next: dict[str, float] = {}
+
+    def note(self, method: str) -> None:
+        """One more."""
+        metrics.REQUESTS.labels(method, grpc.StatusCode.INTERNAL.name).inc()
+        now = time.monotonic()
+        with self._lock:
+            due = now >= self._next.get(method, 0.0)
+            if due:
+                self._next[method] = now + _QUIET_SECONDS
+        if due:
+            _LOG.warning("%s: a request was no message; more are only counted for a while", method)
+
+
+_unreadable = _Unreadable()
+
+
+def _reading(deserialise: Callable[[bytes], Any], method: str) -> Callable[[bytes], Any]:
+    """`deserialise`, whose failure is a line in the log now and then instead of a traceback each:
+    gRPC itself ends a call whose request is None as INTERNAL.
+    """
+
+    def read(content: bytes) -> Any:
+        try:
+            return deserialise(content)
+        except DecodeError:
+            _unreadable.note(method)
+            return None
+
+    return read
 
 
 def _unary(behaviour: Behaviour, method: str) -> Behaviour:
@@ -92,7 +134,8 @@ class _Call:
         already = self._context.code()
         if error is None:
             return already or grpc.StatusCode.OK, None
-        if isinstance(error, GeneratorExit):
+        gone = isinstance(error, grpc.RpcError) and not self._context.is_active()
+        if gone or isinstance(error, GeneratorExit):
             return grpc.StatusCode.CANCELLED, None
         if type(error) is Exception and not error.args and already is not None:
             return already, None  # this is how context.abort ends a handler

@@ -9,8 +9,10 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 
@@ -28,7 +30,6 @@ VARIABLES = {
 }
 """The environment variable of every field of `Security`."""
 
-_LOOPBACK = ("localhost:", "127.", "[::1]:")
 # What gRPC says of a connection, and what it means here. The first that fits is told.
 _EXPLANATIONS = (
     (
@@ -218,10 +219,19 @@ class _ServerFiles:
 
 def is_local(target: str) -> bool:
     """Whether what is sent to (or received at) all of a target's addresses stays on the machine."""
-    parts = (part.strip().removeprefix("dns:///") for part in target.split(","))
-    schemes = ("", "ipv4:", "ipv6:")
-    loopback = tuple(scheme + host for scheme in schemes for host in _LOOPBACK)
-    return all(part.startswith(("unix:", "unix-abstract:", *loopback)) for part in parts)
+    return all(_is_loopback(part.strip()) for part in target.split(","))
+
+
+def _is_loopback(address: str) -> bool:
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    for scheme in ("dns:///", "ipv4:", "ipv6:"):
+        address = address.removeprefix(scheme)
+    try:
+        host = urlsplit(f"//{address}").hostname or ""
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a name, or nothing that could be called
+        return False
 
 
 def explained(details: str) -> str:

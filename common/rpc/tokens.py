@@ -51,8 +51,11 @@ class Tokens:
         accepted = False
         for value in values:
             given = value.encode() if isinstance(value, str) else value
+            scheme, _, sent = given.partition(b" ")
             for token in self._current():
-                accepted |= hmac.compare_digest(given, _SCHEME.encode() + token)
+                right = hmac.compare_digest(sent, token)
+                # RFC 7235: the case of a scheme's name says nothing.
+                accepted |= right and scheme.lower() == b"bearer"
         return accepted
 
     def _current(self) -> tuple[bytes, ...]:

@@ -48,7 +48,7 @@ class Follower(Generic[T]):
         self._current: tuple[str, T] | None = None
         self._refused: tuple[str, str] | None = None
         self.problem = ""
-        """Why the current artifact cannot be loaded, for those who ask for it; else empty."""
+        """That the current artifact cannot be loaded, for callers, without paths; else empty."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"follow-{kind}", daemon=True)
 
@@ -73,8 +73,7 @@ class Follower(Generic[T]):
             except Exception as error:
                 # Serving what we have beats dying; said once per cause, not at every look.
                 cause = (type(error).__name__, str(error))
-                known = isinstance(error, StoreError)
-                self.problem = str(error) if known else f"{self._kind}: see the server's log"
+                self.problem = f"{self._kind}: cannot be loaded; the server's log says why"
                 if cause != self._refused:
                     self._refused = cause
                     self._report(error)

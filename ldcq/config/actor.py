@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -119,3 +120,10 @@ class EvaluationConfig(Section):
     report: bool = True
     """Write the store's report.html after an evaluation."""
     video: bool = True
+
+    @field_validator("reference_scores")
+    @classmethod
+    def _scores_are_apart(cls, given: tuple[float, float] | None) -> tuple[float, float] | None:
+        if given is not None and not -inf < given[0] < given[1] < inf:
+            raise ValueError(f"got {[*given]}, expected two numbers, ascending")
+        return given

@@ -19,6 +19,15 @@ AnySection = TypeVar("AnySection", bound=BaseModel)
 PRESETS = resources.files("ldcq.config") / "presets"
 
 
+OF_DATASET = {
+    "data": ("generate", "observation_keys", "goal_indices"),
+    "evaluation": ("environment", "reference_scores"),
+}
+"""Keys, by section, that say something of one dataset."""
+_REPLACED = ("variants", "evaluation.methods")
+"""Mappings of names that a user gives."""
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key, what was given and what is
     allowed.
@@ -27,6 +36,11 @@ class ConfigError(ValueError):
 
 def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads a configuration.
+
+    A file and an override follow one rule: a section changes the keys that it names; everything
+    else replaces what was there, lists and the mappings `variants` and `evaluation.methods`
+    included. Another `data.dataset` that is not generated leaves behind what was said of the one
+    before (`OF_DATASET`).
 
     Args:
         source: A YAML file, or the name of a preset (`paper`, `demo`). The key `base` of a file
@@ -37,19 +51,20 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: The file is missing or no YAML, a key is unknown or a value is impossible.
     """
     tree = _read(str(source), Path.cwd())
+    changes = []
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set {text}: expected KEY=VALUE, for example vae.epochs=3")
-        _assign(tree, key.strip(), _parse_yaml(value, f"--set {text}"))
-    return _validate(tree)
+        changes.append((key.strip(), _parse_yaml(value, f"--set {text}")))
+    return _validate(_overridden(tree, changes))
 
 
 def override(config: Config, changes: Mapping[str, object]) -> Config:
-    """A copy of `config` with the dotted keys in `changes` replaced. Raises ConfigError like
-    `load`.
+    """A copy of `config` with dotted keys changed, by the rule of `load`. Raises ConfigError like
+    it.
     """
-    return _validate(_changed(config, changes))
+    return _validate(_overridden(config.model_dump(mode="json"), changes.items()))
 
 
 def resolve_variant(config: Config, variant: str) -> Config:
@@ -64,7 +79,8 @@ def resolve_variant(config: Config, variant: str) -> Config:
         known = ", ".join(["main", *config.variants])
         raise ConfigError(f"variant: {variant!r} is not defined; expected one of {known}")
     # Not `override`: that validates all variants, and each of them the others, without an end.
-    return _parse(_changed(config, {**config.variants[variant], "variant": variant}))
+    changes = {**config.variants[variant], "variant": variant}
+    return _parse(_overridden(config.model_dump(mode="json"), changes.items()))
 
 
 def dump(config: Config) -> str:
@@ -124,39 +140,55 @@ def _parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not valid YAML: {error}") from error
 
 
-def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested keys are merged; `variants` and `evaluation.methods`, whose keys are free, are merged
-    by name as well. A section of another `kind` replaces the one before.
-    """
+def _merge(base: dict[str, Any], changes: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    """The rule of `load`; a section of another `kind` is another section."""
     merged = dict(base)
+    if not at and _is_other_dataset(base, changes):
+        for section, keys in OF_DATASET.items():
+            said = base.get(section) or {}
+            merged[section] = {key: value for key, value in said.items() if key not in keys}
+        merged["data"]["generate"] = None
     for key, value in changes.items():
-        old = merged.get(key)
-        same = isinstance(old, dict) and isinstance(value, dict) and _same_kind(old, value)
-        merged[key] = _merge(dict(old or {}), value) if same else value
+        path, old = f"{at}{key}", merged.get(key)
+        section = isinstance(value, dict) and path not in _REPLACED
+        same = section and isinstance(old, dict) and _same_kind(old, value)
+        merged[key] = _merge(old, value, f"{path}.") if same else value
     return merged
+
+
+def _is_other_dataset(base: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    """Whether changes name another dataset, and do not say how to generate it as well."""
+    old, new = base.get("data"), changes.get("data")
+    if not isinstance(old, dict) or not isinstance(new, dict) or new.get("generate"):
+        return False
+    return "dataset" in new and new["dataset"] != old.get("dataset")
 
 
 def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return bool(new.get("kind", old.get("kind")) == old.get("kind"))
 
 
-def _assign(tree: dict[str, Any], key: str, value: object) -> None:
-    *path, last = key.split(".")
-    node = tree
-    for part in path:
-        child = node.get(part)
-        if child is None:
-            child = node[part] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(f"{key}: {part!r} is not a section, it holds {child!r}")
-        node = child
-    node[last] = value
+def _changed(tree: dict[str, Any], key: str, value: object, at: str = "") -> dict[str, Any]:
+    """`tree` with one dotted key changed."""
+    if not at and key == "data.dataset":
+        return _merge(tree, {"data": {"dataset": value}})
+    first, _, rest = key.partition(".")
+    if not rest:
+        return _merge(tree, {first: value}, at)
+    child = tree.get(first, {})
+    if child is None:
+        raise ConfigError(
+            f"{at}{key}: {at}{first} is null; set the section, as {at}{first}={{...}}"
+        )
+    if not isinstance(child, dict):
+        raise ConfigError(f"{at}{key}: {first!r} is not a section, it holds {child!r}")
+    return {**tree, first: _changed(child, rest, value, f"{at}{first}.")}
 
 
-def _changed(config: Config, changes: Mapping[str, object]) -> dict[str, Any]:
-    tree = config.model_dump(mode="json")
-    for key, value in changes.items():
-        _assign(tree, key, value)
+def _overridden(tree: dict[str, Any], changes: Iterable[tuple[str, object]]) -> dict[str, Any]:
+    """`tree` with dotted keys changed; the dataset first, whatever the order."""
+    for key, value in sorted(changes, key=lambda change: change[0] != "data.dataset"):
+        tree = _changed(tree, key, value)
     return tree
 
 

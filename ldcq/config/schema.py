@@ -4,6 +4,7 @@ otherwise.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -14,6 +15,8 @@ from ldcq.config.data import DataConfig
 from ldcq.config.prior import PriorConfig
 from ldcq.config.section import NonNegative, Positive, Section
 from ldcq.config.supervised import BcConfig, VaeConfig, WorldModelConfig
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class TrainingConfig(Section):
@@ -107,11 +110,17 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _main_is_no_variant(self) -> Config:
+    def _variants_have_names_of_their_own(self) -> Config:
         if "main" in self.variants:
             raise ValueError(
                 "variants.main is given, expected any other name: main is this configuration itself"
             )
+        for name in self.variants:
+            if not _NAME.fullmatch(name):  # artifacts and logs are named by it
+                raise ValueError(
+                    f"variants.{name} is given, expected a name of letters, digits, '_', '-' and "
+                    "'.' that begins with a letter or digit"
+                )
         return self
 
     @model_validator(mode="after")

@@ -20,7 +20,8 @@ class VaeConfig(Section):
     decoder_hidden: Positive = 256
     beta: Annotated[float, Field(ge=0)] = 0.05
     min_std: Annotated[float, Field(ge=0)] = 1e-3
-    """Floor of the decoder's standard deviation; saturated actions would drive it to zero."""
+    """Floor of the decoder's standard deviation, in halves of the range that the data's actions
+    have; saturated actions would drive it to zero."""
     decoded_steps: Positive | None = None
     """Time steps of a window that enter the reconstruction term of one update, drawn at random and
     rescaled; None: all H."""

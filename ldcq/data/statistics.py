@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ldcq.data.episodes import Boolean, Float, blocks
+from ldcq.data.episodes import Boolean, Episodes, Float, blocks
 from ldcq.data.windows import Windows
 
 Double = npt.NDArray[np.float64]
@@ -44,6 +44,25 @@ def state_statistics(windows: Windows) -> Statistics:
     )
     varies = deviation > CONSTANT * np.maximum(np.abs(mean), 1.0)
     return Statistics(mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32))
+
+
+def action_range(episodes: Episodes) -> tuple[Float, Float]:
+    """The least and the greatest action of the data, inside the bounds of the action space.
+
+    Bounds alone would not do: spaces without any are common, files have none, and some are far
+    wider than what is ever done.
+
+    Args:
+        episodes: Of any number.
+
+    Returns:
+        Shape (A,) each.
+    """
+    low, high = episodes.spaces.action_high, episodes.spaces.action_low
+    for block in blocks(episodes.actions):
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+    bounds = episodes.spaces.action_low, episodes.spaces.action_high
+    return low.clip(*bounds).astype(np.float32), high.clip(*bounds).astype(np.float32)
 
 
 def column_mean(

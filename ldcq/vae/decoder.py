@@ -19,15 +19,24 @@ class Decoder(nn.Module, ABC):
     """pi(a | s, z): the caller standardises states, actions are in the environment's units."""
 
     def bound(self, low: Sequence[float], high: Sequence[float]) -> None:
-        """Takes over the bounds of the action space.
+        """Takes over the range of actions: none outside is chosen, and in units of half of it the
+        network thinks.
 
         Args:
-            low: Lower bounds, A values, -inf where there is none; not looked at where actions are
-                discrete.
-            high: Upper bounds, A values, inf where there is none.
+            low: Least, A values; not looked at where actions are discrete.
+            high: Greatest, A values.
 
         Raises:
             ValueError: They are not A values each.
+        """
+
+    @abstractmethod
+    def features(self, actions: Tensor) -> Tensor:
+        """What a network sees of actions, whatever their unit: their place in the range, from -1 to
+        1, (..., A); one-hot (..., choices) where they are discrete.
+
+        Args:
+            actions: As of `log_prob`.
         """
 
     @abstractmethod
@@ -40,7 +49,7 @@ class Decoder(nn.Module, ABC):
             actions: Shape (..., A); indices (..., 1) where actions are discrete.
 
         Returns:
-            log pi(a | s, z), shape (...).
+            log pi(a | s, z), shape (...); the density is that of `features`.
         """
 
     @abstractmethod
@@ -94,8 +103,8 @@ class AutoregressiveGaussianDecoder(Decoder):
         min_std: Floor of the standard deviation.
 
     Attributes:
-        low: Lower bounds of actions, (A,), -inf where there is none, as before `bound`.
-        high: Upper bounds, (A,), inf where there is none.
+        low: Least action, (A,); -inf before `bound`, and the network thinks in actions as they are.
+        high: Greatest action, (A,).
     """
 
     low: Tensor
@@ -127,18 +136,23 @@ class AutoregressiveGaussianDecoder(Decoder):
         self.low.copy_(torch.tensor(low))
         self.high.copy_(torch.tensor(high))
 
-    def distribution(self, states: Tensor, latents: Tensor, actions: Tensor) -> Gaussian:
-        """Every element's distribution given the elements of `actions` before it (teacher forcing).
+    def features(self, actions: Tensor) -> Tensor:
+        """See `Decoder.features`."""
+        centre, half = self._scale()
+        return (actions - centre) / half
+
+    def distribution(self, states: Tensor, latents: Tensor, features: Tensor) -> Gaussian:
+        """Every element's distribution given the elements before it (teacher forcing).
 
         Args:
             states: Standardised, shape (R, S).
             latents: Shape (R, Z).
-            actions: Shape (R, A).
+            features: Of the actions, shape (R, A).
 
         Returns:
-            Mean and std of each element, shape (R, A).
+            Mean and std of each element of `features`, shape (R, A).
         """
-        inputs = torch.cat([states, latents, actions], dim=-1)
+        inputs = torch.cat([states, latents, features], dim=-1)
         outputs = [
             element(inputs[:, : self._context + index])
             for index, element in enumerate(self.elements)
@@ -148,23 +162,30 @@ class AutoregressiveGaussianDecoder(Decoder):
 
     def log_prob(self, states: Tensor, latents: Tensor, actions: Tensor) -> Tensor:
         """Sum over the elements of their conditional log densities, shape (...)."""
-        rows = actions.shape[:-1]
-        gaussian = self.distribution(
-            states.flatten(0, -2), latents.flatten(0, -2), actions.flatten(0, -2)
-        )
-        return log_density(actions.flatten(0, -2), gaussian).sum(dim=-1).view(rows)
+        rows, features = actions.shape[:-1], self.features(actions.flatten(0, -2))
+        gaussian = self.distribution(states.flatten(0, -2), latents.flatten(0, -2), features)
+        return log_density(features, gaussian).sum(dim=-1).view(rows)
 
     def act(self, states: Tensor, latents: Tensor, generator: torch.Generator | None) -> Tensor:
         """Element by element, each clipped before the next network sees it, as in training."""
         empty = states.new_zeros(len(states), len(self.elements))
         noise = empty if generator is None else _noise_like(empty, generator)
         inputs = torch.cat([states, latents, empty], dim=-1)
+        centre, half = self._scale()
+        low, high = self.features(self.low), self.features(self.high)
         for index, element in enumerate(self.elements):
             own = self._context + index
             mean, raw_std = element(inputs[:, :own]).unbind(dim=-1)
             drawn = mean + self._std(raw_std) * noise[:, index]
-            inputs[:, own] = drawn.clamp(self.low[index], self.high[index])
-        return inputs[:, self._context :].contiguous()
+            inputs[:, own] = drawn.clamp(low[index], high[index])
+        # Clamped again: the way there and back rounds.
+        return (centre + half * inputs[:, self._context :]).clamp(self.low, self.high)
+
+    def _scale(self) -> tuple[Tensor, Tensor]:
+        """Centre and half of the range, (A,) each."""
+        centre, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        known = half.isfinite()
+        return centre.where(known, 0.0), half.where(known & (half > 0), 1.0)
 
     def _std(self, raw: Tensor) -> Tensor:
         return functional.softplus(raw) + self._min_std
@@ -182,7 +203,12 @@ class CategoricalDecoder(Decoder):
 
     def __init__(self, state_dim: int, latent_dim: int, choices: int, hidden: int) -> None:
         super().__init__()
+        self._choices = choices
         self.logits = mlp([state_dim + latent_dim, hidden, hidden, hidden, choices])
+
+    def features(self, actions: Tensor) -> Tensor:
+        """See `Decoder.features`."""
+        return functional.one_hot(actions.squeeze(-1), self._choices).float()
 
     def log_prob(self, states: Tensor, latents: Tensor, actions: Tensor) -> Tensor:
         """Log-probability of the indices, shape (...)."""
@@ -209,7 +235,7 @@ def make_decoder(
     Args:
         dimensions: Of states, latents and actions.
         hidden: Width of the hidden layers.
-        min_std: Floor of the standard deviation, in units of the action.
+        min_std: Floor of the standard deviation, in halves of the actions' range.
     """
     size = dimensions
     if size.discrete_actions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ldcq.data.statistics import state_statistics
+from ldcq.data.statistics import action_range, state_statistics
 from ldcq.data.windows import Windows
 from ldcq.nn.model import Dimensions, Model
 from ldcq.nn.normaliser import Normaliser
@@ -24,16 +24,16 @@ class LowLevelPolicy(Model):
     decoder: Decoder
 
     def fit_to(self, windows: Windows) -> None:
-        """Takes over the statistics of the training states and the bounds of actions.
+        """Takes over the statistics of the training states and the range of actions.
 
         Args:
             windows: What is trained on.
         """
-        statistics, spaces = state_statistics(windows), windows.episodes.spaces
+        statistics, (low, high) = state_statistics(windows), action_range(windows.episodes)
         self.state_normaliser = Normaliser(
             torch.from_numpy(statistics.state_mean), torch.from_numpy(statistics.state_std)
         )
-        self.decoder.bound(spaces.action_low.tolist(), spaces.action_high.tolist())
+        self.decoder.bound(low.tolist(), high.tolist())
 
     @torch.no_grad()
     def act(

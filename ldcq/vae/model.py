@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ldcq.config import VaeConfig
 from ldcq.nn.distributions import Gaussian
@@ -53,8 +52,6 @@ class Vae(LowLevelPolicy):
 
     def encode_standardised(self, states: Tensor, actions: Tensor) -> Gaussian:
         """`encode` for states that are standardised already."""
-        choices = self.dimensions.discrete_actions
-        if choices:
-            actions = functional.one_hot(actions.squeeze(-1), choices).to(states.dtype)
-        gaussian: Gaussian = self.encoder(torch.cat([states, actions], dim=-1))
+        features = self.decoder.features(actions)
+        gaussian: Gaussian = self.encoder(torch.cat([states, features], dim=-1))
         return gaussian

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from common.rpc.codec import decode, encode
+from common.rpc.codec import decode, encode_result
 from common.rpc.errors import (
     FailedPreconditionError,
     InvalidFieldError,
@@ -110,7 +110,9 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
         plan = _plan(request, played, len(states))
         actions, plan = policy.act(states, goals, plan, restart, request.seed)
         token = to_token(plan, method=played.method, model_versions=played.models.versions)
-        return actor_pb2.ActorServiceActResponse(actions=encode(actions), plan_token=token)
+        return actor_pb2.ActorServiceActResponse(
+            actions=encode_result(actions, "actions", "states"), plan_token=token
+        )
 
     def Evaluate(  # noqa: N802
         self,

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from common.data import is_on_this_machine, load_task
+from common.data import NoEnvironmentError, is_on_this_machine, load_task
 from common.store import made_from, stage_spec
 from common.store.timings import Stopwatch
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.process import train_process
+from ldcq.config import override
 from ldcq.learning.learner import Stopped
 from ldcq.policies.costs import check_costs
 from services.actor.evaluate import OnStep, evaluation_parents, prepare_evaluation
@@ -23,7 +24,7 @@ from services.actor.method_policy import method_policy
 from services.actor.models import Models, followed_artifacts, method_models, model_loader
 from services.actor.priors import Priors
 from services.actor.report import ensure_report
-from services.actor.video import save_video
+from services.actor.video import save_video, video_path
 
 STAGE = "evaluation"
 _LOGGER = logging.getLogger(__name__)
@@ -31,14 +32,15 @@ _REPORT_SECONDS = 0.5
 
 
 def run(context: StageContext) -> str:
-    """Evaluates the configured methods, unless that has been done, and writes the report.
+    """Evaluates the configured methods, unless that has been done, and writes the report. Where
+    there is no environment to play in, says so.
 
     Args:
         context: Its `prior_targets` must name the prior service of every variant that a method
             uses.
 
     Returns:
-        The version of the evaluation.
+        The version of the evaluation; empty where nothing was played.
 
     Raises:
         ConfigError: The address of a prior service is missing, n is more than it gives in one
@@ -49,8 +51,13 @@ def run(context: StageContext) -> str:
             with.
         Stopped: The process was asked to end.
     """
-    with Priors(context.base, context.prior_targets) as priors:
-        version = _run(context, priors)
+    try:
+        with Priors(context.base, context.prior_targets) as priors:
+            version = _run(context, priors)
+    except NoEnvironmentError as error:
+        _LOGGER.warning("nothing is scored: %s", error)
+        context.progress.published("")
+        return ""
     _log_scores(context, version)
     return version
 
@@ -71,6 +78,9 @@ def _run(context: StageContext, priors: Priors) -> str:
     found = made_from(store, base, base.variant, STAGE, parents)
     if found is not None:
         store.point(STAGE, found, context.variant)
+        if base.evaluation.video and models and not video_path(store.root, found).is_file():
+            _wait_for_priors(context, priors, models)
+            _film(context, found, priors, models)
         _report(context, found, priors)
         context.progress.published(found, reused=True)
         return found
@@ -91,6 +101,18 @@ def _report(context: StageContext, version: str, priors: Priors, total: int = 0)
     if context.base.evaluation.report:
         context.progress.running(total, total, {}, "writing the report")
         ensure_report(context.base, context.store, version, priors)
+
+
+def _film(context: StageContext, version: str, priors: Priors, models: dict[str, Models]) -> None:
+    """The video of an evaluation that was published without: the first episode, played again."""
+    method, used = next(iter(models.items()))
+    settings = context.base.evaluation.methods[method]
+    shown = {"evaluation.methods": {method: settings.model_dump()}, "evaluation.episodes": 1}
+    base = override(context.base, shown)
+    policies = {method: method_policy(base, method, used, priors)}
+    evaluation = prepare_evaluation(base, context.store, policies, _reporter(context))
+    list(evaluation.play())
+    save_video(context.store.root, version, evaluation)
 
 
 def _models(context: StageContext, device: torch.device) -> dict[str, Models]:

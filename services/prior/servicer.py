@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 
 from common.rpc import tracing
-from common.rpc.codec import encode
+from common.rpc.codec import encode_result
 from common.rpc.following import current_model
 from common.rpc.prior import sampler_options
 from common.store import Follower
@@ -85,7 +85,7 @@ class PriorServicer(prior_pb2_grpc.PriorServiceServicer):
         metrics.CALL_ROWS.labels(priority).observe(draw.rows)
         shape = (len(draw.states), draw.candidates, -1)
         return prior_pb2.PriorServiceSampleResponse(
-            latents=encode(call.latents.reshape(shape)),
+            latents=encode_result(call.latents.reshape(shape), "latents", "states"),
             model_version=model.description.model_version,
             queue_seconds=job.queue_seconds,
             compute_seconds=job.compute_seconds,

@@ -8,7 +8,7 @@ import grpc
 import torch
 
 from common.models import model_of
-from common.rpc.codec import decode, encode
+from common.rpc.codec import decode, encode_result
 from common.rpc.errors import InvalidFieldError
 from common.rpc.following import current_model
 from common.rpc.server import Server
@@ -86,7 +86,7 @@ class CriticServicer(critic_pb2_grpc.CriticServiceServicer):
                 torch.tensor(latents, device=served.device),
             )
         return critic_pb2.CriticServiceScoreResponse(
-            values=encode(values.cpu().numpy()), model_version=version
+            values=encode_result(values.cpu().numpy(), "values", "states"), model_version=version
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from common.models import model_of
-from common.rpc.codec import decode, encode
+from common.rpc.codec import decode, encode_result
 from common.rpc.errors import InvalidFieldError
 from common.rpc.following import current_model
 from common.rpc.server import Server
@@ -77,9 +77,10 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
         with inference():
             batches = zip(torch.split(states, ROWS), torch.split(actions, ROWS), strict=True)
             parts = [vae.encode(*batch) for batch in batches]
+        mean, std = (torch.cat(moment).cpu().numpy() for moment in zip(*parts, strict=True))
         return vae_pb2.VaeServiceEncodeResponse(
-            mean=encode(torch.cat([part.mean for part in parts]).cpu().numpy()),
-            std=encode(torch.cat([part.std for part in parts]).cpu().numpy()),
+            mean=encode_result(mean, "latents", "states"),
+            std=encode_result(std, "latents", "states"),
             model_version=version,
         )
 
@@ -102,7 +103,8 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
         generator = None
         if request.HasField("seed"):
             generator = torch.Generator().manual_seed(request.seed)
-        actions = encode(vae.act(states, latents, generator).cpu().numpy())
+        found = vae.act(states, latents, generator).cpu().numpy()
+        actions = encode_result(found, "actions", "states")
         return vae_pb2.VaeServiceDecodeResponse(actions=actions, model_version=version)
 
     def _rows(self, tensor: tensor_pb2.Tensor, field: str, shape: tuple[int | None, ...]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import socket
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from cli.main import main
+from cli.main import main, score_table
 from common.store import Meta, Store, stage_spec
 from ldcq.config import load
 
@@ -54,12 +56,31 @@ class Refused:
         ("vae.epochs", "--set vae.epochs: expected KEY=VALUE"),
         ("=3", "--set =3: expected KEY=VALUE"),
         ("vae.epochs=[1", "--set vae.epochs=[1: not valid YAML"),
+        ("evaluation.reference_scores=[5, 5]", "got [5.0, 5.0], expected two numbers, ascending"),
+        ("variants={a/b: {seed: 1}}", "variants.a/b is given, expected a name of letters"),
         # Brackets are markup to the library that prints: they must come out as they went in.
         ("vae.encoder='[/red]'", "vae.encoder: got '[/red]'"),
     ],
 )
 def test_a_setting_that_cannot_be(refused: Refused, setting: str, message: str) -> None:
     assert message in refused("config", TINY, "--set", setting)
+
+
+@pytest.mark.parametrize(
+    ("normalised", "title"),
+    [
+        (True, "Normalised scores, mean [confidence interval]"),
+        (False, "Scores, not normalised, mean [confidence interval]"),
+    ],
+)
+def test_the_table_says_what_its_scores_are(normalised: bool, title: str) -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    value = {"mean": 1.0, "ci_low": 0.0, "ci_high": 2.0}
+    row = {"method": "ldcq", "return": value, "first_hit": None, "success": None, "episodes": 3}
+    console.print(score_table([row], normalised))
+    shown = console.export_text()
+    assert shown.startswith(title)
+    assert "1.0  [0.0, 2.0]" in shown
 
 
 @pytest.mark.parametrize(

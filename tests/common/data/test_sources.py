@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,22 @@ def test_wrong_observation_keys_say_what_there_is(umaze_store: Path, tmp_path: P
     keyed = DataConfig(dataset="ours/flat-v0", observation_keys=("x",))
     with pytest.raises(DataError, match="no dictionary"):
         load_episodes(keyed, tmp_path)
+
+
+def test_keys_may_leave_out_what_is_no_vector() -> None:
+    vector, image = spaces.Box(-9, 9, (2,)), spaces.Box(0, 255, (84, 84, 3), np.uint8)
+    others = {"camera": image, "said": spaces.Text(9), "flags": spaces.MultiBinary(3)}
+    space = spaces.Dict({"position": vector, "long": spaces.Box(-1, 1, (5000,)), **others})
+    assert flattening(space, ("position",), "here").size == 2
+    for key, said in (("camera", "images are not"), ("long", "4096"), ("flags", "MultiBinary")):
+        with pytest.raises(DataError, match=f"here: observation '{key}' are .*{said}.*leave it"):
+            flattening(space, ("position", key), "here")
+    with pytest.raises(DataError, match=r"'camera'.*naming the others in data\.observation_keys"):
+        flattening(space, None, "here")
+    with pytest.raises(DataError, match=r"here: observations are of shape \(84, 84, 3\)"):
+        flattening(image, None, "here")
+    with pytest.raises(DataError, match="'position' is given twice"):
+        flattening(space, ("position", "position"), "here")
 
 
 def test_discrete_actions(tmp_path: Path) -> None:
@@ -238,6 +256,64 @@ def test_bad_d4rl_files_are_explained(tmp_path: Path) -> None:
         load_episodes(DataConfig(dataset=str(tmp_path / "file.hdf5")), tmp_path)
     with pytest.raises(DataError, match="no file"):
         load_episodes(DataConfig(dataset=str(tmp_path / "none.hdf5")), tmp_path)
+
+
+def test_files_that_are_nearly_d4rls_are_explained(tmp_path: Path) -> None:
+    onehot = np.eye(4, dtype=np.uint8)[np.arange(10) % 4]
+    with pytest.raises(DataError, match=r"uint8 of shape \(10, 4\); integers mean one index"):
+        load_episodes(d4rl_file(tmp_path, actions=onehot), tmp_path)
+    with pytest.raises(DataError, match="images are not learned from"):
+        load_episodes(d4rl_file(tmp_path, observations=np.zeros((10, 8, 8, 3))), tmp_path)
+    config = d4rl_file(tmp_path, observations=None)
+    with h5py.File(config.dataset, "a") as file:
+        file["observations/position"] = np.zeros((10, 2))
+        with pytest.raises(DataError, match="another process has it open"):
+            open_and_read_elsewhere(config.dataset)
+    with pytest.raises(DataError, match=r"observations is a group \(position\), expected one arr"):
+        load_episodes(config, tmp_path)
+
+
+def open_and_read_elsewhere(file: str) -> None:
+    """Reads in a process of its own, as locks are between processes."""
+    code = f"from common.data.hdf5 import Hdf5File; Hdf5File(__import__('pathlib').Path({file!r}))"
+    command = [sys.executable, "-c", f"{code}.read()"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DataError(done.stderr.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("https://here/file.hdf5", "is an address; .*download it first"),
+        ("maze2d-large-v1", "did you mean 'D4RL/pointmaze/large-v2'"),
+        ("antmaze-large-diverse-v0", "did you mean 'D4RL/antmaze/large-diverse-v1'"),
+        ("kitchen-mixed-v0", "did you mean 'D4RL/kitchen/mixed-v2'"),
+        ("door-human-v1", "did you mean 'D4RL/door/human-v2'"),
+        ("hopper-medium-v2", "did you mean 'mujoco/hopper/medium-v0'"),
+    ],
+)
+def test_a_name_of_elsewhere_leads_to_what_would_work(
+    tmp_path: Path, dataset: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        load_episodes(DataConfig(dataset=dataset), tmp_path)
+
+
+def test_a_file_of_another_name_is_told_what_counts(tmp_path: Path) -> None:
+    (tmp_path / "data.dat").touch()
+    with pytest.raises(DataError, match=r"expected one that ends in \.hdf5 or \.h5"):
+        load_episodes(DataConfig(dataset=str(tmp_path / "data.dat")), tmp_path)
+    loud = d4rl_file(tmp_path).dataset.replace("file.hdf5", "FILE.HDF5")
+    (tmp_path / "file.hdf5").rename(loud)
+    assert load_episodes(DataConfig(dataset=loud), tmp_path).count == 3
+
+
+def test_a_long_list_of_datasets_is_cut(tmp_path: Path) -> None:
+    for number in range(7):
+        write(f"ours/number{number}-v0", FLAT, BOX, episode(3))
+    with pytest.raises(DataError, match="ours/number4-v0 and 2 more"):
+        load_episodes(DataConfig(dataset="what"), tmp_path)
 
 
 def test_metadata_is_plain_json(umaze_store: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
-from common.rpc.codec import decode, encode
+from common.rpc.codec import decode, encode, encode_result
 from common.rpc.errors import InvalidFieldError
 from ldcq.v1 import tensor_pb2
 
@@ -120,3 +120,11 @@ def test_truth_values_are_zero_or_one() -> None:
 def test_an_element_type_that_does_not_cross_the_wire_is_refused_at_the_sender() -> None:
     with pytest.raises(TypeError, match="complex128"):
         encode(np.zeros(2, np.complex128))
+
+
+def test_a_result_that_is_not_finite_names_its_row() -> None:
+    values = np.zeros((3, 2), np.float32)
+    assert encode_result(values, "values", "states") == encode(values)
+    values[1, 0], values[2, 1] = np.nan, np.inf
+    with pytest.raises(InvalidFieldError, match="states: got a row 1 whose values are not finite"):
+        encode_result(values, "values", "states")

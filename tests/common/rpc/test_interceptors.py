@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import REGISTRY
 
+from common.rpc import interceptors
 from common.rpc.channel import connect
 from common.rpc.errors import (
     DeadlineError,
@@ -35,8 +40,8 @@ def _sample(address: str) -> Any:
         return stub.Sample(sample_request(draw(np.zeros((1, 3)), 1)), timeout=10)
 
 
-def _count(code: str) -> float:
-    labels = {"method": METHOD, "code": code}
+def _count(code: str, method: str = METHOD) -> float:
+    labels = {"method": method, "code": code}
     return REGISTRY.get_sample_value("ldcq_rpc_requests_total", labels) or 0.0
 
 
@@ -71,6 +76,52 @@ def test_an_unexpected_error_is_logged_here_and_says_nothing_there(
     assert "secret" not in str(caught.value.details())
     assert METHOD in caplog.text
     assert "KeyError: 'secret'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "method", [METHOD, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"]
+)
+def test_bytes_that_are_no_message_are_counted_and_logged_once(
+    start: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(interceptors, "_unreadable", interceptors._Unreadable())
+    address, before = start(NumpyPrior()), _count("INTERNAL", method)
+    with caplog.at_level(logging.INFO), connect(address) as channel:
+        stream = method.endswith("Watch")
+        call: Any = (channel.unary_stream if stream else channel.unary_unary)(method)
+        for _ in range(20):
+            with pytest.raises(grpc.RpcError) as caught:
+                list(call(b"\xff\xff", timeout=10)) if stream else call(b"\xff\xff", timeout=10)
+            assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert _count("INTERNAL", method) == before + 20
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{method}: a request was no message; more are only counted for a while"
+    ]
+
+
+def test_a_client_that_leaves_a_stream_is_no_error(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    before = _count("CANCELLED", method)
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    more = threading.Event()
+
+    def questions() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        yield asked
+        more.wait(10)
+
+    with caplog.at_level(logging.WARNING), connect(start(NumpyPrior())) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = stub.ServerReflectionInfo(questions())
+        next(call)
+        call.cancel()
+        until = time.monotonic() + 10
+        while _count("CANCELLED", method) == before and time.monotonic() < until:
+            time.sleep(0.01)
+    assert _count("CANCELLED", method) == before + 1
+    more.set()
+    assert not caplog.records
 
 
 def test_a_message_longer_than_a_header_may_be_is_shortened(start: Start) -> None:

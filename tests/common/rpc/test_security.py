@@ -27,6 +27,7 @@ from common.rpc.security import VARIABLES, Security, SecurityError, mistrust
 from common.rpc.server import Server
 from common.rpc.stage import FULL_NAME as STAGE
 from common.rpc.stage import Progress, StageServicer
+from common.rpc.tokens import Tokens
 from ldcq.learning.learner import Stopped
 from ldcq.v1 import prior_pb2, prior_pb2_grpc, stage_pb2, stage_pb2_grpc
 from tests.draws import draw
@@ -289,7 +290,8 @@ def test_a_token_goes_in_the_clear_within_the_machine_only(full: Security) -> No
     for address in ("0.0.0.0:0", "[::]:0", "10.0.0.1:0"):
         with pytest.raises(SecurityError, match="in the clear"):
             Server(address, security=clear)
-    for target in ("dns:///prior:50051", "localhost.example:1", "127.0.0.1:1,10.0.0.1:1"):
+    names = ("dns:///prior:50051", "localhost.example:1", "127.evil.example.com:50051")
+    for target in (*names, "127.0.0.1:1,10.0.0.1:1", "127.0.0.1@evil.example.com:1", "[::1:1"):
         with pytest.raises(SecurityError, match="in the clear"):
             connect(target, security=clear)
     with pytest.raises(SecurityError, match="LDCQ_TLS_CERTIFICATE"):
@@ -353,3 +355,12 @@ def test_a_certificate_is_replaced_while_a_server_runs(start: Start, tmp_path: P
         (tmp_path / name).unlink()
     issue(tmp_path, ["renewed", "127.0.0.1"])
     assert describe(address, renamed)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_schemes_name_is_taken_in_any_case(tmp_path: Path, scheme: str) -> None:
+    file = tmp_path / "token"
+    file.write_text("sixteen-or-longer\n")
+    tokens = Tokens(file)
+    assert tokens.accept([f"{scheme} sixteen-or-longer"])
+    assert not tokens.accept([f"{scheme} sixteen-or-wrong", "Basic sixteen-or-longer", scheme])

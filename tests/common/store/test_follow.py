@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -63,6 +64,19 @@ def test_the_old_one_serves_until_the_new_one_is_loaded(store: Store) -> None:
     assert wait_loaded(follower, 10, second) == (second, 2)
     follower.stop()
     assert swapped == [(first, 1), (second, 2)]
+
+
+def test_callers_are_told_of_a_damaged_one_without_its_path(
+    store: Store, follower: Follower[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    files = {"weights.safetensors": b"half", "meta.json": b'{"kind":"prior"}'}
+    store.place.add(store.key("prior", "00000000deadbeef"), files)
+    store.point("prior", "00000000deadbeef")
+    until = time.monotonic() + 10
+    while not follower.problem and time.monotonic() < until:
+        time.sleep(0.01)
+    assert follower.problem == "prior: cannot be loaded; the server's log says why"
+    assert "00000000deadbeef" in caplog.text
 
 
 def test_a_damaged_one_is_reported_once_and_the_old_one_stays(

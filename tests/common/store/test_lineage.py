@@ -59,7 +59,7 @@ def test_a_key_changes_the_sections_it_decides_and_no_others(
 ) -> None:
     changes = {key: value}
     if key == "variants":
-        method = {"evaluation.methods.bcq_h": {"policy": "ldcq"}}
+        method = {"evaluation.methods": {"ldcq": {"policy": "ldcq"}}}
         demo, changes = override(demo, method), {**changes, **method}
     other = override(demo, changes)
     found = {kind for kind in KINDS if stage_sections(demo, kind) != stage_sections(other, kind)}

@@ -86,12 +86,74 @@ def test_what_is_dumped_loads_to_an_equal_configuration(source: str, tmp_path: P
     assert "beta_growth_every" in dump(config)  # defaults are spelled out
 
 
-def test_a_base_is_a_preset_or_a_file_beside_and_is_merged_key_by_key(tmp_path: Path) -> None:
+def test_a_base_is_a_preset_or_a_file_beside_whose_sections_are_merged(tmp_path: Path) -> None:
     _write(tmp_path, "base: demo\nvae: {epochs: 7}\nseed: 1\n", "mine.yaml")
-    path = _write(tmp_path, "base: mine.yaml\nseed: 2\nvariants: {other: {seed: 3}}\n")
-    config, demo = load(path), load("demo")
+    config, demo = load(_write(tmp_path, "base: mine.yaml\nseed: 2\n")), load("demo")
     assert (config.seed, config.vae.epochs, config.vae.hidden) == (2, 7, demo.vae.hidden)
-    assert set(config.variants) == {"bcq_h", "other"}
+    assert (config.variants, config.evaluation) == (demo.variants, demo.evaluation)
+
+
+ONE_METHOD = "{mine: {policy: ldcq}}"
+
+
+def test_files_and_overrides_follow_one_rule(tmp_path: Path) -> None:
+    """Sections are merged; methods, variants and lists are replaced, and so can be dropped."""
+    text = f"base: demo\nvariants: {{}}\nevaluation: {{episodes: 3, methods: {ONE_METHOD}}}\n"
+    text += "lengths: [5]\nactor: {support: {kept: 0.2}}\n"
+    changes = [
+        "variants={}",
+        f"evaluation={{episodes: 3, methods: {ONE_METHOD}}}",
+        "lengths=[5]",
+        "actor={support: {kept: 0.2}}",
+    ]
+    dotted = ["variants={}", "evaluation.episodes=3", f"evaluation.methods={ONE_METHOD}"]
+    dotted += ["lengths=[5]", "actor.support.kept=0.2"]
+    config = load(_write(tmp_path, text))
+    # In an order in which no method is left without its variant.
+    assert config == load("demo", changes) == load("demo", dotted)
+    assert (config.variants, [*config.evaluation.methods], config.lengths) == ({}, ["mine"], (5,))
+    support = config.actor.support
+    assert support is not None
+    assert (support.quantile, support.kept) == (0.9, 0.2)
+    assert config.evaluation.environments == load("demo").evaluation.environments
+
+
+def test_another_dataset_takes_over_nothing_that_was_said_of_the_one_before(tmp_path: Path) -> None:
+    """Else a typo generates a maze under the name of somebody's data."""
+    text = "base: demo\nevaluation: {environment: Maze-v0, reference_scores: [0, 9]}\n"
+    _write(tmp_path, text, "mine.yaml")
+    other = load(_write(tmp_path, "base: mine.yaml\ndata: {dataset: mine/other-v0}\n"))
+    by_override = load(tmp_path / "mine.yaml", ["data.dataset=mine/other-v0"])
+    for config in (other, by_override):
+        data, scored = config.data, config.evaluation
+        assert (data.generate, data.observation_keys, data.goal_indices) == (None, None, ())
+        assert (scored.environment, scored.reference_scores) == (None, None)
+        assert scored.episodes == load("demo").evaluation.episodes
+
+
+def test_data_that_are_generated_anew_are_of_the_same_kind(tmp_path: Path) -> None:
+    text = "base: demo\ndata: {dataset: mine/own-v0, generate: {steps: 5}}\n"
+    config, demo = load(_write(tmp_path, text)), load("demo")
+    assert config.data.generate is not None
+    assert (config.data.generate.steps, config.data.generate.kind) == (5, "pointmaze")
+    assert config.data.observation_keys == demo.data.observation_keys
+
+
+def test_what_overrides_say_of_the_dataset_holds_in_any_order() -> None:
+    changes = ["data.goal_indices=[0]", "data.dataset=mine/other-v0"]
+    assert load("demo", changes).data.goal_indices == (0,)
+
+
+def test_a_key_of_a_section_that_is_null_is_refused() -> None:
+    """Else the rest of the section would be made up."""
+    changes = ["data.dataset=mine/other-v0", "data.generate.steps=5"]
+    with pytest.raises(ConfigError, match=r"data\.generate\.steps: data\.generate is null"):
+        load("demo", changes)
+
+
+def test_a_method_can_be_added_by_name() -> None:
+    config = load("demo", ["evaluation.methods.bc={policy: bc}"])
+    assert [*config.evaluation.methods] == [*load("demo").evaluation.methods, "bc"]
 
 
 def test_a_base_that_is_its_own_ancestor_is_refused(tmp_path: Path) -> None:
@@ -174,7 +236,7 @@ def test_overrides_are_yaml_values_applied_last() -> None:
             "'ldcq', expected 'ldgc' or 'ldcp': 'main' has",
         ),
         (
-            "variants.bcq_h={seed: 1}",
+            "variants={bcq_h: {seed: 1}}",
             "'bcq_h', expected 'ldcq', or prior.impl.*'diff",
         ),
         (

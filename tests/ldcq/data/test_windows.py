@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ldcq.data.episodes import DataError, Episode, Episodes, join_episodes
-from ldcq.data.statistics import state_statistics
+from ldcq.data.episodes import DataError, Episode, Episodes, Spaces, join_episodes
+from ldcq.data.statistics import action_range, state_statistics
 from ldcq.data.windows import make_windows
 from tests.common.data.samples import numbered_episodes
 
@@ -150,3 +150,21 @@ def test_fingerprint_follows_the_content() -> None:
     assert fingerprint(numbered_episodes([3, 4])) != fingerprint(numbered_episodes([4, 3]))
     terminated = numbered_episodes([3, 4], [True, False])
     assert fingerprint(numbered_episodes([3, 4])) != fingerprint(terminated)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        ([-np.inf, -np.inf], [np.inf, np.inf], ([-3, 0], [5, 0.5])),  # no bounds
+        ([-1, -1000], [1, 1000], ([-1, 0], [1, 0.5])),  # narrower, and far wider, than the data
+    ],
+)
+def test_the_range_of_actions_is_the_datas_inside_the_spaces(
+    low: list[float], high: list[float], expected: tuple[list[float], list[float]]
+) -> None:
+    actions = np.array([[0, 0], [-3, 0.5], [5, 0.25]], np.float32)
+    flags = np.zeros(3, np.bool_)
+    part = Episode(np.zeros((4, 1), np.float32), actions, np.zeros(3), flags, flags)
+    episodes = join_episodes([part], Spaces.box(1, low, high), "here")
+    found = action_range(episodes)
+    np.testing.assert_array_equal(found, np.array(expected, np.float32))

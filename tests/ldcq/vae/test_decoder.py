@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -145,6 +147,33 @@ def test_actions_stay_in_the_action_space(
     assert (actions >= low).all()
     assert (actions <= high).all()
     assert (actions == high).any()
+
+
+@pytest.mark.parametrize(("low", "high"), [(-100, 100), (-1e-3, 1e-3), (995, 1005), (-3, 1)])
+def test_the_unit_of_actions_does_not_matter(
+    decoder: AutoregressiveGaussianDecoder, low: float, high: float
+) -> None:
+    states, latents, actions = batch()
+    centre, half = (low + high) / 2, (high - low) / 2
+    other = copy.deepcopy(decoder)
+    other.bound([low] * ACTION, [high] * ACTION)
+    scaled = centre + half * actions
+    # What is left of 1000.001 in single precision decides how near they come.
+    near = {"rtol": 1e-3, "atol": 1e-3}
+    torch.testing.assert_close(other.features(scaled), actions, **near)
+    expected = decoder.log_prob(states, latents, actions)
+    torch.testing.assert_close(other.log_prob(states, latents, scaled), expected, **near)
+    chosen = centre + half * decoder.act(states, latents, None)
+    torch.testing.assert_close(other.act(states, latents, None), chosen)
+
+
+def test_a_dimension_that_never_changes_stays_as_it_is(
+    decoder: AutoregressiveGaussianDecoder,
+) -> None:
+    decoder.bound([2.0] * ACTION, [2.0] * ACTION)
+    states, latents, _ = batch()
+    assert (decoder.act(states, latents, None) == 2).all()
+    assert decoder.log_prob(states, latents, torch.full((7, ACTION), 2.0)).isfinite().all()
 
 
 def test_std_never_falls_below_its_floor(decoder: AutoregressiveGaussianDecoder) -> None:

@@ -70,6 +70,16 @@ def test_unbounded_actions_survive_the_artifact(tmp_path: Path, config: Config) 
     assert actions[0, 1] == 0.25
 
 
+def test_the_encoder_sees_where_actions_are_in_their_range(config: Config) -> None:
+    vae = build(config, Dimensions(state=2, action=2, latent=4, horizon=5))
+    states, actions = torch.randn(3, 5, 2), 2 * torch.rand(3, 5, 2) - 1
+    vae.decoder.bound([-1, -1], [1, 1])
+    expected = vae.encode(states, actions)
+    vae.decoder.bound([-100, 0], [100, 8])
+    found = vae.encode(states, torch.tensor([100, 4]) * actions + torch.tensor([0, 4]))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_the_encoder_sees_standardised_states(config: Config) -> None:
     vae = build(config, Dimensions(state=2, action=2, latent=4, horizon=5))
     states, actions = torch.randn(3, 5, 2), torch.rand(3, 5, 2)

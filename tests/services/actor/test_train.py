@@ -30,7 +30,7 @@ from services.actor.models import Models, model_loader
 from services.actor.priors import MissingPriorError, Priors
 from services.actor.report import write_report
 from services.actor.scores import episode_returns
-from services.actor.video import save_video
+from services.actor.video import save_video, video_path
 from tests.services.actor.conftest import Pipeline
 
 TOY = "ldcq-tests/Toy-v0"
@@ -185,6 +185,20 @@ def test_the_second_run_plays_nothing_and_logs_the_scores(
     rows: Any = evaluated.meta.details["rows"]
     for row in rows:
         assert f"{row['method']}: return {row['return']['mean']:.1f} [" in caplog.text
+
+
+def test_a_video_that_is_wanted_later_is_made_of_what_is_there(
+    evaluated: Artifact, pipeline: Pipeline
+) -> None:
+    path = video_path(pipeline.store.root, evaluated.version)
+    path.unlink(missing_ok=True)
+    config = override(pipeline.config, {"evaluation.video": True})
+    assert train.run(pipeline.context(config)) == evaluated.version
+    made = path.stat().st_mtime_ns
+    with Image.open(path) as picture:
+        assert getattr(picture, "n_frames", 1) > 1
+    train.run(pipeline.context(config))
+    assert path.stat().st_mtime_ns == made
 
 
 def test_a_report_that_is_not_wanted_is_not_written(

@@ -276,6 +276,22 @@ def test_defaults_that_are_spelled_out_join_those_that_are_left_out(
     assert _metric("ldcq_prior_batch_calls_count") - batches == 3  # what held, both, the other
 
 
+def test_a_state_that_overflows_is_named_and_spoils_no_call_it_was_joined_with(
+    store: Store, start_replica: StartReplica
+) -> None:
+    publish(store, small_config())
+    replica = start_replica().ready()
+    alone = _call(replica).result().latents.data
+    states = _states(3)
+    states[1] = 3e38
+    with _held(replica):
+        calls = [_call(replica), _call(replica, states=states), _call(replica)]
+        _wait_for_rows(22)
+    assert [call.result().latents.data for call in (calls[0], calls[2])] == [alone, alone]
+    assert calls[1].code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert calls[1].details().startswith("states: got a row 1 whose latents are not finite")
+
+
 def test_swaps_under_load_never_mix_versions(store: Store, start_replica: StartReplica) -> None:
     """A pinned call gets its version's latents or FAILED_PRECONDITION; the others any version's."""
     versions = [publish(store, small_config(), seed=1)]
