@@ -171,8 +171,7 @@ class MinariDataset:
             NoEnvironmentError: None is recorded.
             DataError: What it needs is not installed.
         """
-        spec = self._dataset.spec
-        if spec.env_spec is None and spec.eval_env_spec is None:
+        if not any(self.metadata.get(key) for key in ("env_spec", "eval_env_spec")):
             raise NoEnvironmentError(self.name)
         try:
             recover = self._dataset.recover_environment

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from common.data import behaviour_episodes, load_task
+from common.data import NoEnvironmentError, behaviour_episodes, load_task
 from common.data.flat_environment import FlatEnvironment
 from common.data.flattening import flattening
 from common.data.maze import MAZES
-from ldcq.config import Config, override
+from ldcq.config import Config, DataConfig, override
 from ldcq.data.episodes import DataError
 from services.actor.scores import normalise
 from tests.common.data.samples import UMAZE, numbered_episodes
+from tests.common.data.test_sources import BOX, FLAT, episode, write
 
 
 @pytest.fixture
@@ -87,6 +88,13 @@ def test_the_position_is_found_in_the_state(
 ) -> None:
     layout = load_task(override(config, {"data.observation_keys": keys}), umaze_store).layout
     assert (layout and layout.position_indices) == expected
+
+
+def test_data_that_record_no_environment(tmp_path: Path) -> None:
+    write("ours/logged-v0", FLAT, BOX, episode(4))
+    message = "evaluation.environment: not given, and ours/logged-v0 records none"
+    with pytest.raises(NoEnvironmentError, match=message):
+        load_task(Config(data=DataConfig(dataset="ours/logged-v0")), tmp_path)
 
 
 @pytest.mark.parametrize(
