@@ -300,9 +300,8 @@ def show_scores(as_json: bool, result: pipeline.RunResult) -> None:
         out.print(score_table(result.rows, result.normalised))
     else:
         out.print(
-            "Nothing was scored: there is no environment to play in. The models are in the store; "
-            "`ldcq serve prior` and `ldcq serve actor` serve the policy. To score it, name an "
-            "environment in evaluation.environment."
+            "Nothing was scored: there is no environment to play in, or no method to play. The "
+            "models are in the store; `ldcq serve prior` and `ldcq serve actor` serve the policy."
         )
     if result.nothing_trained:
         out.print("Nothing was trained: the store already held every artifact of this run.")

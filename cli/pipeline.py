@@ -106,7 +106,10 @@ def evaluate(config: Config, store_url: str, replicas: int, console: Console) ->
     with _started(config, store, replicas, lambda by: by.stages(wanted), console) as supervisor:
         done = supervisor.wait()[_EVALUATION.process]
     if not done.artifact_version:
-        raise RunError("evaluation.environment: there is none to play in; expected a Gymnasium id")
+        raise RunError(
+            "there is nothing to score: expected some evaluation.methods, and data that record an "
+            "environment or a Gymnasium id in evaluation.environment"
+        )
     return _result(store, done.artifact_version)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common.stages import STAGES, TRAINED, Stage, needed_stages
 from common.store import owning_variant
-from ldcq.config import Config, resolve_variant
+from ldcq.config import Config, MethodConfig, resolve_variant
 
 MOST_REPLICAS = 16
 """Prior servers that a variant has addresses for."""
@@ -136,13 +136,13 @@ def _full_name(name: str, variant: str) -> str:
 
 
 def needed_variants(config: Config) -> dict[str, list[str]]:
-    """What the configured methods are made of.
+    """What the configured methods are made of; LDCQ where none is to be scored.
 
     Returns:
         Every stage but the evaluation, with the variants that a method takes it from, the main one
         first.
     """
-    methods = config.evaluation.methods.values()
+    methods = [*config.evaluation.methods.values()] or [MethodConfig(policy="ldcq")]
     needed: dict[str, list[str]] = {kind: [] for kind in TRAINED}
     for variant in ("main", *config.variants):
         own = resolve_variant(config, variant)

@@ -88,7 +88,7 @@ def test_data_without_an_environment_are_trained_on_and_not_scored(tmp_path: Pat
     }
     config, store = tiny_configuration(tmp_path, changes), tmp_path / "store"
     done = ldcq("run", config, "--store", store)
-    assert "Nothing was scored: there is no environment to play in." in done.stdout
+    assert "Nothing was scored: there is no environment to play in" in done.stdout
     assert "evaluation.environment: not given, and" in done.stderr
     assert "records none" in done.stderr
     made = {kind: Store(store).current(kind) for kind in ("vae", "prior", "critic", "evaluation")}

@@ -33,7 +33,7 @@ _REPORT_SECONDS = 0.5
 
 def run(context: StageContext) -> str:
     """Evaluates the configured methods, unless that has been done, and writes the report. Where
-    there is no environment to play in, says so.
+    there are none, or there is no environment to play in, says so.
 
     Args:
         context: Its `prior_targets` must name the prior service of every variant that a method
@@ -51,19 +51,25 @@ def run(context: StageContext) -> str:
             with.
         Stopped: The process was asked to end.
     """
+    if not context.base.evaluation.methods:
+        return _without_scores(context, "evaluation.methods is empty")
     try:
         with Priors(context.base, context.prior_targets) as priors:
             version = _run(context, priors)
     except NoEnvironmentError as error:
-        _LOGGER.warning("nothing is scored: %s", error)
-        context.progress.published("")
-        return ""
+        return _without_scores(context, str(error))
     _log_scores(context, version)
     return version
 
 
 main = partial(train_process, STAGE, run)
 """Evaluates, with `StageService` answering meanwhile, and ends: `train_process` of this stage."""
+
+
+def _without_scores(context: StageContext, reason: str) -> str:
+    _LOGGER.warning("nothing is scored: %s", reason)
+    context.progress.published("")
+    return ""
 
 
 def _run(context: StageContext, priors: Priors) -> str:

@@ -85,6 +85,12 @@ def test_a_critic_alone_brings_the_prior_servers_it_calls() -> None:
     assert _names(plan) == ["prior-0@bcq_h", "prior-1@bcq_h", "critic@bcq_h"]
 
 
+def test_ldcq_is_trained_where_nothing_is_to_be_scored() -> None:
+    plan = _planner(load("demo", ["evaluation.methods={}"])).whole_run()
+    expected = ["prior-0", "vae", "prior-trainer", "critic", "world_model", "actor"]
+    assert sorted(_names(plan)) == sorted(expected)
+
+
 def test_methods_bring_the_stages_they_need_and_no_others() -> None:
     methods = {
         "ldcp": {"policy": "ldcp"},
