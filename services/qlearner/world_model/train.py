@@ -17,8 +17,6 @@ from ldcq.world_model import WorldModel, WorldModelLearner
 
 STAGE = WorldModel.kind
 
-STAGE = "world_model"
-
 
 def run(context: StageContext) -> str:
     """Trains (or resumes) and publishes the world model, unless it is there already.
