@@ -150,9 +150,15 @@ def _merge(base: dict[str, Any], changes: Mapping[str, Any], at: str = "") -> di
         merged["data"]["generate"] = None
     for key, value in changes.items():
         path, old = f"{at}{key}", merged.get(key)
-        section = isinstance(value, dict) and path not in _REPLACED
-        same = section and isinstance(old, dict) and _same_kind(old, value)
-        merged[key] = _merge(old, value, f"{path}.") if same else value
+        if (
+            isinstance(value, dict)
+            and isinstance(old, dict)
+            and path not in _REPLACED
+            and _same_kind(old, value)
+        ):
+            merged[key] = _merge(old, value, f"{path}.")
+        else:
+            merged[key] = value
     return merged
 
 

@@ -159,10 +159,10 @@ def test_the_unit_of_actions_does_not_matter(
     other.bound([low] * ACTION, [high] * ACTION)
     scaled = centre + half * actions
     # What is left of 1000.001 in single precision decides how near they come.
-    near = {"rtol": 1e-3, "atol": 1e-3}
-    torch.testing.assert_close(other.features(scaled), actions, **near)
+    torch.testing.assert_close(other.features(scaled), actions, rtol=1e-3, atol=1e-3)
     expected = decoder.log_prob(states, latents, actions)
-    torch.testing.assert_close(other.log_prob(states, latents, scaled), expected, **near)
+    found = other.log_prob(states, latents, scaled)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     chosen = centre + half * decoder.act(states, latents, None)
     torch.testing.assert_close(other.act(states, latents, None), chosen)
 
