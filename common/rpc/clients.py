@@ -128,25 +128,27 @@ class PriorClient:
         return self._executor.submit(copy_context().run, self._sample, draw, version)
 
     def _sample(self, draw: Draw, version: str | None) -> Samples:
-        request = sample_request(
-            replace(draw, options=self._taken(draw.options)),
-            priority=self._priority,
-            expected_version=version,
-        )
-        try:
-            reply = self._patiently(self._stub.Sample, request, self._timeout, version)
-        except CallError:
-            self._description = None  # whoever refuses may be another prior than was described
-            raise
-        known = self._description  # other threads may forget or renew it
-        if known is not None and known.model_version != reply.model_version:
-            self._description = None
-        if version not in (None, reply.model_version):
-            raise ModelVersionError(
-                f"prior at {self.target}: answered with version {reply.model_version}, "
-                f"expected {version}"
+        backoff = Backoff(deadlines.at_most(self._version_patience), self._closed)
+        while True:
+            known = self._described(draw.options, version)
+            options = draw.options if known is None else known.taken(draw.options)
+            request = sample_request(
+                replace(draw, options=options), priority=self._priority, expected_version=version
             )
-        return samples(reply, request)
+            try:
+                reply = self._patiently(self._stub.Sample, request, self._timeout, version)
+            except CallError:
+                self._description = None  # whoever refuses may be another prior than was described
+                raise
+            expected = version if known is None else known.model_version
+            if expected in (None, reply.model_version):
+                return samples(reply, request)
+            self._description = None  # it was swapped meanwhile: the options were for another
+            if version is not None or not backoff.pause():
+                raise ModelVersionError(
+                    f"prior at {self.target}: answered with version {reply.model_version}, "
+                    f"expected {expected}"
+                )
 
     def wait_ready(
         self,
@@ -209,12 +211,16 @@ class PriorClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _taken(self, options: SamplingConfig) -> SamplingConfig:
+    def _described(self, options: SamplingConfig, version: str | None) -> Description | None:
+        """The prior that options are for: that of `version`, or else the one served; None where no
+        option is given, which any prior takes.
+        """
         if not options.model_dump(exclude_none=True):
-            return options
-        known = self._description or self.describe()
-        self._description = known
-        return known.taken(options)
+            return None
+        known = self._description  # other threads may forget or renew it
+        if known is None or version not in (None, known.model_version):
+            known = self._description = self._describe(version)
+        return known
 
     def _patiently(
         self, method: Any, request: Any, timeout: float, expected_version: str | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import grpc
 import numpy as np
@@ -74,15 +75,37 @@ def test_options_are_not_sent_to_a_prior_without_denoising_steps(start: Start) -
 
 
 def test_options_follow_a_prior_that_is_swapped_for_one_of_another_kind(start: Start) -> None:
-    """The first draw after a swap may find the client with the description of the prior before."""
+    """From the first draw on: none is answered by the options of the prior before."""
     prior, asked = NumpyPrior(solvers=()), draw(STATES, 4, options=SamplingConfig(steps=11))
     with PriorClient(start(prior)) as client:
         client.sample(asked)
         prior.solvers, prior.version = ("ddpm",), "another"
-        client.sample(asked)
         with pytest.raises(CallError, match=r"options.steps: got 11"):
             client.sample(asked)
         prior.solvers, prior.version = (), "a third"
+        client.sample(asked)
+
+
+def test_options_are_those_of_the_pinned_version(start: Start) -> None:
+    prior, asked = NumpyPrior(solvers=()), draw(STATES, 4, options=SamplingConfig(steps=11))
+    with PriorClient(start(prior)) as client:
+        client.pinned(VERSION).sample(asked)
+        prior.solvers, prior.version = ("ddpm",), "another"
+        with pytest.raises(CallError, match=r"options.steps: got 11"):
+            client.pinned("another").sample(asked)
+
+
+def test_replicas_that_never_agree_are_an_error_in_the_end(start: Start) -> None:
+    class Fickle(NumpyPrior):
+        def Sample(self, request: Any, context: Any) -> Any:  # noqa: N802
+            self.version = f"version {self.calls}"
+            return super().Sample(request, context)
+
+    target, asked = start(Fickle()), draw(STATES, 4, options=SamplingConfig(steps=1))
+    with (
+        PriorClient(target, version_patience=0.3) as client,
+        pytest.raises(ModelVersionError, match=r"answered with version version \d+, expected ver"),
+    ):
         client.sample(asked)
 
 
