@@ -118,14 +118,18 @@ def run_toy(
 
 
 class Announcing(ToyLearner):
-    """Says every step that it begins, so that it can be killed there."""
+    """Says every step that it begins, and kills its process at one of them: a signal from outside
+    would come some steps later on a busy machine.
+    """
 
-    def __init__(self, pipe: int) -> None:
+    def __init__(self, pipe: int, kill_at: int | None) -> None:
         super().__init__()
-        self.pipe = pipe
+        self.pipe, self.kill_at = pipe, kill_at
 
     def update(self, step: int) -> Mapping[str, Tensor | float]:
         os.write(self.pipe, bytes([step]))
+        if step == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().update(step)
 
 
@@ -134,15 +138,12 @@ def run_and_kill(root: Path, kill_at: int | None) -> list[int]:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        print(run_toy(root, Announcing(writer)), flush=True)
+        print(run_toy(root, Announcing(writer, kill_at)), flush=True)
         os._exit(0)
     os.close(writer)
     steps = []
     while step := os.read(reader, 1):
         steps.append(step[0])
-        if steps[-1] == kill_at:
-            os.kill(child, signal.SIGKILL)
-            break
     _, status = os.waitpid(child, 0)
     os.close(reader)
     assert status == (0 if kill_at is None else signal.SIGKILL)
