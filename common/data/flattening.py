@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,24 +95,24 @@ def flattening(space: gymnasium.Space[Any], keys: Sequence[str] | None, name: st
                 f"data.observation_keys: {list(keys)} given, but the observations of {name} are no "
                 f"dictionary ({space}); leave it out"
             )
-        return Flattening((_leaf("", space, name),))
-    found = sorted(_parts((), space), key=itemgetter(0))
-    names = ", ".join(path for path, _ in found)
+        return Flattening((_leaf((), space, name),))
+    found = {".".join(path): (path, part) for path, part in _parts((), space)}
+    names = ", ".join(sorted(found))
     if keys is None:
-        return Flattening(tuple(_leaf(path, part, name) for path, part in found))
+        return Flattening(tuple(_leaf(*found[key], name) for key in sorted(found)))
     if not keys:
         raise DataError(f"data.observation_keys: empty, expected some of {names}")
     chosen: dict[str, Leaf] = {}
     for key in keys:
-        matching = [(path, part) for path, part in found if f"{path}.".startswith(f"{key}.")]
+        matching = [part for part in sorted(found) if f"{part}.".startswith(f"{key}.")]
         if not matching:
             raise DataError(
                 f"data.observation_keys: {name} has no {key!r}; expected some of {names}"
             )
-        for path, part in matching:
-            if path in chosen:
-                raise DataError(f"data.observation_keys: {path!r} is given twice, expected once")
-            chosen[path] = _leaf(path, part, name)
+        for part in matching:
+            if part in chosen:
+                raise DataError(f"data.observation_keys: {part!r} is given twice, expected once")
+            chosen[part] = _leaf(*found[part], name)
     return Flattening(tuple(chosen.values()))
 
 
@@ -142,27 +141,26 @@ def flat_actions(actions: npt.ArrayLike, spaces: Spaces) -> npt.NDArray[np.gener
 
 def _parts(
     path: tuple[str, ...], space: gymnasium.Space[Any]
-) -> list[tuple[str, gymnasium.Space[Any]]]:
-    """The spaces inside a Dict, whatever they are, by their keys joined by dots."""
+) -> list[tuple[tuple[str, ...], gymnasium.Space[Any]]]:
+    """The spaces inside a Dict, whatever they are, with their keys."""
     import gymnasium
 
     if isinstance(space, gymnasium.spaces.Dict):
         children = space.spaces.items()
         return [part for key, child in children for part in _parts((*path, str(key)), child)]
-    return [(".".join(path), space)]
+    return [(path, space)]
 
 
-def _leaf(path: str, space: gymnasium.Space[Any], name: str) -> Leaf:
+def _leaf(path: tuple[str, ...], space: gymnasium.Space[Any], name: str) -> Leaf:
     import gymnasium
 
-    keys = tuple(path.split(".")) if path else ()
-    where = f"observation {path!r}" if path else "observations"
+    where = f"observation {'.'.join(path)!r}" if path else "observations"
     instead = "; leave it out, by naming the others in data.observation_keys" if path else ""
     if isinstance(space, gymnasium.spaces.Box):
         check_vector(space.shape, f"{name}: {where}", instead)
-        return Leaf(keys, int(np.prod(space.shape)))
+        return Leaf(path, int(np.prod(space.shape)))
     if isinstance(space, gymnasium.spaces.Discrete):
-        return Leaf(keys, int(space.n), discrete=True, start=int(space.start))
+        return Leaf(path, int(space.n), discrete=True, start=int(space.start))
     raise DataError(f"{name}: {where} are {space}; expected Box or Discrete{instead}")
 
 

@@ -129,6 +129,12 @@ def test_keys_may_leave_out_what_is_no_vector() -> None:
         flattening(space, ("position", "position"), "here")
 
 
+def test_a_key_may_have_a_dot_in_it() -> None:
+    space = spaces.Dict({"arm.left": spaces.Box(-9, 9, (2,)), "b": spaces.Box(-9, 9, (1,))})
+    flat = flattening(space, ("arm.left",), "here")
+    assert flat.single({"arm.left": [1, 2], "b": [3]}).tolist() == [1, 2]
+
+
 def test_discrete_actions(tmp_path: Path) -> None:
     part = {**episode(3), "actions": np.array([2, 0, 1])}
     write("ours/discrete-v0", FLAT, spaces.Discrete(3), part)
