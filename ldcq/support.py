@@ -22,8 +22,9 @@ def nearest(points: Tensor, known: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Returns:
         Euclidean distances, ascending, and rows of `known`, (N, k) each.
     """
-    blocks = torch.split(points, max(_ENTRIES // len(known), 1))
-    found = [torch.cdist(block, known).topk(count, largest=False) for block in blocks]
+    found = [
+        torch.cdist(block, known).topk(count, largest=False) for block in _blocks(points, known)
+    ]
     return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
 
 
@@ -73,11 +74,40 @@ class StateSupport(nn.Module):
         """The distance that this share of the data's own states keeps to, a scalar."""
         return self.own_distances.quantile(quantile)
 
+    def allowed(self, ends: Tensor, quantile: float, kept: float) -> Tensor:
+        """Which candidates may be chosen: those that lead to the data, or at least towards them.
+
+        Where most lead off the data, the closest ones may: of these the best leads back.
+
+        Args:
+            ends: Standardised, where each candidate of every state leads, (N, n, S).
+            quantile: Share of the data's own states that says how far from the data is too far.
+            kept: Share of a state's candidates, the closest ones, that may be in any case.
+
+        Returns:
+            Shape (N, n), bool; false where an end is infinite or NaN.
+        """
+        limit = self.limit(quantile)
+        near = self._near(ends, limit)
+        # The quantile of `supported` lies between two distances. Where both are within the limit,
+        # and that is nearly everywhere, which distance it is makes no difference.
+        unclear = near.sum(dim=1) < int(kept * (ends.shape[1] - 1)) + 2
+        if unclear.any():
+            near[unclear] = supported(self.distance(ends[unclear]), limit, kept)
+        return near
+
+    def _near(self, states: Tensor, limit: Tensor) -> Tensor:
+        """`distance` <= limit, without sorting; arguments and shape as of `distance`."""
+        count = min(NEIGHBOURS, len(self.known))
+        found = [
+            (torch.cdist(block, self.known) <= limit).sum(dim=1) >= count
+            for block in _blocks(states.flatten(0, -2), self.known)
+        ]
+        return torch.cat(found).view(states.shape[:-1])
+
 
 def supported(distances: Tensor, limit: Tensor, kept: float) -> Tensor:
-    """Which candidates may be chosen: those that lead to the data, or at least towards them.
-
-    Where most lead off the data, the closest ones may: of these the best leads back.
+    """What `StateSupport.allowed` finds, by the distances themselves.
 
     Args:
         distances: From the data, of where each candidate of every state leads, (N, n).
@@ -91,3 +121,8 @@ def supported(distances: Tensor, limit: Tensor, kept: float) -> Tensor:
     finite = distances.nan_to_num(nan=torch.finfo(distances.dtype).max)
     closest = finite.quantile(kept, dim=1, keepdim=True)
     return distances <= closest.maximum(limit)
+
+
+def _blocks(points: Tensor, known: Tensor) -> tuple[Tensor, ...]:
+    """Points of which all distances to the known ones fit into the cache."""
+    return torch.split(points, max(_ENTRIES // len(known), 1))

@@ -95,10 +95,18 @@ class WorldModel(Model):
 
     def predict(self, states: Tensor, latents: Tensor) -> Tensor:
         """The mean of p(s_{t+H} | s_t, z), raw, shape (..., S); arguments as of `forward`."""
-        return self._following(states, latents)[..., -1, :]
+        return self.ends(states, latents)[..., -1, :]
 
-    def foresee(self, states: Tensor, latents: Tensor) -> Outcome:
-        """The means of what latents come to; arguments as of `forward`.
+    def ends(self, states: Tensor, latents: Tensor) -> Tensor:
+        """The means of s_{t+k} for each number of steps, raw, shape (..., K, S); arguments as of
+        `forward`.
+        """
+        changes = self.change_normaliser.inverse(self(states, latents).mean)
+        return states.unsqueeze(-2) + changes.view(*states.shape[:-1], -1, states.shape[-1])
+
+    def earnings(self, states: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """The means of r_{t:t+k}, and of gamma^k while the episode goes on, (..., K) each;
+        arguments as of `forward`.
 
         Raises:
             AssertionError: It was made without `rewards`.
@@ -106,22 +114,11 @@ class WorldModel(Model):
         assert self.gains is not None, "a world model without rewards"
         gains = self.gain_normaliser.inverse(self.gains(self._known(states, latents)))
         rewards, discounts = gains.chunk(2, dim=-1)
-        return Outcome(self._following(states, latents), rewards, discounts.clamp(0, 1))
-
-    def distance(self, states: Tensor, latents: Tensor) -> Tensor:
-        """How far from the data latents lead, see `StateSupport.distance`; arguments as of
-        `forward`, shape (...).
-        """
-        return self.support.distance(self.state_normaliser(self.predict(states, latents)))
+        return rewards, discounts.clamp(0, 1)
 
     def _known(self, states: Tensor, latents: Tensor) -> Tensor:
         """What the networks take, (..., S + Z)."""
         return torch.cat([self.state_normaliser(states), self.latent_normaliser(latents)], dim=-1)
-
-    def _following(self, states: Tensor, latents: Tensor) -> Tensor:
-        """The means of s_{t+k}, raw, (..., K, S)."""
-        changes = self.change_normaliser.inverse(self(states, latents).mean)
-        return states.unsqueeze(-2) + changes.view(*states.shape[:-1], -1, states.shape[-1])
 
 
 class WorldModelLearner(SupervisedLearner):
@@ -199,8 +196,8 @@ class WorldModelLearner(SupervisedLearner):
             if self._goal:
                 found["goal_error"] = off[:, self._goal].norm(dim=1).mean()
             if self.model.gains is not None:
-                rewards = self.model.foresee(block.state, latents).rewards[:, -1]
-                found["reward_error"] = (rewards - block.reward).square().mean().sqrt()
+                rewards, _ = self.model.earnings(block.state, latents)
+                found["reward_error"] = (rewards[:, -1] - block.reward).square().mean().sqrt()
         return found
 
     def _outcome(self, block: Transitions) -> Outcome:

@@ -11,7 +11,7 @@ from ldcq.policies.base import Execution, LatentPlanPolicy, NearGoal
 from ldcq.policies.bc import BcPolicy
 from ldcq.policies.costs import Cost, find_cost
 from ldcq.policies.ldcp import LdcpPolicy
-from ldcq.policies.ldcq import LdcqPolicy, Lookahead, SupportCheck
+from ldcq.policies.ldcq import LdcqPolicy
 from ldcq.policies.ldgc import LdgcPolicy
 from ldcq.vae.low_level import LowLevelPolicy
 from ldcq.world_model import WorldModel
@@ -52,8 +52,6 @@ def make_policy(
     )
     complete = world_model is not None or not actor.needs_world_model
     if name in ("ldcq", "bcq_h") and prior is not None and critic is not None and complete:
-        check = SupportCheck(world_model, actor.support) if world_model and actor.support else None
-        ahead = world_model and actor.lookahead and Lookahead(world_model, critic, actor.lookahead)
         return LdcqPolicy(
             decoder,
             prior,
@@ -61,9 +59,10 @@ def make_policy(
             actor.candidates,
             actor.sampling,
             execution,
-            check,
-            ahead or None,
             config.lengths,
+            world_model if actor.needs_world_model else None,
+            actor.support,
+            actor.lookahead,
         )
     if name in ("ldgc", "prior") and prior is not None:
         return LdgcPolicy(decoder, prior, actor.sampling, execution)

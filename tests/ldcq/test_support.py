@@ -62,6 +62,20 @@ def test_the_candidates_allowed_are_those_of_a_loop() -> None:
     assert (found[:10].sum(axis=1) == 5).all()
 
 
+@pytest.mark.parametrize(("count", "kept"), [(50, 0.1), (7, 0.5), (1, 0.0), (6, 0.0), (6, 1.0)])
+def test_ends_allowed_are_those_that_their_distances_say(count: int, kept: float) -> None:
+    """Near the data, across its edge, and far from it."""
+    torch.manual_seed(0)
+    support = StateSupport.of(*torch.randn(2, 300, 3))
+    offsets = torch.linspace(0, 4, 60)[:, None, None]
+    ends = torch.randn(60, count, 3) + offsets
+    ends[::7, 0] = float("nan")
+    found = support.allowed(ends, 0.8, kept)
+    expected = supported(support.distance(ends), support.limit(0.8), kept)
+    assert torch.equal(found, expected)
+    assert 0 < found.float().mean() < 1 or count == 1
+
+
 @pytest.mark.parametrize("count", [1, 4])
 def test_one_candidate_can_be_chosen_however_far_all_lead(count: int) -> None:
     distances = torch.arange(count, 0, -1)[None] * 10.0

@@ -53,15 +53,6 @@ def test_the_prediction_is_where_the_density_is_highest() -> None:
         assert model.loss(states, latents, _ends(best + step)) > highest
 
 
-def test_the_distance_is_that_of_the_predicted_state_in_deviations() -> None:
-    model = _model()
-    states, latents = torch.randn(4, 7, 2), torch.randn(4, 7, 3)
-    ends = (model.predict(states, latents) - torch.tensor([5.0, -5.0])) / torch.tensor([2.0, 3.0])
-    found = model.distance(states, latents)
-    assert found.shape == (4, 7)
-    torch.testing.assert_close(found, model.support.distance(ends))
-
-
 def _foreseeing() -> WorldModel:
     torch.manual_seed(0)
     config = WorldModelConfig(hidden=(8,), rewards=True, reference_states=50)
@@ -74,18 +65,18 @@ def _foreseeing() -> WorldModel:
 def test_what_latents_come_to_is_told_by_length() -> None:
     model = _foreseeing()
     states, latents = torch.randn(5, 7, 2), torch.randn(5, 7, 3)
-    found = model.foresee(states, latents)
-    assert [part.shape for part in found] == [(5, 7, 2, 2), (5, 7, 2), (5, 7, 2)]
-    torch.testing.assert_close(found.states[..., 1, :], model.predict(states, latents))
+    ends, (rewards, discounts) = model.ends(states, latents), model.earnings(states, latents)
+    assert ends.shape == (5, 7, 2, 2)
+    torch.testing.assert_close(ends[..., 1, :], model.predict(states, latents))
     changes = model(states, latents).mean * torch.arange(1.0, 5) + torch.arange(4.0)
-    torch.testing.assert_close(found.states.flatten(2), states.repeat(1, 1, 2) + changes)
+    torch.testing.assert_close(ends.flatten(2), states.repeat(1, 1, 2) + changes)
     assert model.gains is not None
     raw = model.gains(torch.cat([states, latents], dim=-1)) * model.gain_normaliser.std + 0.9
-    torch.testing.assert_close(found.rewards, raw[..., :2])
-    torch.testing.assert_close(found.discounts, raw[..., 2:].clamp(0, 1))
+    torch.testing.assert_close(rewards, raw[..., :2])
+    torch.testing.assert_close(discounts, raw[..., 2:].clamp(0, 1))
     assert (raw[..., 3] > 1).any(), "a discount is none"
-    sought = Outcome(found.states, found.rewards + torch.tensor([10.0, 20.0]), raw[..., 2:])
-    seen = Outcome(found.states, found.rewards, raw[..., 2:])
+    sought = Outcome(ends, rewards + torch.tensor([10.0, 20.0]), raw[..., 2:])
+    seen = Outcome(ends, rewards, raw[..., 2:])
     worse = model.loss(states, latents, sought) - model.loss(states, latents, seen)
     torch.testing.assert_close(worse, torch.tensor(0.25), msg="half of 1, in half of the entries")
 
@@ -96,8 +87,8 @@ def test_an_artifact_holds_all_of_it(make: Callable[[], WorldModel]) -> None:
     rebuilt = model_of(Artifact("w", *parts_of(model)), WorldModel)
     states, latents = torch.randn(7, 2), torch.randn(7, 3)
     torch.testing.assert_close(rebuilt.predict(states, latents), model.predict(states, latents))
-    assert torch.equal(rebuilt.distance(states, latents), model.distance(states, latents))
+    assert torch.equal(rebuilt.support.distance(states), model.support.distance(states))
     if model.config.rewards:
-        pairs = zip(rebuilt.foresee(states, latents), model.foresee(states, latents), strict=True)
+        pairs = zip(rebuilt.earnings(states, latents), model.earnings(states, latents), strict=True)
         assert all(torch.equal(found, expected) for found, expected in pairs)
     assert not any(parameter.requires_grad for parameter in rebuilt.parameters())

@@ -14,39 +14,49 @@ from ldcq.config import (
     WorldModelConfig,
 )
 from ldcq.critic.critic import Critic
-from ldcq.critic.transitions import Outcome
 from ldcq.nn.model import Dimensions
+from ldcq.nn.normaliser import Normaliser
 from ldcq.policies.base import Execution
-from ldcq.policies.ldcq import LdcqPolicy, Lookahead, SupportCheck
+from ldcq.policies.ldcq import LdcqPolicy
 from ldcq.support import StateSupport
 from ldcq.world_model import WorldModel
 from tests.ldcq.policies.standins import NoisePrior, decoder
 
 
 def policy(
-    prior: NoisePrior, candidates: int = 6, support: SupportCheck | None = None
+    prior: NoisePrior, candidates: int = 6, world_model: WorldModel | None = None
 ) -> LdcqPolicy:
     torch.manual_seed(0)
     critic = Critic(Dimensions(state=3, latent=2), CriticConfig(hidden=(16, 8)))
     critic.requires_grad_(False)
-    execution = Execution(4)
-    return LdcqPolicy(decoder(), prior, critic, candidates, SamplingConfig(), execution, support)
+    support = SupportConfig(quantile=0.5, kept=0.1) if world_model else None
+    return LdcqPolicy(
+        decoder(),
+        prior,
+        critic,
+        candidates,
+        SamplingConfig(),
+        Execution(4),
+        world_model=world_model,
+        support=support,
+    )
 
 
 class Moving(WorldModel):
     """A latent moves the first two entries of the state."""
 
-    def predict(self, states: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        return states + torch.cat([latents, torch.zeros_like(latents[..., :1])], dim=-1)
+    def ends(self, states: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        moved = states + torch.cat([latents, torch.zeros_like(latents[..., :1])], dim=-1)
+        return moved.unsqueeze(-2)
 
 
-def check(quantile: float) -> SupportCheck:
-    """Of data around the origin."""
+def moving() -> WorldModel:
+    """With data around the origin of standardised states."""
     torch.manual_seed(1)
-    size, config = Dimensions(state=3, latent=2), WorldModelConfig(reference_states=100)
-    model = Moving(size, config)
+    model = Moving(Dimensions(state=3, latent=2), WorldModelConfig(reference_states=100))
+    model.state_normaliser = Normaliser(torch.tensor([0.5, 0, 0]), torch.tensor([0.7, 1, 0.8]))
     model.support = StateSupport.of(*torch.randn(2, 100, 3))
-    return SupportCheck(model, SupportConfig(quantile=quantile, kept=0.1))
+    return model
 
 
 def test_the_best_candidate_of_every_state_is_executed() -> None:
@@ -69,17 +79,16 @@ def test_the_best_candidate_of_every_state_is_executed() -> None:
 
 def test_the_best_candidate_that_leads_to_the_data_is_executed() -> None:
     """At states of the data, and far off them, where the closest of 6 candidates is taken."""
-    support = check(quantile=0.5)
+    model = moving()
     prior = NoisePrior()
-    acting, free = policy(prior, support=support), policy(NoisePrior())
+    acting, free = policy(prior, world_model=model), policy(NoisePrior())
     states = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
     states[20:] += 30
     chosen, unchecked = acting.choose(states, None, 3), free.choose(states, None, 3)
-    known = support.world_model.support.known.numpy()
-    limit = float(support.world_model.support.limit(0.5))
+    known, limit = model.support.known.numpy(), float(model.support.limit(0.5))
     off = 0
     for row, own in enumerate(prior.latents(prior.draws[0])):
-        ends = states[row] + np.pad(own, ((0, 0), (0, 1)))
+        ends = (states[row] + np.pad(own, ((0, 0), (0, 1))) - [0.5, 0, 0]) / [0.7, 1, 0.8]
         apart = np.sort(np.linalg.norm(ends[:, None] - known, axis=2), axis=1)[:, 9]
         allowed = apart <= max(limit, np.quantile(apart, 0.1))
         repeated = torch.tensor(states[row]).expand(1, 3)
@@ -124,15 +133,20 @@ class Foreseeing(WorldModel):
     positive.
     """
 
-    def foresee(self, states: torch.Tensor, latents: torch.Tensor) -> Outcome:
+    _STEPS = torch.tensor([2.0, 4.0, 9.0])
+
+    def ends(self, states: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
         moved = torch.cat([latents, torch.zeros_like(latents[..., :1])], dim=-1).unsqueeze(-2)
-        steps = torch.tensor([2.0, 4.0, 9.0])
-        ended = (latents[..., :1] > 0) & (steps == 9)
-        return Outcome(
-            states.unsqueeze(-2) + moved * steps.unsqueeze(-1),
-            latents.sum(dim=-1, keepdim=True) * steps,
-            torch.where(ended, 0.0, 0.9**steps),
-        )
+        return states.unsqueeze(-2) + moved * self._STEPS.unsqueeze(-1)
+
+    def earnings(
+        self,
+        states: torch.Tensor,  # noqa: ARG002
+        latents: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ended = (latents[..., :1] > 0) & (self._STEPS == 9)
+        rewards = latents.sum(dim=-1, keepdim=True) * self._STEPS
+        return rewards, torch.where(ended, 0.0, 0.9**self._STEPS)
 
 
 @pytest.mark.parametrize("weight", [0.25, 1.0])
@@ -143,11 +157,9 @@ def test_candidates_are_valued_by_where_they_lead(weight: float) -> None:
         hidden=(16, 8), target="expectile_return", dueling=True, reward_scale=0.01
     )
     critic = Critic(size, settings).requires_grad_(False)
-    ahead = Lookahead(Foreseeing(size, WorldModelConfig(rewards=True)), critic, weight)
-    prior = NoisePrior()
-    acting = LdcqPolicy(
-        decoder(), prior, critic, 6, SamplingConfig(), Execution(9), None, ahead, (2, 4)
-    )
+    model, prior = Foreseeing(size, WorldModelConfig(rewards=True)), NoisePrior()
+    given = decoder(), prior, critic, 6, SamplingConfig(), Execution(9)
+    acting = LdcqPolicy(*given, lengths=(2, 4), world_model=model, lookahead=weight)
     states = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
     chosen, steps = acting.plan(states, None, 3)
     drawn, ends_matter = prior.latents(prior.draws[0]), 0
@@ -182,8 +194,10 @@ def test_models_that_cannot_look_ahead_together_are_refused(
     size = Dimensions(state=3, latent=2, lengths=3)
     critic = Critic(size, CriticConfig(hidden=(16, 8), dueling=dueling))
     made = size.model_copy(update={"lengths": known})
+    model = WorldModel(made, WorldModelConfig(rewards=rewards))
+    given = decoder(), NoisePrior(), critic, 6, SamplingConfig(), Execution(9), (2, 4)
     with pytest.raises(ConfigError, match=message):
-        Lookahead(WorldModel(made, WorldModelConfig(rewards=rewards)), critic, 0.5)
+        LdcqPolicy(*given, world_model=model, lookahead=0.5)
 
 
 def test_lengths_that_the_critic_does_not_value_are_refused() -> None:
