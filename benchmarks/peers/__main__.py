@@ -2,8 +2,8 @@
 writes their scores, from which result pages take rows.
 
     make peers
-    python -m benchmarks.peers experiments/settings/maze2d.small.yaml --store runs/results \
-        --seconds 693 --seeds 5 --out docs/results/peers/maze2d.json
+    python -m benchmarks.peers experiments/settings/demo.small.yaml --store runs/results \
+        --seconds 280 --seeds 5 --out docs/results/peers/demo.json
 
 The data are the configuration's, generated where they are missing, held-out episodes included.
 Environment, starts, number of episodes and scores are those of its evaluation. `--seconds` are the
