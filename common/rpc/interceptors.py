@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 
 from common.rpc import deadlines, metrics, tracing
 from common.rpc.errors import CallError, QueueFullError, RpcError
-from common.rpc.open_calls import FIRST_MESSAGE_SECONDS, OpenCalls
+from common.rpc.open_calls import OpenCalls
 
 _LOG = logging.getLogger(__name__)
 _QUIET_SECONDS = 60.0
@@ -77,6 +77,7 @@ class _Method:
         kind = "_".join("stream" if streaming else "unary" for streaming in streams)
         self._behaviour: Callable[[Any, Any], Any] = getattr(handler, kind)
         self._is_stream = any(streams)
+        self._seconds = metrics.SECONDS.labels(name)
         self._is_generator = inspect.isasyncgenfunction(self._behaviour)
         self._is_async = self._is_generator or inspect.iscoroutinefunction(self._behaviour)
 
@@ -113,7 +114,7 @@ class _Method:
 
     def _count(self, code: str, start: float) -> None:
         metrics.REQUESTS.labels(self._name, code).inc()
-        metrics.SECONDS.labels(self._name).observe(time.perf_counter() - start)
+        self._seconds.observe(time.perf_counter() - start)
 
     async def _answer(self, context: Any) -> Any:
         if self._is_async:
@@ -156,8 +157,7 @@ class _Method:
 
     async def _first(self, context: Any) -> bytes:
         with self._open.unsent():
-            async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
-                content = await _received(context)
+            content = await _received(context)
         if content is grpc.aio.EOF:
             raise CallError("the call ended without a request", grpc.StatusCode.INVALID_ARGUMENT)
         return bytes(content)
@@ -219,13 +219,27 @@ class _Workers:
         except asyncio.CancelledError:
             self._calls -= 1
             raise
-        running = asyncio.wrap_future(self._threads.submit(work))
-        running.add_done_callback(self._done)
-        return await asyncio.shield(running)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._threads.submit(self._run, work, answer)
+        return await answer
 
-    def _done(self, _running: asyncio.Future[Any]) -> None:
+    def _run(self, work: Callable[[], Any], answer: asyncio.Future[Any]) -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except Exception as raised:
+            error = raised
+        answer.get_loop().call_soon_threadsafe(self._done, answer, result, error)
+
+    def _done(self, answer: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
         self._calls -= 1
         self._free.release()
+        if answer.cancelled():  # the caller has left
+            return
+        if error is None:
+            answer.set_result(result)
+        else:
+            answer.set_exception(error)
 
 
 class _Caller:

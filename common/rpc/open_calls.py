@@ -40,24 +40,22 @@ class OpenCalls:
         """While a call's first message is waited for.
 
         Raises:
-            DeadlineError: It did not come in time; use `asyncio.timeout` inside.
+            DeadlineError: It did not come in time.
             QueueFullError: Too many others wait for theirs.
             NotReadyError: The server stops.
         """
         if len(self._unsent) >= MOST_UNSENT:
-            oldest = next(iter(self._unsent))
             message = f"{MOST_UNSENT} calls are open without a message, which is the most"
-            self._end(oldest, QueueFullError(message))
-            del self._unsent[oldest]
-        task = _current()
+            self._end(next(iter(self._unsent)), QueueFullError(message))
+        task, loop = _current(), asyncio.get_running_loop()
+        message = f"the request's message did not come within {FIRST_MESSAGE_SECONDS:g} s"
+        timer = loop.call_later(FIRST_MESSAGE_SECONDS, self._end, task, DeadlineError(message))
         self._unsent[task] = None
         try:
             with self.endable():
                 yield
-        except TimeoutError:
-            message = f"the request's message did not come within {FIRST_MESSAGE_SECONDS:g} s"
-            raise DeadlineError(message) from None
         finally:
+            timer.cancel()
             self._unsent.pop(task, None)
 
     @contextmanager
@@ -111,6 +109,7 @@ class OpenCalls:
             self._end(task, _stopping())
 
     def _end(self, task: asyncio.Task[object], reason: RpcError) -> None:
+        self._unsent.pop(task, None)
         self._reasons[task] = reason
         task.cancel()
 

@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
-import prometheus_client
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from common.rpc import metrics_targets, stage
 from common.rpc.interceptors import BoundaryInterceptor
+from common.rpc.metrics_server import MetricsServer
 from common.rpc.options import server_options
 from common.rpc.security import Security
 from common.rpc.tokens import TokenServerInterceptor
@@ -56,6 +56,7 @@ class Server:
         max_workers: int = 32,
         max_calls: int = 512,
         metrics_port: int | None = None,
+        metrics_host: str | None = None,
         metrics_targets: Path | None = None,
         linger: float = 0.5,
         grace: float = 10.0,
@@ -69,6 +70,7 @@ class Server:
             max_calls: Calls of one method handled or waiting; further ones are refused as
                 RESOURCE_EXHAUSTED.
             metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
+            metrics_host: Address of the interface it listens on; None: that of `address`.
             metrics_targets: File that says where that endpoint is while it is there, in Prometheus'
                 file_sd format.
             linger: Seconds a drain goes on taking calls, so that clients notice NOT_SERVING.
@@ -83,11 +85,12 @@ class Server:
         self._security.check_server(address)
         tokens = self._security.tokens()
         self._linger, self._grace = linger, grace
-        self._metrics_port, self._metrics_targets = metrics_port, metrics_targets
+        self._metrics_port, self._metrics_host = metrics_port, metrics_host
+        self._metrics_targets = metrics_targets
         self._serving: dict[str, bool] = {}
         self._on_drain: list[Callable[[], None]] = []
         self._lock = threading.Lock()
-        self._metrics: Any = None
+        self._metrics: MetricsServer | None = None
         self.metrics_address: str | None = None
         self._health = health.aio.HealthServicer()
         self._boundary = BoundaryInterceptor(max_workers, max_calls)
@@ -156,8 +159,7 @@ class Server:
         if self._metrics_targets is not None:
             self._metrics_targets.unlink(missing_ok=True)
         if self._metrics is not None:
-            self._metrics.shutdown()
-            self._metrics.server_close()
+            self._metrics.close()
         _LOG.info("drained")
 
     async def _stop(self, grace: float) -> None:
@@ -191,17 +193,16 @@ class Server:
     def _start_metrics(self, bound: str) -> None:
         if self._metrics_port is None:
             return
-        host = "127.0.0.1" if bound.startswith("unix:") else bound.rpartition(":")[0]
+        own = "127.0.0.1" if bound.startswith("unix:") else bound.rpartition(":")[0]
+        host = self._metrics_host or own
         try:
-            self._metrics, _ = prometheus_client.start_http_server(
-                self._metrics_port, addr=host.strip("[]")
-            )
+            self._metrics = MetricsServer(host.strip("[]"), self._metrics_port)
         except OSError as error:
             raise ServerError(
                 f"cannot serve metrics on {host}:{self._metrics_port}: {error.strerror}; "
                 "choose another port, or 0 for a free one"
             ) from error
-        self.metrics_address = f"{host}:{self._metrics.server_port}"
+        self.metrics_address = f"{host}:{self._metrics.port}"
         _LOG.info("metrics on http://%s/metrics", self.metrics_address)
         if self._metrics_targets is not None:
             try:
