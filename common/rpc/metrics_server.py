@@ -1,4 +1,4 @@
-"""The Prometheus endpoint: waitress, whose idle connections take no thread and end by themselves."""
+"""The Prometheus endpoint: waitress, where idle connections take no thread and end soon."""
 
 from __future__ import annotations
 

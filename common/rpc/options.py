@@ -32,6 +32,8 @@ def server_options() -> Options:
         ("grpc.max_connection_age_ms", _milliseconds(CONNECTION_AGE_SECONDS)),
         ("grpc.max_connection_age_grace_ms", _milliseconds(CONNECTION_GRACE_SECONDS)),
         ("grpc.max_concurrent_streams", CONNECTION_CALLS),
+        # Or calls of clients that keep to it are refused as UNAVAILABLE, while others are ending.
+        ("grpc.http.overload_protection", 0),
         # Calls that the event loop has not seen: gRPC would end some without a word, and the server
         # refuses them by a bound of its own.
         ("grpc.server.max_pending_requests", _PENDING_CALLS),
