@@ -65,8 +65,10 @@ class OpenCalls:
         Raises:
             QueueFullError: The peer or the server has too many.
         """
+        # All that connect to a socket file have the same address.
+        own = 0 if peer.startswith("unix:") else self._streams[peer]
         for count, most, whose in (
-            (self._streams[peer], STREAMS_PER_PEER, "this connection"),
+            (own, STREAMS_PER_PEER, "this connection"),
             (self._streams.total(), MOST_STREAMS, "this server"),
         ):
             if count >= most:
