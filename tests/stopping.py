@@ -12,7 +12,7 @@ from common.rpc.stage import Progress
 T = TypeVar("T")
 
 
-def each(values: AsyncIterator[T]) -> Iterator[T]:
+def in_turn(values: AsyncIterator[T]) -> Iterator[T]:
     """An asynchronous iterator as one for a thread without an event loop."""
 
     async def following() -> T:
@@ -37,7 +37,7 @@ def stop_once_said(progress: Progress, stop: threading.Event, words: str) -> Non
     """
 
     def watch() -> None:
-        for update in each(progress.updates(timeout=60.0, stop=stop)):
+        for update in in_turn(progress.updates(timeout=60.0, stop=stop)):
             if words in update.message:
                 break
         stop.set()

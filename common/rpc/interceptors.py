@@ -46,7 +46,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unus
     def __init__(self, max_workers: int, max_calls: int) -> None:
         self._max_workers, self._max_calls = max_workers, max_calls
         self._open = OpenCalls()
-        self._handlers: dict[str, grpc.RpcMethodHandler] = {}
+        self._handlers: dict[str, Any] = {}
 
     async def intercept_service(
         self,

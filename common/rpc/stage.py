@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, SupportsFloat
 
-import grpc.aio
-
 from common.rpc import metrics as exported
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
@@ -140,7 +138,7 @@ class StageServicer(stage_pb2_grpc.StageServiceServicer):
     async def Watch(  # noqa: N802
         self,
         request: stage_pb2.StageServiceWatchRequest,  # noqa: ARG002
-        context: grpc.aio.ServicerContext,  # noqa: ARG002
+        context: Any,  # noqa: ARG002
     ) -> AsyncIterator[stage_pb2.StageServiceWatchResponse]:
         """Streams the progress until the stage is done or the server drains."""
         async for update in self._progress.updates(stop=self._draining):

@@ -241,7 +241,7 @@ def test_a_call_that_is_given_up_leaves_the_line(start: Start) -> None:
         second.cancel()
         until(lambda: count(SAMPLE, "CANCELLED") == cancelled + 1)
         until(lambda: count(SAMPLE, "DEADLINE_EXCEEDED") == late + 1)
-        assert third.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert third.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert [stub.Sample(DRAW, timeout=20) for _ in range(2)]
         assert first.result()
         assert prior.calls == 3
@@ -255,7 +255,9 @@ class Attentive(NumpyPrior):
         self.left, self.was_active, self.too_late = threading.Event(), False, False
 
     def Sample(  # noqa: N802
-        self, request: prior_pb2.PriorServiceSampleRequest, context: grpc.ServicerContext
+        self,
+        request: prior_pb2.PriorServiceSampleRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,
     ) -> prior_pb2.PriorServiceSampleResponse:
         """Goes on until the caller leaves."""
         assert context.add_callback(self.left.set)
@@ -273,7 +275,7 @@ def test_a_handler_learns_that_its_caller_has_left(
     prior = Attentive()
     with grpc.insecure_channel(start(prior)) as channel:
         stub = prior_pb2_grpc.PriorServiceStub(channel)
-        call = stub.Sample.future(DRAW, timeout=20, metadata=[("who", "me")])
+        call = stub.Sample.future(DRAW, timeout=20, metadata=(("who", "me"),))
         until(lambda: prior.was_active)
         call.cancel()
         until(lambda: prior.too_late)
