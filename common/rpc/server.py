@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from common.rpc import metrics_targets, stage
+from common.rpc.health import HealthServicer
 from common.rpc.interceptors import BoundaryInterceptor
 from common.rpc.metrics_server import MetricsServer
 from common.rpc.options import server_options
@@ -29,7 +30,6 @@ _LOG = logging.getLogger(__name__)
 _PORT_IN_USE = (
     "the port is in use; stop the process that has it, or choose another port (0 takes a free one)"
 )
-_STATUS = health_pb2.HealthCheckResponse
 _Servicer = TypeVar("_Servicer")
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class Server:
         self._lock = threading.Lock()
         self._metrics: MetricsServer | None = None
         self.metrics_address: str | None = None
-        self._health = health.aio.HealthServicer()
+        self._health = HealthServicer()
         self._boundary = BoundaryInterceptor(max_workers, max_calls)
         self._interceptors = [
             *([] if tokens is None else [TokenServerInterceptor(tokens)]),
@@ -124,9 +124,8 @@ class Server:
         """Sets the health of one service, and with it the whole server's."""
         with self._lock:
             self._serving[full_name] = serving
-            for name, healthy in (*self._serving.items(), ("", all(self._serving.values()))):
-                status = _STATUS.SERVING if healthy else _STATUS.NOT_SERVING
-                _on_the_loop(self._health.set(name, status))
+            statuses = {**self._serving, "": all(self._serving.values())}
+            _on_the_loop(self._health.set(statuses))
 
     def start(self) -> str:
         """Binds and serves.
@@ -151,7 +150,7 @@ class Server:
             grace: Seconds to wait for calls under way, after which they are cut off; None is the
                 constructor's.
         """
-        _on_the_loop(self._health.enter_graceful_shutdown())
+        _on_the_loop(self._health.stop())
         for on_drain in self._on_drain:
             on_drain()
         time.sleep(self._linger)

@@ -33,7 +33,7 @@ def test_idle_connections_take_no_thread_and_end_soon(server: MetricsServer) -> 
     idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(300)]
     idle[0].sendall(b"GET /metrics HTTP/1.1\r\n")  # and never the rest
     assert "ldcq_rpc_seconds" in scrape(f"127.0.0.1:{server.port}")
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # threads of other servers may end meanwhile
     for connection in idle:
         connection.settimeout(15)
         assert connection.recv(1) == b""
@@ -76,7 +76,7 @@ def test_a_closed_endpoint_is_gone_with_its_connections_and_threads() -> None:
     held.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("::1", server.port))
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # threads of other servers may end meanwhile
 
 
 def test_metrics_have_an_interface_of_their_own() -> None:

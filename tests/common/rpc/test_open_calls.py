@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -18,7 +20,7 @@ from prometheus_client import REGISTRY
 
 from common.rpc import open_calls, stage
 from common.rpc.clients import PriorClient
-from common.rpc.prior import sample_request
+from common.rpc.prior import FULL_NAME, sample_request
 from common.rpc.security import Security
 from common.rpc.server import Server
 from common.rpc.stage import Progress, StageServicer
@@ -209,6 +211,55 @@ def test_more_watchers_than_a_server_ever_had_threads_for(start: Start) -> None:
         with PriorClient(address, timeout=5, patience=0.0) as client:
             assert client.sample(draw(np.zeros((1, 3)), 2)).latents.shape == (1, 2, 2)
         assert answers(address)
+
+
+def test_a_watcher_that_does_not_read_keeps_nobody_from_knowing() -> None:
+    """It allows the server to send it 0 bytes (RFC 9113, 6.9.2)."""
+    server, address = serve(NumpyPrior())
+    with connected_without_reading(address, [(WATCH, b"")] * 3):
+        until(lambda: count_open(server) == 3)
+        with watching(address, 1) as (watch,):
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            server.set_serving(FULL_NAME, False)
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        server.set_serving(FULL_NAME, True)
+        assert answers(address)
+    server.drain(0)
+
+
+def count_open(server: Server) -> int:
+    """Streams that a server has open."""
+    return server._boundary._open._streams.total()
+
+
+@contextmanager
+def connected_without_reading(address: str, calls: list[tuple[str, bytes]]) -> Iterator[None]:
+    """Calls of methods with a message each, by a client that never takes an answer."""
+
+    def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
+        return struct.pack(">IBBI", len(content), kind, flags, stream)[1:] + content
+
+    def literal(name: bytes, value: bytes) -> bytes:
+        return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        no_window = frame(4, 0, 0, struct.pack(">HI", 4, 0))
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + no_window + frame(4, 1, 0, b""))
+        for number, (method, message) in enumerate(calls):
+            fields = {
+                b":method": b"POST",
+                b":scheme": b"http",
+                b":path": method.encode(),
+                b":authority": b"here",
+                b"content-type": b"application/grpc",
+                b"te": b"trailers",
+            }
+            headers = b"".join(literal(*field) for field in fields.items())
+            body = b"\0" + struct.pack(">I", len(message)) + message
+            stream = 2 * number + 1
+            connection.sendall(frame(1, 4, stream, headers) + frame(0, 1, stream, body))
+        yield
 
 
 def test_every_method_has_a_line_of_its_own_with_an_end(start: Start) -> None:
