@@ -27,6 +27,7 @@ from common.rpc.open_calls import OpenCalls
 
 _LOG = logging.getLogger(__name__)
 _QUIET_SECONDS = 60.0
+_LONGEST_WRITE_SECONDS = 60.0
 _LONGEST_DETAILS = 2000  # details travel in a header, whose size is limited
 
 
@@ -272,10 +273,15 @@ class _Caller:
         raise CallError(details, code)
 
     def write(self, response: Any) -> None:
-        """Sends one message of a stream, from the handler's thread."""
+        """Sends one message of a stream, from the handler's thread, which it gives back where the
+        caller does not read.
+        """
         writing = asyncio.run_coroutine_threadsafe(self._context.write(response), self._loop)
         try:
-            writing.result()
+            writing.result(_LONGEST_WRITE_SECONDS)
+        except TimeoutError:
+            message = f"nothing was read for {_LONGEST_WRITE_SECONDS:g} s"
+            raise CallError(message, grpc.StatusCode.DEADLINE_EXCEEDED) from None
         except Exception as error:
             raise CallError("the caller has gone", grpc.StatusCode.CANCELLED) from error
 

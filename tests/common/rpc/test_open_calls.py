@@ -18,7 +18,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 
-from common.rpc import open_calls, stage
+from common.rpc import interceptors, open_calls, stage
 from common.rpc.clients import PriorClient
 from common.rpc.prior import FULL_NAME, sample_request
 from common.rpc.security import Security
@@ -224,6 +224,37 @@ def test_a_watcher_that_does_not_read_keeps_nobody_from_knowing() -> None:
             assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         server.set_serving(FULL_NAME, True)
         assert answers(address)
+    server.drain(0)
+
+
+class Chatty(stage_pb2_grpc.StageServiceServicer):
+    """A stream from a thread, as an actor's `Evaluate` is."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def Watch(  # noqa: N802
+        self,
+        request: stage_pb2.StageServiceWatchRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> Iterator[stage_pb2.StageServiceWatchResponse]:
+        """Goes on while somebody reads."""
+        try:
+            while True:
+                yield stage_pb2.StageServiceWatchResponse(stage="vae")
+        finally:
+            self.ended.set()
+
+
+def test_a_stream_that_nobody_reads_gives_its_thread_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interceptors, "_LONGEST_WRITE_SECONDS", 0.2)
+    server, chatty = Server(linger=0.0), Chatty()
+    server.add(stage_pb2_grpc.add_StageServiceServicer_to_server, chatty, stage.FULL_NAME)
+    method = f"/{stage.FULL_NAME}/Watch"
+    before = count(method, "DEADLINE_EXCEEDED")
+    with connected_without_reading(server.start(), [(method, b"")]):
+        assert chatty.ended.wait(10)
+        until(lambda: count(method, "DEADLINE_EXCEEDED") == before + 1)
     server.drain(0)
 
 
