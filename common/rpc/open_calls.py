@@ -21,6 +21,9 @@ MOST_UNSENT = 4096
 STREAMS_PER_PEER = 100
 """Streams of one connection; a client holds one of health, and `ldcq status` one of progress."""
 
+STREAMS_PER_HOST = 2048
+"""Streams of one machine, which therefore leaves some to the others."""
+
 MOST_STREAMS = 4096
 """Streams in a server."""
 
@@ -63,23 +66,24 @@ class OpenCalls:
         """While a stream to a peer is open.
 
         Raises:
-            QueueFullError: The peer or the server has too many.
+            QueueFullError: The peer, its machine or the server has too many.
         """
-        # All that connect to a socket file have the same address.
-        own = 0 if peer.startswith("unix:") else self._streams[peer]
-        for count, most, whose in (
-            (own, STREAMS_PER_PEER, "this connection"),
-            (self._streams.total(), MOST_STREAMS, "this server"),
-        ):
-            if count >= most:
+        bounds = [("", MOST_STREAMS, "this server")]
+        if not peer.startswith("unix:"):  # all that connect to a socket file have this address
+            bounds.append((peer.rpartition(":")[0], STREAMS_PER_HOST, "this host"))
+            bounds.append((peer, STREAMS_PER_PEER, "this connection"))
+        for key, most, whose in bounds:
+            if self._streams[key] >= most:
                 raise QueueFullError(f"{whose} has {most} streams open, which is the most")
-        self._streams[peer] += 1
+        keys = [key for key, _, _ in bounds]
+        self._streams.update(keys)
         try:
             yield
         finally:
-            self._streams[peer] -= 1
-            if not self._streams[peer]:
-                del self._streams[peer]
+            self._streams.subtract(keys)
+            for key in keys:
+                if not self._streams[key]:
+                    del self._streams[key]
 
     @contextmanager
     def endable(self) -> Iterator[None]:
