@@ -123,6 +123,9 @@ def serve(
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of the Prometheus endpoint; default: no endpoint.")
     ] = None,
+    metrics_host: Annotated[
+        str | None, typer.Option(help="Interface of that endpoint; default: the host of --listen.")
+    ] = None,
     variant: VariantOption = "main",
     prior: Annotated[
         list[str],
@@ -142,6 +145,7 @@ def serve(
         store=store,
         listen=listen,
         metrics_port=metrics_port,
+        metrics_host=metrics_host,
         variant=variant,
         prior=prior,
         train_first=train_first,

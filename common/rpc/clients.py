@@ -21,7 +21,7 @@ from common.rpc.errors import (
     PriorUnavailableError,
 )
 from common.rpc.prior import PriorityName, description, sample_request, samples
-from common.rpc.retry import Backoff, is_transient, status_of
+from common.rpc.retry import Absence, Backoff, is_transient, status_of
 from common.rpc.security import mistrust
 from ldcq.config import SamplingConfig
 from ldcq.latent_prior import Description, Draw, Samples
@@ -38,7 +38,8 @@ class PriorClient:
 
     A call that fails because a replica is down, restarting or has its queue full is repeated, with
     growing pauses, for up to `patience` seconds; a request's seed fixes its latents, so a repeated
-    call gives what the lost one would have. Within a server's handler no call goes on for longer
+    call gives what the lost one would have. Once nobody has answered for that long, calls fail with
+    their first attempt, until one is answered. Within a server's handler no call goes on for longer
     than that handler's own caller waits.
     """
 
@@ -50,6 +51,7 @@ class PriorClient:
         patience: float = 60.0,
         version_patience: float = 5.0,
         max_in_flight: int = 32,
+        waiting: threading.Semaphore | None = None,
         priority: PriorityName = "learner",
     ) -> None:
         """Opens the channel; nothing is sent yet.
@@ -62,6 +64,8 @@ class PriorClient:
             version_patience: Seconds replicas have to follow each other to the expected model
                 version.
             max_in_flight: Calls of `sample_async` under way at once; further ones wait here.
+            waiting: Places for calls that wait for a prior that does not answer; a call without one
+                fails at once. None: every call may wait.
             priority: "actor" goes before "learner" where rows wait.
 
         Raises:
@@ -74,6 +78,7 @@ class PriorClient:
         self._lock = threading.Lock()
         self._calls: set[Any] = set()
         self._description: Description | None = None
+        self._absence = Absence(patience, waiting)
         self._priority = priority
         self._channel = connect(target)
         self._stub = prior_pb2_grpc.PriorServiceStub(self._channel)
@@ -229,24 +234,29 @@ class PriorClient:
         backoff = Backoff(patience, self._closed)
         version_backoff = Backoff(deadlines.at_most(self._version_patience), self._closed)
         reason: grpc.RpcError | None = None
-        while True:
-            try:
-                return self._call(method, request, timeout)
-            except grpc.RpcError as error:
-                if self._closed.is_set():
-                    raise CallInterruptedError(f"client of {self.target} closed") from error
-                # Where the time ran out over another attempt, what counts is why it was needed.
-                if reason is None or deadlines.at_most(timeout) > 0:
-                    reason = error
-                if is_transient(reason):
-                    again = backoff.pause()
-                elif expected_version is not None and _is_version_mismatch(reason):
-                    again = version_backoff.pause()
-                else:
-                    again = False
-                if not again or deadlines.at_most(timeout) == 0:
-                    raise self._failure(reason, expected_version, patience) from error
-                _LOG.debug("prior at %s: %s, trying again", self.target, status_of(reason)[1])
+        with self._absence.waiting() as may_wait:
+            while True:
+                try:
+                    reply = self._call(method, request, timeout)
+                    self._absence.end()
+                    return reply
+                except grpc.RpcError as error:
+                    if self._closed.is_set():
+                        raise CallInterruptedError(f"client of {self.target} closed") from error
+                    # Where the time ran out over another attempt, what counts is why it was needed.
+                    if reason is None or deadlines.at_most(timeout) > 0:
+                        reason = error
+                    if is_transient(reason):
+                        if not may_wait():
+                            raise self._failure(reason, None, self._absence.seconds) from error
+                        again = backoff.pause()
+                    elif expected_version is not None and _is_version_mismatch(reason):
+                        again = version_backoff.pause()
+                    else:
+                        again = False
+                    if not again or deadlines.at_most(timeout) == 0:
+                        raise self._failure(reason, expected_version, patience) from error
+                    _LOG.debug("prior at %s: %s, trying again", self.target, status_of(reason)[1])
 
     def _call(self, method: Any, request: Any, timeout: float) -> Any:
         """One attempt, cancelled when the client is closed."""

@@ -74,6 +74,7 @@ def run_service(
     variant: str = "main",
     listen: str = "127.0.0.1:0",
     metrics_port: int | None = None,
+    metrics_host: str | None = None,
     metrics_targets: Path | None = None,
     prior: Sequence[str] = (),
     train_first: bool = False,
@@ -88,14 +89,16 @@ def run_service(
     configure_logging(log_format)
     try:
         configure_tracing()
-        if metrics_targets is not None and metrics_port is None:
-            raise ConfigError("--metrics-targets is given, expected --metrics-port too")
+        for option, given in (("targets", metrics_targets), ("host", metrics_host)):
+            if given is not None and metrics_port is None:
+                raise ConfigError(f"--metrics-{option} is given, expected --metrics-port too")
         settings = ServiceSettings(
             config=load(config, overrides),
             store=Store(store),
             variant=variant,
             listen=listen,
             metrics_port=metrics_port,
+            metrics_host=metrics_host,
             metrics_targets=metrics_targets,
             prior_targets=prior_targets(prior),
             train_first=train_first,
@@ -193,6 +196,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add("--variant", default="main", help="pipeline of the configuration")
     add("--listen", default="127.0.0.1:0", help="HOST:PORT (port 0: a free one) or unix:/path")
     add("--metrics-port", type=int, default=None, help="Prometheus endpoint (0: a free port)")
+    add("--metrics-host", default=None, metavar="HOST", help="where it listens (as --listen)")
     add(
         "--metrics-targets",
         type=Path,

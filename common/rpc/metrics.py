@@ -9,7 +9,7 @@ REQUESTS = Counter(
 )
 SECONDS = Histogram(
     "ldcq_rpc_seconds",
-    "Seconds from the start of a call's handler to its end, by method.",
+    "Seconds from a call's headers to its end, waiting for a thread included, by method.",
     ["method"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )

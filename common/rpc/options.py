@@ -13,6 +13,10 @@ CONNECTION_AGE_SECONDS = 30.0
 CONNECTION_GRACE_SECONDS = 3600.0
 """How long calls on an aged connection may go on; above the deadline of the longest call."""
 
+CONNECTION_CALLS = 256
+"""Calls open at once on a connection; a client keeps further ones on its side."""
+
+_PENDING_CALLS = 1 << 16
 _KEEPALIVE_SECONDS = 20.0
 _KEEPALIVE_TIMEOUT_SECONDS = 10.0
 
@@ -27,6 +31,13 @@ def server_options() -> Options:
         *_both_ends(),
         ("grpc.max_connection_age_ms", _milliseconds(CONNECTION_AGE_SECONDS)),
         ("grpc.max_connection_age_grace_ms", _milliseconds(CONNECTION_GRACE_SECONDS)),
+        ("grpc.max_concurrent_streams", CONNECTION_CALLS),
+        # Or calls of clients that keep to it are refused as UNAVAILABLE, while others are ending.
+        ("grpc.http.overload_protection", 0),
+        # Calls that the event loop has not seen: gRPC would end some without a word, and the server
+        # refuses them by a bound of its own.
+        ("grpc.server.max_pending_requests", _PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _PENDING_CALLS),
         # Half of what clients do, or their pings are answered with GOAWAY too_many_pings.
         ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(_KEEPALIVE_SECONDS / 2)),
     ]

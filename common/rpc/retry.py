@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
+import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -14,6 +18,7 @@ from common.rpc.security import explained
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 _GROWTH = 1.6
+_FORGOTTEN_SECONDS = 10.0
 
 
 def status_of(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
@@ -54,3 +59,52 @@ class Backoff:
         self._stop.wait(min(pause, self._deadline - now))
         self._next = min(self._next * _GROWTH, _LONGEST_PAUSE)
         return True
+
+
+class Absence:
+    """How long a client's calls have had no answer, and which of them still wait for one.
+    Thread-safe.
+    """
+
+    def __init__(self, patience: float, places: threading.Semaphore | None) -> None:
+        """Lets those calls wait that fail within `patience` seconds of the first of them, and find
+        one of `places` free; None: there are enough.
+        """
+        self._patience, self._places = patience, places or threading.Semaphore(sys.maxsize)
+        self._lock = threading.Lock()
+        self._since = self._last = -math.inf
+
+    @contextmanager
+    def waiting(self) -> Iterator[Callable[[], bool]]:
+        """For one call, what says after each of its failures whether it may try again."""
+        has_place = False
+
+        def may_wait() -> bool:
+            nonlocal has_place
+            away = self._note()
+            if not has_place and away <= self._patience:
+                has_place = self._places.acquire(blocking=False)
+            return has_place
+
+        try:
+            yield may_wait
+        finally:
+            if has_place:
+                self._places.release()
+
+    @property
+    def seconds(self) -> float:
+        """Since the first failure after an answer, or after a time without calls."""
+        return self._last - self._since
+
+    def end(self) -> None:
+        """There was an answer."""
+        self._last = -math.inf
+
+    def _note(self) -> float:
+        now = time.monotonic()
+        with self._lock:
+            if now - self._last > _FORGOTTEN_SECONDS:
+                self._since = now
+            self._last = now
+            return now - self._since

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
-from concurrent import futures
+from collections.abc import Callable, Coroutine
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-import prometheus_client
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from common.rpc import metrics_targets, stage
+from common.rpc.health import HealthServicer
 from common.rpc.interceptors import BoundaryInterceptor
+from common.rpc.metrics_server import MetricsServer
 from common.rpc.options import server_options
 from common.rpc.security import Security
 from common.rpc.tokens import TokenServerInterceptor
@@ -27,14 +30,8 @@ _LOG = logging.getLogger(__name__)
 _PORT_IN_USE = (
     "the port is in use; stop the process that has it, or choose another port (0 takes a free one)"
 )
-_STATUS = health_pb2.HealthCheckResponse
 _Servicer = TypeVar("_Servicer")
-
-# The health servicer's other way, without threads, stops a server for good when one client leaves
-# while another comes: it holds a lock until its answer is sent, which the one thread that would say
-# so waits for (grpcio-health-checking 1.85).
-_WATCHERS = futures.ThreadPoolExecutor(1024, thread_name_prefix="health")
-"""A thread for every client connected, for it watches the server's health."""
+T = TypeVar("T")
 
 
 class ServerError(RuntimeError):
@@ -42,7 +39,10 @@ class ServerError(RuntimeError):
 
 
 class Server:
-    """A synchronous gRPC server with everything a service of ldcq has around its own methods.
+    """A gRPC server with everything a service of ldcq has around its own methods.
+
+    Calls arrive on an event loop of their own; a servicer's methods are plain functions, called in
+    threads, or asynchronous ones, called on that loop.
 
     Health (`grpc.health.v1`) is answered per service and for the whole server (""), which is
     SERVING when every service is. A service starts as NOT_SERVING, `StageService` as SERVING:
@@ -54,7 +54,9 @@ class Server:
         address: str = "127.0.0.1:0",
         *,
         max_workers: int = 32,
+        max_calls: int = 512,
         metrics_port: int | None = None,
+        metrics_host: str | None = None,
         metrics_targets: Path | None = None,
         linger: float = 0.5,
         grace: float = 10.0,
@@ -64,8 +66,11 @@ class Server:
 
         Args:
             address: `host:port` (port 0 takes a free one) or `unix:/path`.
-            max_workers: Calls handled at once; further ones wait.
+            max_workers: Calls of one method handled at once; further ones wait.
+            max_calls: Calls of one method handled or waiting; further ones are refused as
+                RESOURCE_EXHAUSTED.
             metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
+            metrics_host: Address of the interface it listens on; None: that of `address`.
             metrics_targets: File that says where that endpoint is while it is there, in Prometheus'
                 file_sd format.
             linger: Seconds a drain goes on taking calls, so that clients notice NOT_SERVING.
@@ -80,24 +85,23 @@ class Server:
         self._security.check_server(address)
         tokens = self._security.tokens()
         self._linger, self._grace = linger, grace
-        self._metrics_port, self._metrics_targets = metrics_port, metrics_targets
+        self._metrics_port, self._metrics_host = metrics_port, metrics_host
+        self._metrics_targets = metrics_targets
         self._serving: dict[str, bool] = {}
         self._on_drain: list[Callable[[], None]] = []
         self._lock = threading.Lock()
-        self._metrics: Any = None
+        self._metrics: MetricsServer | None = None
         self.metrics_address: str | None = None
-        self._health = health.HealthServicer(
-            experimental_non_blocking=False, experimental_thread_pool=_WATCHERS
-        )
-        self._server = grpc.server(
-            futures.ThreadPoolExecutor(max_workers, thread_name_prefix="rpc"),
-            interceptors=[
-                *([] if tokens is None else [TokenServerInterceptor(tokens)]),
-                BoundaryInterceptor(),
-            ],
-            options=server_options(),
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._health = HealthServicer()
+        self._boundary = BoundaryInterceptor(max_workers, max_calls)
+        self._interceptors = [
+            *([] if tokens is None else [TokenServerInterceptor(tokens)]),
+            self._boundary,
+        ]
+        self._servicers: list[tuple[Callable[[Any, Any], None], Any]] = [
+            (health_pb2_grpc.add_HealthServicer_to_server, self._health)
+        ]
+        self._server: Any = None
 
     def add(
         self, add_fn: Callable[[_Servicer, grpc.Server], None], servicer: _Servicer, full_name: str
@@ -110,7 +114,7 @@ class Server:
                 draining starts.
             full_name: For example "ldcq.v1.PriorService".
         """
-        add_fn(servicer, self._server)
+        self._servicers.append((add_fn, servicer))
         on_drain = getattr(servicer, "on_drain", None)
         if on_drain is not None:
             self._on_drain.append(on_drain)
@@ -120,8 +124,8 @@ class Server:
         """Sets the health of one service, and with it the whole server's."""
         with self._lock:
             self._serving[full_name] = serving
-            for name, healthy in (*self._serving.items(), ("", all(self._serving.values()))):
-                self._health.set(name, _STATUS.SERVING if healthy else _STATUS.NOT_SERVING)
+            statuses = {**self._serving, "": all(self._serving.values())}
+            _on_the_loop(self._health.set(statuses))
 
     def start(self) -> str:
         """Binds and serves.
@@ -133,12 +137,9 @@ class Server:
             ServerError: The address or the metrics port cannot be bound, or the file of the
                 endpoint not be written.
         """
-        # A plain client (with the token, where there is one) can explore the server.
-        names = (*self._serving, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        bound = self._bind()
+        bound = _on_the_loop(self._bind())
         self._start_metrics(bound)
-        self._server.start()
+        _on_the_loop(self._server.start())
         _LOG.info("listening on %s (%s)", bound, self._security)
         return bound
 
@@ -149,19 +150,28 @@ class Server:
             grace: Seconds to wait for calls under way, after which they are cut off; None is the
                 constructor's.
         """
-        self._health.enter_graceful_shutdown()
+        _on_the_loop(self._health.stop())
         for on_drain in self._on_drain:
             on_drain()
         time.sleep(self._linger)
-        self._server.stop(self._grace if grace is None else grace).wait()
+        _on_the_loop(self._stop(self._grace if grace is None else grace))
         if self._metrics_targets is not None:
             self._metrics_targets.unlink(missing_ok=True)
         if self._metrics is not None:
-            self._metrics.shutdown()
-            self._metrics.server_close()
+            self._metrics.close()
         _LOG.info("drained")
 
-    def _bind(self) -> str:
+    async def _stop(self, grace: float) -> None:
+        self._boundary.end_idle()
+        await self._server.stop(grace)
+
+    async def _bind(self) -> str:
+        self._server = grpc.aio.server(interceptors=self._interceptors, options=server_options())
+        for add, servicer in self._servicers:
+            add(servicer, self._server)
+        # A plain client (with the token, where there is one) can explore the server.
+        names = (*self._serving, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
         # Asked before gRPC is, which prints its own account of it.
         local = self._address.startswith("unix:")
         if problem := (_taken if local else _tcp_problem)(self._address):
@@ -182,17 +192,16 @@ class Server:
     def _start_metrics(self, bound: str) -> None:
         if self._metrics_port is None:
             return
-        host = "127.0.0.1" if bound.startswith("unix:") else bound.rpartition(":")[0]
+        own = "127.0.0.1" if bound.startswith("unix:") else bound.rpartition(":")[0]
+        host = self._metrics_host or own
         try:
-            self._metrics, _ = prometheus_client.start_http_server(
-                self._metrics_port, addr=host.strip("[]")
-            )
+            self._metrics = MetricsServer(host.strip("[]"), self._metrics_port)
         except OSError as error:
             raise ServerError(
                 f"cannot serve metrics on {host}:{self._metrics_port}: {error.strerror}; "
                 "choose another port, or 0 for a free one"
             ) from error
-        self.metrics_address = f"{host}:{self._metrics.server_port}"
+        self.metrics_address = f"{host}:{self._metrics.port}"
         _LOG.info("metrics on http://%s/metrics", self.metrics_address)
         if self._metrics_targets is not None:
             try:
@@ -202,6 +211,20 @@ class Server:
                     f"cannot write {self._metrics_targets}: {error.strerror}; choose a file in a "
                     "folder that can be written"
                 ) from error
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """The one event loop of all servers of this process, for gRPC's polling serves only one well;
+    in a thread that ends with the process.
+    """
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="rpc", daemon=True).start()
+    return loop
+
+
+def _on_the_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run_coroutine_threadsafe(coroutine, _loop()).result()
 
 
 def _socket_path(address: str) -> Path:

@@ -20,6 +20,7 @@ class ServiceSettings:
         variant: Which of the pipelines that share the store this process belongs to.
         listen: gRPC address: `host:port` (port 0 takes a free one) or `unix:/path`.
         metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
+        metrics_host: Address of the interface it listens on; None: that of `listen`.
         metrics_targets: File that says where that endpoint is, in Prometheus' file_sd format.
         prior_targets: Address of the prior service of each variant, for those who call it.
         train_first: Train (or resume) and publish before serving, with progress and health already
@@ -31,6 +32,7 @@ class ServiceSettings:
     variant: str = "main"
     listen: str = "127.0.0.1:0"
     metrics_port: int | None = None
+    metrics_host: str | None = None
     metrics_targets: Path | None = None
     prior_targets: Mapping[str, str] = field(default_factory=dict)
     train_first: bool = False

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, SupportsFloat
-
-import grpc
 
 from common.rpc import metrics as exported
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
@@ -34,7 +33,7 @@ class Progress:
 
     def __init__(self, stage: str) -> None:
         """Starts as "not started"; `stage` is a key of `STAGES`."""
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
         self._current = stage_pb2.StageServiceWatchResponse(stage=stage)
         self._revision = 0
         self._history: deque[tuple[float, int]] = deque()
@@ -52,7 +51,7 @@ class Progress:
         message: str = "",
     ) -> None:
         """The stage has done `step` of `total` steps; metrics not named keep their last value."""
-        with self._changed:
+        with self._lock:
             values = {name: float(value) for name, value in (metrics or {}).items()}
             self._current.metrics.update(values)
             moved: dict[str, Any] = {"step": step, "total": total, "rate": self._rate(step)}
@@ -72,43 +71,38 @@ class Progress:
     def snapshot(self) -> stage_pb2.StageServiceWatchResponse:
         """The progress now; the caller's own copy."""
         copy = stage_pb2.StageServiceWatchResponse()
-        with self._changed:
+        with self._lock:
             copy.CopyFrom(self._current)
         return copy
 
-    def updates(
+    async def updates(
         self, timeout: float = 1.0, stop: threading.Event | None = None
-    ) -> Iterator[stage_pb2.StageServiceWatchResponse]:
+    ) -> AsyncIterator[stage_pb2.StageServiceWatchResponse]:
         """The progress at once, then whenever it changed, and after `timeout` seconds in any case.
 
         A reader slower than the writer gets the latest state, not every state. Ends after the stage
         has published or failed, or soon after `stop` was set.
         """
-        stop = stop or threading.Event()
+        seen, due = -1, 0.0
         while True:
-            with self._changed:
-                seen, current = self._revision, self.snapshot()
-            yield current
-            if current.state in _FINAL or stop.wait(_SHORTEST_INTERVAL_SECONDS):
+            with self._lock:
+                revision, current = self._revision, self.snapshot()
+            if revision != seen or time.monotonic() >= due:
+                seen, due = revision, time.monotonic() + timeout
+                yield current
+            if current.state in _FINAL or (stop is not None and stop.is_set()):
                 return
-            deadline = time.monotonic() + timeout - _SHORTEST_INTERVAL_SECONDS
-            with self._changed:
-                while self._revision == seen and not stop.is_set():
-                    # In slices: nobody notifies the condition when `stop` is set.
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        break
-                    self._changed.wait(min(left, _SHORTEST_INTERVAL_SECONDS))
+            # The writer is another thread, which no event loop waits for.
+            await asyncio.sleep(_SHORTEST_INTERVAL_SECONDS)
 
     def _change(self, **fields: Any) -> None:
-        with self._changed:
+        with self._lock:
             for name, value in fields.items():
                 setattr(self._current, name, value)
             for state, name in _STATES.items():
                 known = state == self._current.state
                 exported.STAGE_STATE.labels(self._current.stage, name).set(known)
             self._revision += 1
-            self._changed.notify_all()
 
     def _export(self, values: Mapping[str, float], step: int, total: int, rate: float) -> None:
         """Under the lock, before the change; what was done in an earlier process is not counted."""
@@ -141,15 +135,13 @@ class StageServicer(stage_pb2_grpc.StageServiceServicer):
         self._progress = progress
         self._draining = threading.Event()
 
-    def Watch(  # noqa: N802
+    async def Watch(  # noqa: N802
         self,
         request: stage_pb2.StageServiceWatchRequest,  # noqa: ARG002
-        context: grpc.ServicerContext,
-    ) -> Iterator[stage_pb2.StageServiceWatchResponse]:
+        context: Any,  # noqa: ARG002
+    ) -> AsyncIterator[stage_pb2.StageServiceWatchResponse]:
         """Streams the progress until the stage is done or the server drains."""
-        for update in self._progress.updates(stop=self._draining):
-            if not context.is_active():
-                return
+        async for update in self._progress.updates(stop=self._draining):
             yield update
 
     def on_drain(self) -> None:

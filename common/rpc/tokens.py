@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hmac
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 
 from common.rpc import metrics
 
@@ -87,7 +88,7 @@ def _parse(content: bytes) -> tuple[bytes, ...]:
     return tokens
 
 
-class TokenServerInterceptor(grpc.ServerInterceptor):  # type: ignore[misc,unused-ignore]
+class TokenServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
     """Refuses calls without the token as UNAUTHENTICATED, before anything of them is read.
 
     Health is answered to everybody who can connect: probes and load balancers have no token.
@@ -96,13 +97,13 @@ class TokenServerInterceptor(grpc.ServerInterceptor):  # type: ignore[misc,unuse
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
 
-    def intercept_service(
+    async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Any],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """The method's own handler, or one that refuses."""
-        handler, details = continuation(handler_call_details), handler_call_details
+        handler, details = await continuation(handler_call_details), handler_call_details
         method = str(details.method)
         if method.startswith(_OPEN_METHODS):
             return handler
@@ -111,10 +112,10 @@ class TokenServerInterceptor(grpc.ServerInterceptor):  # type: ignore[misc,unuse
             return handler
         known = handler is not None  # anybody may make up names, and each would be a time series
 
-        def refuse(_requests: Any, context: grpc.ServicerContext) -> None:
+        async def refuse(_requests: Any, context: Any) -> None:
             if known:
                 metrics.REQUESTS.labels(method, grpc.StatusCode.UNAUTHENTICATED.name).inc()
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, _REFUSAL)
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, _REFUSAL)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 

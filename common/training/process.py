@@ -135,6 +135,7 @@ def _server(settings: ServiceSettings) -> Server:
     return Server(
         settings.listen,
         metrics_port=settings.metrics_port,
+        metrics_host=settings.metrics_host,
         metrics_targets=settings.metrics_targets,
     )
 

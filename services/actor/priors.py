@@ -9,6 +9,10 @@ from common.rpc.clients import PriorClient
 from common.store import owning_variant
 from ldcq.config import Config
 
+_WAITING = 16
+"""Calls of `Act` that wait for priors which do not answer; the other half of its threads is for
+calls that then fail at once, and for policies that need no prior."""
+
 
 class MissingPriorError(ValueError):
     """No prior service was named for a variant that needs one."""
@@ -23,6 +27,7 @@ class Priors:
         self._base, self._targets = base, dict(targets)
         self._clients: dict[str, PriorClient] = {}
         self._lock = threading.Lock()
+        self._waiting = threading.Semaphore(_WAITING)
 
     def client(self, variant: str) -> PriorClient:
         """The client of the service that serves the prior of `variant`.
@@ -40,7 +45,7 @@ class Priors:
             )
         with self._lock:
             if target not in self._clients:
-                self._clients[target] = PriorClient(target, priority="actor")
+                self._clients[target] = PriorClient(target, waiting=self._waiting, priority="actor")
             return self._clients[target]
 
     def __enter__(self) -> Priors:

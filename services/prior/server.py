@@ -41,6 +41,7 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
     server = Server(
         settings.listen,
         metrics_port=settings.metrics_port,
+        metrics_host=settings.metrics_host,
         metrics_targets=settings.metrics_targets,
         max_workers=MAX_CALLS,
         grace=DRAIN_SECONDS,

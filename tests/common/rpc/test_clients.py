@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent import futures
 from typing import Any
 
 import grpc
@@ -20,7 +21,9 @@ from common.rpc.errors import (
     PriorUnavailableError,
     QueueFullError,
 )
+from common.rpc.retry import Backoff
 from ldcq.config import SamplingConfig
+from ldcq.latent_prior import Samples
 from ldcq.learning.learner import Stopped
 from ldcq.v1 import prior_pb2
 from tests.common.rpc.conftest import Spawn, Start
@@ -211,6 +214,59 @@ def test_nobody_there_is_an_error_after_the_patience_that_says_what_to_do() -> N
         pytest.raises(PriorUnavailableError, match=f"prior at {address}: no answer for 0.3 s"),
     ):
         client.sample(draw(STATES, 1))
+
+
+def test_calls_without_a_place_to_wait_fail_at_once_and_others_are_answered_later() -> None:
+    server, address = serve(NumpyPrior())
+    server.drain(0)
+    with PriorClient(address, waiting=threading.Semaphore(2)) as client:
+        calls = [client.sample_async(draw(STATES, 1)) for _ in range(6)]
+        done: set[futures.Future[Samples]] = set()
+        while len(done) < 4:
+            done |= futures.wait(set(calls) - done, timeout=30, return_when="FIRST_COMPLETED").done
+        for call in done:
+            with pytest.raises(PriorUnavailableError):
+                call.result()
+        server, _ = serve(NumpyPrior(), address)
+        try:
+            for call in set(calls) - done:
+                assert call.result(timeout=30).latents.shape == (2, 1, 2)
+        finally:
+            server.drain(0)
+
+
+def test_after_one_has_waited_in_vain_calls_fail_at_once_until_one_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, address = serve(NumpyPrior())
+    server.drain(0)
+    pauses: list[Backoff] = []
+    pause = Backoff.pause
+
+    def noted(self: Backoff) -> bool:
+        pauses.append(self)
+        return pause(self)
+
+    monkeypatch.setattr(Backoff, "pause", noted)
+    with PriorClient(address, patience=3.0) as client:
+        for waits in (True, False, False):
+            pauses.clear()
+            with pytest.raises(PriorUnavailableError, match="no answer for"):
+                client.sample(draw(STATES, 1))
+            assert bool(pauses) == waits
+        server, _ = serve(NumpyPrior(), address)
+        until = time.monotonic() + 20
+        while True:  # the channel connects again
+            try:
+                client.sample(draw(STATES, 1))
+                break
+            except PriorUnavailableError:
+                assert time.monotonic() < until
+        server.drain(0)
+        pauses.clear()
+        with pytest.raises(PriorUnavailableError, match="no answer for 3 s"):
+            client.sample(draw(STATES, 1))
+        assert pauses
 
 
 def test_a_call_waits_for_a_server_that_starts_later() -> None:

@@ -61,6 +61,7 @@ def test_arguments_become_settings(tmp_path: Path, capsys: pytest.CaptureFixture
     code = service.run(
         *("serve", "--config", "demo", "--set", "vae.epochs=3", "-s", "seed=9"),
         *("--store", str(tmp_path / "store"), "--variant", "bcq_h", "--listen", "127.0.0.1:0"),
+        *("--metrics-host", "127.0.0.2"),
         *("--metrics-port", "0", "--metrics-targets", str(tmp_path / "prior-0.json")),
         *("--prior", "a:1,b:2", "--prior", "bcq_h=dns:///c:3", "--train"),
     )
@@ -71,7 +72,7 @@ def test_arguments_become_settings(tmp_path: Path, capsys: pytest.CaptureFixture
     assert settings.store.root == tmp_path / "store"
     assert settings.variant == "bcq_h"
     assert settings.prior_targets == {"main": "a:1,b:2", "bcq_h": "dns:///c:3"}
-    assert settings.metrics_port == 0
+    assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.2", 0)
     assert settings.metrics_targets == tmp_path / "prior-0.json"
     assert settings.train_first
     assert not service.trained
@@ -134,13 +135,14 @@ def test_a_service_without_training_has_no_train(capsys: pytest.CaptureFixture[s
     assert "invalid choice: 'train'" in capsys.readouterr().err
 
 
-def test_a_file_for_the_address_of_no_endpoint_is_refused(
+def test_options_of_an_endpoint_that_is_not_asked_for_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service = _Service()
     arguments = ("serve", "--config", "demo", "--store", str(tmp_path))
-    assert service.run(*arguments, "--metrics-targets", str(tmp_path / "vae.json")) == 2
-    assert "expected --metrics-port too" in capsys.readouterr().err
+    for option in ("--metrics-targets", "--metrics-host"):
+        assert service.run(*arguments, option, "127.0.0.1") == 2
+        assert f"{option} is given, expected --metrics-port too" in capsys.readouterr().err
     assert service.settings is None
 
 

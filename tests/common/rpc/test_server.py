@@ -60,6 +60,19 @@ def test_health_is_per_service_and_the_server_is_well_when_all_are() -> None:
         server.drain(0)
 
 
+def test_health_names_what_it_knows(start: Start) -> None:
+    with grpc.insecure_channel(start(NumpyPrior())) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        listed = stub.List(health_pb2.HealthListRequest(), timeout=10).statuses
+        assert {name: answer.status for name, answer in listed.items()} == {"": 1, FULL_NAME: 1}
+        request = health_pb2.HealthCheckRequest(service="nobody")
+        with pytest.raises(grpc.RpcError, match=f"'nobody', expected one of {FULL_NAME}") as caught:
+            stub.Check(request, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        first = next(stub.Watch(request, timeout=10))
+        assert first.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
 def test_clients_that_come_and_go_together_do_not_stop_a_server(start: Start) -> None:
     """Every client watches the server's health while it is connected."""
     address, request = start(NumpyPrior()), health_pb2.HealthCheckRequest()

@@ -13,6 +13,7 @@ from common.rpc.channel import connect
 from common.rpc.server import Server
 from common.rpc.stage import Progress, StageServicer
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
+from tests.stopping import in_turn
 
 Stub = stage_pb2_grpc.StageServiceStub
 ASK = stage_pb2.StageServiceWatchRequest()
@@ -73,7 +74,7 @@ def test_many_watchers_see_the_same(progress: Progress, stub: Stub) -> None:
 
 
 def test_a_slow_watcher_gets_the_latest_state_and_not_a_queue(progress: Progress) -> None:
-    updates = progress.updates()
+    updates = in_turn(progress.updates())
     next(updates)
     for step in range(1000):
         progress.running(step + 1, 1000)
@@ -81,13 +82,13 @@ def test_a_slow_watcher_gets_the_latest_state_and_not_a_queue(progress: Progress
 
 
 def test_an_unchanged_state_is_repeated_so_that_a_lost_peer_is_noticed(progress: Progress) -> None:
-    updates = progress.updates(timeout=0.2)
+    updates = in_turn(progress.updates(timeout=0.2))
     assert next(updates) == next(updates)
 
 
 def test_updates_end_when_asked(progress: Progress) -> None:
     stop = threading.Event()
-    updates = progress.updates(timeout=60.0, stop=stop)
+    updates = in_turn(progress.updates(timeout=60.0, stop=stop))
     next(updates)
     threading.Timer(0.2, stop.set).start()
     assert len(list(updates)) <= 1

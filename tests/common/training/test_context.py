@@ -12,7 +12,7 @@ from common.store import CorruptArtifactError, Meta, Store, StoreError, owning_v
 from common.training.context import StageContext
 from ldcq.config import Config, load, override
 from ldcq.learning.learner import Stopped
-from tests.stopping import stop_once_said
+from tests.stopping import in_turn, stop_once_said
 
 
 def publish(
@@ -122,7 +122,7 @@ def test_a_stage_that_makes_it_anew_is_not_kept_from_it_by_what_is_damaged(tmp_p
 
 def _said(stage: StageContext, words: str) -> str:
     """What the stage says, once that has these words in it."""
-    for update in stage.progress.updates(timeout=10.0):
+    for update in in_turn(stage.progress.updates(timeout=10.0)):
         if words in update.message:
             return update.message
     raise AssertionError(words)

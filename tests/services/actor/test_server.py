@@ -292,3 +292,28 @@ def test_a_variant_without_a_prior_service_says_how_to_name_one(pipeline: Pipeli
             _act(actor, _states(), method="bcq_h")
     finally:
         actor.stop()
+
+
+def test_an_actor_without_its_priors_answers_what_it_can(pipeline: Pipeline) -> None:
+    """Calls that wait for a prior leave threads for those that fail, and for other methods."""
+    nobody = dict.fromkeys(("main", "bcq_h"), "127.0.0.1:1")
+    started = Actor(pipeline, pipeline.store, nobody)
+    try:
+        started.wait_until_serving()
+        request = actor_pb2.ActorServiceActRequest(states=encode(_states()))
+        calls = [started.stub.Act.future(request, timeout=60) for _ in range(40)]
+        waiting = set(calls)
+        deadline = time.monotonic() + 50
+        while len(waiting) > 16:
+            assert time.monotonic() < deadline
+            waiting = {call for call in waiting if not call.done()}
+            describe = actor_pb2.ActorServiceDescribeRequest()
+            assert started.stub.Describe(describe, timeout=5).state_dim == 4
+            assert started.health() == health_pb2.HealthCheckResponse.SERVING
+        for call in set(calls) - waiting:
+            assert call.code() is grpc.StatusCode.UNAVAILABLE
+            assert "prior at 127.0.0.1:1: no answer" in call.details()
+        for call in waiting:
+            call.cancel()
+    finally:
+        started.stop()

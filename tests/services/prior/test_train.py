@@ -30,6 +30,7 @@ from tests.services.prior.world import (
     small_config,
     two_modes,
 )
+from tests.stopping import in_turn
 
 CPU = torch.device("cpu")
 
@@ -116,7 +117,7 @@ def test_waits_for_latents_of_this_vae(prepared: Store) -> None:
     result: list[str] = []
     thread = threading.Thread(target=lambda: result.append(run(context)))
     thread.start()
-    for update in context.progress.updates(timeout=5):
+    for update in in_turn(context.progress.updates(timeout=5)):
         if "other parents" in update.message:
             break
     assert not result
