@@ -13,6 +13,7 @@ from ldcq.config import ConfigError, SamplingConfig, SupportConfig
 from ldcq.critic.critic import Critic
 from ldcq.latent_prior import LatentPrior
 from ldcq.policies.base import Array, Candidates, Execution, LatentPlanPolicy
+from ldcq.randomness import block_rows
 from ldcq.support import supported
 from ldcq.vae.low_level import LowLevelPolicy
 from ldcq.world_model import WorldModel
@@ -146,12 +147,18 @@ class LdcqPolicy(LatentPlanPolicy):
     def plan(self, states: Array, goals: Array | None, seed: int) -> tuple[Array, Array]:
         """The best candidate of every state and number of steps; see `LatentPlanPolicy.plan`."""
         candidates = self._draw(states, goals, seed)
+        at_once = max(1, block_rows(self._device) // candidates.shape[1])  # memory does not grow with N
         with torch.no_grad():
             known, latents = self.tensor(states), self.tensor(candidates)
-            values = self._values(known, latents)[..., self._considered.tolist()]
-            if self._support is not None:
-                allowed = self._support(known, latents)
-                values = values.masked_fill(~allowed.unsqueeze(2), -torch.inf)
-        best = values.flatten(1).argmax(dim=1).cpu().numpy()
+            blocks = zip(known.split(at_once), latents.split(at_once), strict=True)
+            best = torch.cat([self._best(*block) for block in blocks]).cpu().numpy()
         rows, lengths = np.divmod(best, len(self._lengths))
         return candidates[np.arange(len(states)), rows], self._lengths[lengths]
+
+    def _best(self, states: Tensor, latents: Tensor) -> Tensor:
+        """Which of the pairs of a latent (N, n, Z) and a length is the best one, (N,)."""
+        values = self._values(states, latents)[..., self._considered.tolist()]
+        if self._support is not None:
+            allowed = self._support(states, latents)
+            values = values.masked_fill(~allowed.unsqueeze(2), -torch.inf)
+        return values.flatten(1).argmax(dim=1)

@@ -16,6 +16,7 @@ from common.rpc.errors import (
     InvalidFieldError,
     NotReadyError,
     QueueFullError,
+    TooLargeError,
 )
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
@@ -24,16 +25,17 @@ from common.training import configure_torch
 from common.training.process import serve_process
 from ldcq.config import Config, ConfigError, resolve_variant
 from ldcq.data.episodes import DataError
+from ldcq.latent_prior import MAX_ROWS
 from ldcq.learning.learner import Stopped
 from ldcq.policies.base import Plan
 from ldcq.policies.costs import check_costs
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
-from services.actor.evaluate import evaluation_parents, prepare_evaluation
+from services.actor.evaluate import prepare_evaluation
 from services.actor.method_policy import MethodPolicy
 from services.actor.methods import ServedMethods
 from services.actor.plans import from_token, to_token
 from services.actor.priors import MissingPriorError, Priors
-from services.actor.requests import evaluation_config, score_row
+from services.actor.requests import evaluation_config, most_episodes, score_row
 from services.actor.rollout import SpaceMismatchError
 from services.actor.train import STAGE, run
 
@@ -45,13 +47,12 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
 
     Args:
         base: The main pipeline's configuration.
-        store: Where evaluations are published.
-        variant: Whose they are.
+        store: Where the task's data are.
         methods: What is served.
     """
 
-    def __init__(self, base: Config, store: Store, variant: str, methods: ServedMethods) -> None:
-        self._base, self._store, self._variant, self._methods = base, store, variant, methods
+    def __init__(self, base: Config, store: Store, methods: ServedMethods) -> None:
+        self._base, self._store, self._methods = base, store, methods
         self._evaluating = threading.Lock()
         self._draining = threading.Event()
 
@@ -79,6 +80,8 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
             # A network without latents chooses at every step.
             execute_steps=min(config.actor.execute_steps or size.horizon, size.horizon),
             goal_dim=max(self._goal_dim(method) for method in ready),
+            max_rows=MAX_ROWS,
+            max_episodes=most_episodes(self._base),
         )
 
     def Act(  # noqa: N802
@@ -90,6 +93,7 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
 
         Raises:
             InvalidFieldError: A field cannot be used, or the token is not one of ours.
+            TooLargeError: More candidates are to be compared than in one call may be.
             FailedPreconditionError: The token, or the critic, belongs to other models than those
                 served now.
             NotReadyError: The method has no models yet.
@@ -102,6 +106,9 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
         )
         if len(states) == 0:
             raise InvalidFieldError("states", f"shape {states.shape}", "at least one environment")
+        if len(states) * policy.paths > MAX_ROWS:
+            given = f"{len(states)} environments x {policy.paths} candidates"
+            raise TooLargeError("states", given, MAX_ROWS)
         restart = None
         if request.HasField("restart"):
             shape = (len(states),)
@@ -123,6 +130,7 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
 
         Raises:
             InvalidFieldError: An unknown method, or an impossible number of episodes.
+            TooLargeError: More episodes than one call may ask for.
             FailedPreconditionError: The task cannot be loaded, or is not the one of the models.
             QueueFullError: Another evaluation is running.
             NotReadyError: A method has no models yet, or the server is stopping.
@@ -165,11 +173,7 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
             )
             if done < total:
                 yield message
-        models = {method: policy.models for method, policy in policies.items()}
-        parents = evaluation_parents(config, self._store, models)
-        version = evaluation.publish(self._store, parents, self._variant)
         message.rows.extend(score_row(row) for row in evaluation.rows())
-        message.evaluation_version = version
         yield message
 
     def _method(self, name: str) -> str:
@@ -216,7 +220,7 @@ def add_actor(server: Server, settings: ServiceSettings, priors: Priors) -> Serv
     base, on_change = settings.config, partial(server.set_serving, FULL_NAME)
     check_costs(base)
     methods = ServedMethods(base, settings.store, priors, configure_torch(base), on_change)
-    servicer = ActorServicer(base, settings.store, settings.variant, methods)
+    servicer = ActorServicer(base, settings.store, methods)
     server.add(actor_pb2_grpc.add_ActorServiceServicer_to_server, servicer, FULL_NAME)
     return methods
 
