@@ -10,14 +10,17 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from common.rpc import deadlines
 from common.rpc.codec import decode, encode_result
 from common.rpc.errors import (
     FailedPreconditionError,
     InvalidFieldError,
+    ModelVersionError,
     NotReadyError,
     QueueFullError,
     TooLargeError,
 )
+from common.rpc.retry import Backoff
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Store
@@ -40,6 +43,9 @@ from services.actor.rollout import SpaceMismatchError
 from services.actor.train import STAGE, run
 
 FULL_NAME = actor_pb2.DESCRIPTOR.services_by_name["ActorService"].full_name
+
+SWAP_PATIENCE_SECONDS = 5.0
+"""How long an `Act` waits for the prior's servers and this one to agree on a model."""
 
 
 class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
@@ -97,29 +103,18 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
             FailedPreconditionError: The token, or the critic, belongs to other models than those
                 served now.
             NotReadyError: The method has no models yet.
-            RpcError: The prior service does not answer.
+            RpcError: The prior service does not answer, or serves another prior than the models
+                here belong to.
         """
-        played = self._policy(self._method(request.method))
-        policy = played.policy
-        states = decode(
-            request.states, field="states", shape=(None, policy.decoder.dimensions.state)
-        )
-        if len(states) == 0:
-            raise InvalidFieldError("states", f"shape {states.shape}", "at least one environment")
-        if len(states) * policy.paths > MAX_ROWS:
-            given = f"{len(states)} environments x {policy.paths} candidates"
-            raise TooLargeError("states", given, MAX_ROWS)
-        restart = None
-        if request.HasField("restart"):
-            shape = (len(states),)
-            restart = decode(request.restart, field="restart", shape=shape, dtype=np.bool_)
-        goals = _goals(request, played, len(states))
-        plan = _plan(request, played, len(states))
-        actions, plan = policy.act(states, goals, plan, restart, request.seed)
-        token = to_token(plan, method=played.method, model_versions=played.models.versions)
-        return actor_pb2.ActorServiceActResponse(
-            actions=encode_result(actions, "actions", "states"), plan_token=token
-        )
+        method = self._method(request.method)
+        # When a prior is swapped, its servers and this one see it within seconds of each other.
+        backoff = Backoff(deadlines.at_most(SWAP_PATIENCE_SECONDS), self._draining)
+        while True:
+            try:
+                return _act(request, self._policy(method))
+            except ModelVersionError:
+                if not backoff.pause():
+                    raise
 
     def Evaluate(  # noqa: N802
         self,
@@ -208,7 +203,8 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
     """Serves until SIGTERM or SIGINT; with `train_first` runs the evaluation stage before. See
     `serve_process`.
     """
-    with Priors(settings.config, settings.prior_targets) as priors:
+    # What is served follows the store: the models that a call is for are looked up again.
+    with Priors(settings.config, settings.prior_targets, version_patience=0.0) as priors:
         add = partial(add_actor, priors=priors)
         return serve_process(STAGE, run, add, settings, on_start)
 
@@ -223,6 +219,31 @@ def add_actor(server: Server, settings: ServiceSettings, priors: Priors) -> Serv
     servicer = ActorServicer(base, settings.store, methods)
     server.add(actor_pb2_grpc.add_ActorServiceServicer_to_server, servicer, FULL_NAME)
     return methods
+
+
+def _act(
+    request: actor_pb2.ActorServiceActRequest, played: MethodPolicy
+) -> actor_pb2.ActorServiceActResponse:
+    policy = played.policy
+    states = decode(
+        request.states, field="states", shape=(None, policy.decoder.dimensions.state)
+    )
+    if len(states) == 0:
+        raise InvalidFieldError("states", f"shape {states.shape}", "at least one environment")
+    if len(states) * policy.paths > MAX_ROWS:
+        given = f"{len(states)} environments x {policy.paths} candidates"
+        raise TooLargeError("states", given, MAX_ROWS)
+    restart = None
+    if request.HasField("restart"):
+        shape = (len(states),)
+        restart = decode(request.restart, field="restart", shape=shape, dtype=np.bool_)
+    goals = _goals(request, played, len(states))
+    plan = _plan(request, played, len(states))
+    actions, plan = policy.act(states, goals, plan, restart, request.seed)
+    token = to_token(plan, method=played.method, model_versions=played.models.versions)
+    return actor_pb2.ActorServiceActResponse(
+        actions=encode_result(actions, "actions", "states"), plan_token=token
+    )
 
 
 def _goals(

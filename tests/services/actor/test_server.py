@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -30,7 +32,8 @@ from services.actor.plans import sealed
 from services.actor.priors import Priors
 from services.actor.server import FULL_NAME, add_actor
 from tests.draws import draw
-from tests.services.actor.conftest import Pipeline
+from tests.following import wait_loaded
+from tests.services.actor.conftest import Pipeline, Replica
 
 Stub = actor_pb2_grpc.ActorServiceStub
 
@@ -40,7 +43,7 @@ class Actor:
 
     def __init__(self, pipeline: Pipeline, store: Store, targets: dict[str, str]) -> None:
         self.server = Server(linger=0, grace=0.5)
-        self.priors = Priors(pipeline.config, targets)
+        self.priors = Priors(pipeline.config, targets, version_patience=0.0)
         settings = ServiceSettings(pipeline.config, store, prior_targets=targets)
         self.methods: ServedMethods = add_actor(self.server, settings, self.priors)
         self.address = self.server.start()
@@ -294,6 +297,25 @@ def test_a_prior_with_another_model_is_refused(pipeline: Pipeline) -> None:
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     finally:
         actor.stop()
+
+
+def test_no_call_fails_while_a_prior_is_swapped(pipeline: Pipeline, tmp_path: Path) -> None:
+    store = Store(shutil.copytree(pipeline.store.root, tmp_path / "store"))
+    replica = Replica(pipeline.config, store)  # looks for another version 20 times a second
+    actor = Actor(pipeline, store, {"main": replica.address})  # once a second
+    try:
+        actor.wait_until_serving()
+        first = store.load("prior", store.current("prior") or "")
+        for number in range(3):
+            _, token = _act(actor, _states(), method="prior")
+            moved = {name: tensor + np.float32(number) for name, tensor in first.tensors.items()}
+            version = store.publish(first.meta, moved, "")
+            wait_loaded(replica.process.follower, 20, version)
+            _, token = _act(actor, _states(), method="prior")
+            assert version in actor_pb2.PlanToken.FromString(token).model_versions
+    finally:
+        actor.stop()
+        replica.stop()
 
 
 def test_a_variant_without_a_prior_service_says_how_to_name_one(pipeline: Pipeline) -> None:
