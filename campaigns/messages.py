@@ -60,14 +60,14 @@ def requests(draw: Draw, kind: type[Message], known: Vocabulary) -> bytes:
     if way == 0:
         return bytes(draw(st.binary(max_size=200)))
     content = draw(messages(kind, known)).SerializeToString()
-    return draw(_damaged(st.just(content))) if way == 1 else content
+    return bytes(draw(_damaged(st.just(content))) if way == 1 else content)
 
 
 @st.composite
 def messages(draw: Draw, kind: type[Message], known: Vocabulary) -> Message:
     """Messages of a kind that are in order but for at most two of their fields."""
     message, rows = kind(), draw(st.sampled_from((1, 2, 3)))
-    fields = list(kind.DESCRIPTOR.fields)
+    fields: list[Any] = list(kind.DESCRIPTOR.fields)
     count = draw(st.integers(0, 2)) if fields else 0
     broken = {draw(st.sampled_from(fields)).name for _ in range(count)}
     for described in fields:
@@ -96,9 +96,7 @@ def messages(draw: Draw, kind: type[Message], known: Vocabulary) -> Message:
 
 
 @st.composite
-def _tensors(
-    draw: Draw, name: str, shape: tuple[int | None, ...], rows: int
-) -> tensor_pb2.Tensor:
+def _tensors(draw: Draw, name: str, shape: tuple[int | None, ...], rows: int) -> tensor_pb2.Tensor:
     extents = [rows if extent is None else extent for extent in shape]
     values = np.full(extents, draw(st.sampled_from((0.0, 0.5, -1.0))), np.float32)
     return encode(values > 0 if name == "restart" else values)
@@ -137,7 +135,7 @@ def _scalars(described: Any, known: Vocabulary, wrong: bool) -> st.SearchStrateg
     if described.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return st.booleans()
     if described.type == FieldDescriptor.TYPE_BYTES:
-        made = st.sampled_from(known.tokens or [None])
+        made = st.sampled_from(known.tokens) if known.tokens else st.none()
         strange = st.one_of(_damaged(st.sampled_from(known.tokens or [b""])), st.binary())
         return strange if wrong else made
     if wrong:
@@ -192,7 +190,10 @@ def _frames(draw: Draw) -> bytes:
 
 
 raw: st.SearchStrategy[bytes] = st.one_of(
-    st.binary(max_size=300), _frames(), _damaged(_frames()), st.sampled_from(_LINES),
+    st.binary(max_size=300),
+    _frames(),
+    _damaged(_frames()),
+    st.sampled_from(_LINES),
     _damaged(st.sampled_from(_LINES)),
 )
 """What a socket gets instead of a protocol."""

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +35,8 @@ from common.store import Store
 from ldcq.v1 import actor_pb2, actor_pb2_grpc, prior_pb2, prior_pb2_grpc
 
 TIMEOUT = 60.0
-SWAP_SECONDS = 3.0
+SWAP_CALLS = 2000
+"""Calls between two swaps; a tenth of all where that is less."""
 CANCEL_SHARE = 0.01
 PROBE_SHARE = 0.02
 WARM_UP = 0.3
@@ -157,7 +159,8 @@ class Client:
     def _cancelled(self) -> None:
         """A call whose caller leaves at some moment, perhaps after the answer."""
         if self._random.random() < 0.5:
-            name, call = "Sample", self._sample.future(self._request(self._random), timeout=TIMEOUT)
+            name = "Sample"
+            call: Any = self._sample.future(self._request(self._random), timeout=TIMEOUT)
         else:
             name, call = "Act", self._act.future(self._acting(1), timeout=TIMEOUT)
         time.sleep(float(self._random.exponential(0.003)))
@@ -175,7 +178,7 @@ class Client:
             request = self._acting(environments, method)
             if token:
                 request.plan_token = token
-            token = self._call("Act", lambda request=request: self._acted(request)) or b""
+            token = self._call("Act", partial(self._acted, request)) or b""
 
     def _acting(
         self, environments: int, method: str = METHODS[0]
@@ -211,7 +214,7 @@ class Client:
 
 
 class Swaps:
-    """Publishes another prior now and then: the first one with weights moved a little."""
+    """Priors to publish: the first one with weights moved a little."""
 
     def __init__(self, store: Store, seed: int) -> None:
         self._store, self._random, self.count = store, np.random.default_rng(seed), 0
@@ -219,17 +222,16 @@ class Swaps:
         assert current is not None
         self._first = store.load("prior", current)
 
-    def run(self, over: threading.Event) -> None:
-        """Until the event is set."""
-        while not over.wait(SWAP_SECONDS):
-            moved = {
-                name: weights + self._random.normal(0, 1e-3, weights.shape).astype(weights.dtype)
-                if "normaliser" not in name
-                else weights
-                for name, weights in self._first.tensors.items()
-            }
-            self._store.publish(self._first.meta, moved, "")
-            self.count += 1
+    def swap(self) -> None:
+        """Publishes the next one."""
+        moved = {
+            name: weights + self._random.normal(0, 1e-3, weights.shape).astype(weights.dtype)
+            if "normaliser" not in name
+            else weights
+            for name, weights in self._first.tensors.items()
+        }
+        self._store.publish(self._first.meta, moved, "")
+        self.count += 1
 
 
 class Sizes:
@@ -244,21 +246,24 @@ class Sizes:
         self._seen.append((share, {server.name: server.size() for server in self._servers}))
 
     def growth(self) -> dict[str, dict[str, float]]:
-        """Of each server, from the end of the warm-up to the end, in percent: of `memory`, and of
-        `threads`; medians of a sixth of the looks each.
+        """Of each server, from the first third after the warm-up to the last, in percent: of
+        `memory` by its median, and of `threads`, which come and go by one or two, by its greatest.
         """
         after = [sizes for share, sizes in self._seen if share >= WARM_UP]
-        few = max(1, len(after) // 6)
+        third = max(1, len(after) // 3)
 
-        def percent(name: str, which: int) -> float:
+        def percent(name: str, which: int, of: Callable[[list[int]], float]) -> float:
             first, last = (
-                statistics.median(sizes[name][which] for sizes in part)
-                for part in (after[:few], after[-few:])
+                of([sizes[name][which] for sizes in part])
+                for part in (after[:third], after[-third:])
             )
             return round(100 * (last / first - 1), 2)
 
         return {
-            server.name: {"memory": percent(server.name, 0), "threads": percent(server.name, 1)}
+            server.name: {
+                "memory": percent(server.name, 0, statistics.median),
+                "threads": percent(server.name, 1, max),
+            }
             for server in self._servers
         }
 
@@ -279,37 +284,37 @@ def run(
     Raises:
         CampaignError: A server did not start, or has ended.
     """
-    progress, traffic, over = Progress("soak"), Traffic(calls), threading.Event()
+    progress, traffic = Progress("soak"), Traffic(calls)
     progress.waiting("training a small store" if store is None else "copying the store")
     bars.update("soak", progress.snapshot())
     root = small_store(folder, store)
     with ExitStack() as stack:
         prior = stack.enter_context(ServerProcess("prior", root, folder))
-        options = ("--variant", "bcq_h")
-        other = stack.enter_context(ServerProcess("prior", root, folder, options, "prior@bcq_h"))
-        options = ("--prior", prior.address, "--prior", f"bcq_h={other.address}")
-        actor = stack.enter_context(ServerProcess("actor", root, folder, options))
+        variant = ("--variant", "bcq_h")
+        other = stack.enter_context(ServerProcess("prior", root, folder, variant, "prior@bcq_h"))
+        targets = (f"--prior={prior.address}", f"--prior=bcq_h={other.address}")
+        actor = stack.enter_context(ServerProcess("actor", root, folder, targets))
         servers = [prior, other, actor]
         sizes, swaps = Sizes(servers), Swaps(Store(root), seed)
         callers = [
             Client(traffic, prior.address, actor.address, (seed, number))
             for number in range(clients)
         ]
-        with ThreadPoolExecutor(clients + 1) as pool:
-            swapping = pool.submit(swaps.run, over)
+        with ThreadPoolExecutor(clients) as pool:
             calling = [pool.submit(caller.run) for caller in callers]
             try:
                 while not all(future.done() for future in calling):
                     done = traffic.done
+                    if done >= (swaps.count + 1) * min(SWAP_CALLS, calls // 10):
+                        swaps.swap()
                     sizes.look(done / calls)
                     progress.running(min(done, calls), calls, {}, f"{swaps.count} swaps")
                     bars.update("soak", progress.snapshot())
                     time.sleep(LOOK_SECONDS)
                 sizes.look(1.0)
             finally:
-                over.set()
                 traffic.stop()
-            for future in (*calling, swapping):
+            for future in calling:
                 future.result()
         codes = {server.name: server.stop() for server in servers}
     progress.published("")
@@ -344,8 +349,8 @@ def _result(
             "no call fails", not failed, "; ".join(traffic.failures) or f"{traffic.done} calls"
         ),
         CheckResult(
-            "every swapped prior answers",
-            swaps > 0 and len(traffic.versions) > 1,
+            "priors that were published meanwhile answer",
+            len(traffic.versions) > 1,
             f"{swaps} swaps, {len(traffic.versions)} versions answered repeated requests",
         ),
         CheckResult(
@@ -371,7 +376,7 @@ def _result(
 
 
 def main(
-    calls: Annotated[int, typer.Option(min=1, help="Calls of Sample and Act together.")] = 100_000,
+    calls: Annotated[int, typer.Option(min=10, help="Calls of Sample and Act together.")] = 100_000,
     clients: Annotated[int, typer.Option(min=1, help="That call at once.")] = 8,
     seed: Annotated[int, typer.Option(help="Of what is asked for.")] = 0,
     store: Annotated[

@@ -144,10 +144,10 @@ class Critic(Model):
         most = max(1, rows // max(1, latents.shape[1]))
 
         def of(some: Tensor, candidates: Tensor) -> Tensor:
-            parts = [self.q_by_length(some, part) for part in candidates.split(rows, dim=1)]
+            parts = [self.q_by_length(some, part) for part in torch.split(candidates, rows, 1)]
             return torch.cat([together(part, self.config.deviations) for part in parts], dim=1)
 
-        blocks = zip(states.split(most), latents.split(most), strict=True)
+        blocks = zip(torch.split(states, most), torch.split(latents, most), strict=True)
         return torch.cat([of(*block) for block in blocks])
 
     def greatest(self, states: Tensor, latents: Tensor) -> Tensor:

@@ -147,10 +147,12 @@ class LdcqPolicy(LatentPlanPolicy):
     def plan(self, states: Array, goals: Array | None, seed: int) -> tuple[Array, Array]:
         """The best candidate of every state and number of steps; see `LatentPlanPolicy.plan`."""
         candidates = self._draw(states, goals, seed)
-        at_once = max(1, block_rows(self._device) // candidates.shape[1])  # memory does not grow with N
+        at_once = max(
+            1, block_rows(self._device) // candidates.shape[1]
+        )  # memory does not grow with N
         with torch.no_grad():
             known, latents = self.tensor(states), self.tensor(candidates)
-            blocks = zip(known.split(at_once), latents.split(at_once), strict=True)
+            blocks = zip(torch.split(known, at_once), torch.split(latents, at_once), strict=True)
             best = torch.cat([self._best(*block) for block in blocks]).cpu().numpy()
         rows, lengths = np.divmod(best, len(self._lengths))
         return candidates[np.arange(len(states)), rows], self._lengths[lengths]

@@ -52,7 +52,9 @@ class LowLevelPolicy(Model):
         Returns:
             Shape (E, A), float32; indices (E, 1), int64, where actions are discrete.
         """
-        blocks = zip(states.split(ROWS_AT_ONCE), latents.split(ROWS_AT_ONCE), strict=True)
+        blocks = zip(
+            torch.split(states, ROWS_AT_ONCE), torch.split(latents, ROWS_AT_ONCE), strict=True
+        )
         return torch.cat(
             [self.decoder.act(self.state_normaliser(s), z, generator) for s, z in blocks]
         )

@@ -225,9 +225,7 @@ def _act(
     request: actor_pb2.ActorServiceActRequest, played: MethodPolicy
 ) -> actor_pb2.ActorServiceActResponse:
     policy = played.policy
-    states = decode(
-        request.states, field="states", shape=(None, policy.decoder.dimensions.state)
-    )
+    states = decode(request.states, field="states", shape=(None, policy.decoder.dimensions.state))
     if len(states) == 0:
         raise InvalidFieldError("states", f"shape {states.shape}", "at least one environment")
     if len(states) * policy.paths > MAX_ROWS:

@@ -80,7 +80,9 @@ def test_few_rows_of_too_many_bytes_are_refused() -> None:
 def test_rows_are_all_dimensions_but_the_last() -> None:
     message = encode(np.zeros((2, 3, 4), np.float32))
     assert decode(message, field="x", shape=(None, None, 4), max_rows=6).shape == (2, 3, 4)
-    with pytest.raises(TooLargeError, match=r"x: got shape \(2, 3, 4\), 6 rows; expected at most 5"):
+    with pytest.raises(
+        TooLargeError, match=r"x: got shape \(2, 3, 4\), 6 rows; expected at most 5"
+    ):
         decode(message, field="x", shape=(None, None, 4), max_rows=5)
     assert decode(message, field="x", shape=(None, None, 4), max_rows=None).shape == (2, 3, 4)
 

@@ -255,12 +255,15 @@ def test_describe_names_the_bounds_and_more_is_refused(actor: Actor) -> None:
     evaluate = actor_pb2.ActorServiceEvaluateRequest(methods=["prior"], episodes=100_000)
     for call, message in (
         (lambda: actor.stub.Act(act), f"states: got {many} environments x 6 candidates; expected "),
-        (lambda: list(actor.stub.Evaluate(evaluate)), "episodes: got 100000; expected at most 1000"),
+        (
+            lambda: list(actor.stub.Evaluate(evaluate)),
+            "episodes: got 100000; expected at most 1000",
+        ),
     ):
         with pytest.raises(grpc.RpcError) as caught:
             call()
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert caught.value.details().startswith(message)
+        assert str(caught.value.details()).startswith(message)
 
 
 @pytest.mark.parametrize(

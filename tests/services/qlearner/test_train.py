@@ -290,4 +290,4 @@ def _check_scores(stub: critic_pb2_grpc.CriticServiceStub, store: Store, version
     with pytest.raises(grpc.RpcError, match=r"latents: got shape \(1, 262145, 2\)") as refused:
         stub.Score(critic_pb2.CriticServiceScoreRequest(states=encode(states[:1]), latents=many))
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert refused.value.details().endswith("expected at most 262144 rows in one call")
+    assert str(refused.value.details()).endswith("expected at most 262144 rows in one call")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -165,14 +166,15 @@ def test_more_rows_than_one_call_may_have_are_refused(served: Served) -> None:
     windows = MAX_ROWS // HORIZON + 1
     states, actions = np.zeros((windows, HORIZON, 2), np.float32), np.zeros((1, 1, 1), np.float32)
     many = encode(np.zeros((MAX_ROWS + 1, 2), np.float32))
-    for call, request, given in (
+    calls: list[tuple[Any, Any, str]] = [
         (served.stub.Encode, encode_request(states, actions), f"({windows}, {HORIZON}, 2)"),
         (served.stub.Decode, vae_pb2.VaeServiceDecodeRequest(states=many), f"({MAX_ROWS + 1}, 2)"),
-    ):
+    ]
+    for call, request, given in calls:
         with pytest.raises(grpc.RpcError, match=r"expected at most 262144 rows in one") as caught:
             call(request)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert caught.value.details().startswith(f"states: got shape {given}")
+        assert str(caught.value.details()).startswith(f"states: got shape {given}")
 
 
 @pytest.mark.parametrize("windows", ["discrete"], indirect=True)
