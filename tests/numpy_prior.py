@@ -25,7 +25,7 @@ from common.rpc.signals import StopSignals
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
 STATE_DIM, LATENT_DIM, GOAL_DIM, TRAINING_STEPS = 3, 2, 2, 10
-MAX_ROWS = 10_000
+MAX_ROWS = 1_000_000
 VERSION = "0123456789abcdef"
 
 

@@ -12,7 +12,8 @@ Conventions that hold for every message of this package:
     more is refused before anything is computed: RESOURCE_EXHAUSTED, whose message names the field, what was given and
     what is expected, and ends with "in one call". Send smaller calls. Any other RESOURCE_EXHAUSTED says that too much
     is waiting: try again later.
-  * Messages may have 256 MiB. gRPC's own clients receive 4 MiB unless told otherwise: set
+  * Bytes that are no message of the method are INTERNAL.
+  * Messages may have 128 MiB. gRPC's own clients receive 4 MiB unless told otherwise: set
     `grpc.max_receive_message_length` (Python, C++) or your language's like to read replies of more, as of 65,536
     latents of 16 dimensions.
 """
