@@ -147,9 +147,8 @@ class LdcqPolicy(LatentPlanPolicy):
     def plan(self, states: Array, goals: Array | None, seed: int) -> tuple[Array, Array]:
         """The best candidate of every state and number of steps; see `LatentPlanPolicy.plan`."""
         candidates = self._draw(states, goals, seed)
-        at_once = max(
-            1, block_rows(self._device) // candidates.shape[1]
-        )  # memory does not grow with N
+        # In blocks of states: memory does not grow with their number.
+        at_once = max(1, block_rows(self._device) // candidates.shape[1])
         with torch.no_grad():
             known, latents = self.tensor(states), self.tensor(candidates)
             blocks = zip(torch.split(known, at_once), torch.split(latents, at_once), strict=True)
