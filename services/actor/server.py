@@ -134,7 +134,8 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
         if not self._evaluating.acquire(blocking=False):
             raise QueueFullError("another evaluation is running on this actor; try again later")
         cancelled = threading.Event()
-        context.add_callback(cancelled.set)
+        if not context.add_callback(cancelled.set):
+            cancelled.set()  # the caller has left before
         try:
             yield from self._evaluate(config, cancelled)
         except Stopped as error:

@@ -21,11 +21,15 @@ from common.rpc.codec import decode, encode
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Store
+from ldcq.config import override
 from ldcq.critic.critic import Critic
 from ldcq.latent_prior import MAX_ROWS
+from ldcq.learning.learner import Stopped
 from ldcq.policies.base import derive_seed
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from ldcq.vae.model import Vae
+from services.actor.environments import EnvironmentPool
+from services.actor.evaluate import prepare_evaluation
 from services.actor.merging import merged
 from services.actor.methods import ServedMethods
 from services.actor.plans import sealed
@@ -264,6 +268,22 @@ def test_describe_names_the_bounds_and_more_is_refused(actor: Actor) -> None:
             call()
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert str(caught.value.details()).startswith(message)
+
+
+def test_no_environment_is_made_for_a_caller_who_has_left(
+    actor: Actor, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left(*_: object) -> None:
+        raise Stopped
+
+    config = override(pipeline.config, {"evaluation.methods": {"prior": {"policy": "prior"}}})
+    policies = {"prior": actor.methods.policy("prior")}
+    evaluation = prepare_evaluation(config, pipeline.store, policies, left)
+    made: list[object] = []
+    monkeypatch.setattr(EnvironmentPool, "make", made.append)
+    with pytest.raises(Stopped):
+        list(evaluation.play())
+    assert made == []
 
 
 @pytest.mark.parametrize(
