@@ -40,7 +40,8 @@ SWAP_CALLS = 2000
 CANCEL_SHARE = 0.01
 PROBE_SHARE = 0.02
 WARM_UP = 0.3
-"""Share of the calls after which memory is expected to stay as it is."""
+"""Share of the calls after which memory and threads are to stay as they are. Until then twice as
+many clients call, so that pools of threads, which grow with the calls at once, have their size."""
 LOOK_SECONDS = 0.5
 GROWTH = 2.0
 """Percent that memory and threads may grow after that."""
@@ -114,10 +115,10 @@ class Client:
         self._act = actor_pb2_grpc.ActorServiceStub(self._actor).Act
         self._probe = seed[1], self._request(np.random.default_rng(seed[1]))
 
-    def run(self) -> None:
-        """Calls until all have been made."""
+    def run(self, until: float) -> None:
+        """Calls until all calls, or so many of them, have been made."""
         with self._prior, self._actor:
-            while self._traffic.take():
+            while self._traffic.done < until and self._traffic.take():
                 kind = self._random.random()
                 if kind < CANCEL_SHARE:
                     self._cancelled()
@@ -246,24 +247,21 @@ class Sizes:
         self._seen.append((share, {server.name: server.size() for server in self._servers}))
 
     def growth(self) -> dict[str, dict[str, float]]:
-        """Of each server, from the first third after the warm-up to the last, in percent: of
-        `memory` by its median, and of `threads`, which come and go by one or two, by its greatest.
+        """Of each server, from the first third after the warm-up to the last, in percent: `memory`
+        and `threads`, by their medians.
         """
         after = [sizes for share, sizes in self._seen if share >= WARM_UP]
         third = max(1, len(after) // 3)
 
-        def percent(name: str, which: int, of: Callable[[list[int]], float]) -> float:
+        def percent(name: str, which: int) -> float:
             first, last = (
-                of([sizes[name][which] for sizes in part])
+                statistics.median(sizes[name][which] for sizes in part)
                 for part in (after[:third], after[-third:])
             )
             return round(100 * (last / first - 1), 2)
 
         return {
-            server.name: {
-                "memory": percent(server.name, 0, statistics.median),
-                "threads": percent(server.name, 1, max),
-            }
+            server.name: {"memory": percent(server.name, 0), "threads": percent(server.name, 1)}
             for server in self._servers
         }
 
@@ -275,7 +273,7 @@ def run(
 
     Args:
         calls: Of `Sample` and `Act` together.
-        clients: That call at once.
+        clients: That call at once; see `WARM_UP`.
         seed: Of what is asked for, and when a caller leaves.
         folder: For the store and the logs.
         store: To copy; None: one is trained.
@@ -298,10 +296,13 @@ def run(
         sizes, swaps = Sizes(servers), Swaps(Store(root), seed)
         callers = [
             Client(traffic, prior.address, actor.address, (seed, number))
-            for number in range(clients)
+            for number in range(2 * clients)
         ]
-        with ThreadPoolExecutor(clients) as pool:
-            calling = [pool.submit(caller.run) for caller in callers]
+        ends = [calls] * clients + [WARM_UP * calls] * clients
+        with ThreadPoolExecutor(len(callers)) as pool:
+            calling = [
+                pool.submit(caller.run, end) for caller, end in zip(callers, ends, strict=True)
+            ]
             try:
                 while not all(future.done() for future in calling):
                     done = traffic.done
