@@ -2,12 +2,13 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 BUF := npx --yes @bufbuild/buf@1.75.0
+AGAINST ?= $(or $(shell git describe --tags --abbrev=0 2>/dev/null),main)
 STAMP := .venv/.installed
 EXPERIMENTS := demo maze2d door-human horizon steps random-walk latents world-model
 SCALE := small
 BENCHMARKS := sampler serving replicas learner targets training
 
-.PHONY: help setup demo results results-avx2 peers bench test test-full test-gpu test-observability test-compose docs lint format proto proto-lint
+.PHONY: help setup demo results results-avx2 peers bench test test-full test-gpu test-observability test-compose docs lint format soak fuzz proto proto-lint proto-breaking
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +64,12 @@ test-observability: setup ## test dashboards and alerts with a real Prometheus (
 test-compose: setup ## test the containers with scaling, swapping and failures; needs a Docker engine with Compose
 	$(BIN)/pytest -m engine tests/deploy
 
+soak: setup ## 100,000 calls of a prior and an actor with swaps and cancels: none fails, memory and threads stay flat
+	$(BIN)/python -m campaigns.soak
+
+fuzz: setup ## 20,000 requests and raw bytes at every port: documented codes alone, no crash, no trace
+	$(BIN)/python -m campaigns.fuzz
+
 docs: setup ## build the documentation site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
@@ -82,3 +89,6 @@ proto: setup ## generate the Python code of the contracts
 
 proto-lint: ## check the contracts with buf (needs npx)
 	$(BUF) lint
+
+proto-breaking: ## check that the contracts still fit those of the last release (needs npx); AGAINST=REF: of another commit
+	$(BUF) breaking --against "$$(git rev-parse --path-format=absolute --git-common-dir)#ref=$(AGAINST)"

@@ -16,6 +16,7 @@ from common.rpc.errors import (
     FailedPreconditionError,
     InvalidFieldError,
     RpcError,
+    TooLargeError,
     VersionMismatchError,
 )
 from common.rpc.prior import FULL_NAME
@@ -24,6 +25,7 @@ from common.rpc.signals import StopSignals
 from ldcq.v1 import prior_pb2, prior_pb2_grpc
 
 STATE_DIM, LATENT_DIM, GOAL_DIM, TRAINING_STEPS = 3, 2, 2, 10
+MAX_ROWS = 1_000_000
 VERSION = "0123456789abcdef"
 
 
@@ -62,7 +64,7 @@ class NumpyPrior(prior_pb2_grpc.PriorServiceServicer):
             training_steps=TRAINING_STEPS,
             solvers=self.solvers,
             defaults=prior_pb2.SamplerOptions(solver="ddpm", guidance=1.5),
-            max_rows=10_000,
+            max_rows=MAX_ROWS,
         )
 
     def Sample(  # noqa: N802
@@ -132,6 +134,10 @@ class NumpyPrior(prior_pb2_grpc.PriorServiceServicer):
             "candidates": (
                 request.candidates < 1,
                 InvalidFieldError("candidates", request.candidates, "at least 1"),
+            ),
+            "rows": (
+                request.candidates * 3 > MAX_ROWS,
+                TooLargeError("candidates", request.candidates, MAX_ROWS, "latents"),
             ),
             "solver": (
                 options.HasField("solver") and options.solver != "ddpm",

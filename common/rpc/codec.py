@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from common.rpc.errors import InvalidFieldError
+from common.rpc.errors import InvalidFieldError, TooLargeError
+from ldcq.latent_prior import MAX_ROWS
 from ldcq.v1 import tensor_pb2
 
 MAX_TENSOR_BYTES = 256 * 1024 * 1024
@@ -69,6 +70,7 @@ def decode(
     dtype: DTypeLike = np.float32,
     finite: bool = True,
     max_bytes: int = MAX_TENSOR_BYTES,
+    max_rows: int | None = MAX_ROWS,
 ) -> NDArray[Any]:
     """Unpacks a tensor that must have the given shape and element type.
 
@@ -79,17 +81,21 @@ def decode(
         dtype: Expected element type; where it is float32, half and double precision are converted.
         finite: Refuse NaN and infinity.
         max_bytes: Most bytes the array may take in memory.
+        max_rows: Most rows, each of the last dimension alone: (N, n, Z) has N x n. It is what a
+            network is evaluated on, so it bounds the memory and the work of a call. None: any.
 
     Returns:
         The array in native byte order; a read-only view of the message where nothing was converted.
 
     Raises:
-        InvalidFieldError: The tensor is anything else.
+        InvalidFieldError: The tensor is anything else; TooLargeError where it has more rows.
     """
     wanted = np.dtype(dtype)
     given = _element_type(tensor, field, wanted)
     extents = _extents(tensor, field, shape)
-    count = math.prod(extents)
+    count, rows = math.prod(extents), math.prod(extents[:-1])
+    if max_rows is not None and rows > max_rows:
+        raise TooLargeError(field, f"shape {extents}, {rows} rows", max_rows)
     if count * max(given.itemsize, wanted.itemsize) > max_bytes:
         size = count * max(given.itemsize, wanted.itemsize)
         raise InvalidFieldError(field, f"shape {extents} of {size} bytes", f"at most {max_bytes}")

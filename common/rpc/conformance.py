@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from common.rpc.channel import connect
 from common.rpc.codec import encode
+from common.rpc.errors import IN_ONE_CALL
 from common.rpc.prior import description, sample_request, samples
 from common.rpc.retry import status_of
 from ldcq.config import SamplingConfig
@@ -224,6 +225,8 @@ _ANSWERS: dict[str, Callable[[_Prior], str]] = {
 }
 
 _INVALID, _UNFIT = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
+_TOO_LARGE = grpc.StatusCode.RESOURCE_EXHAUSTED
+_MOST_CANDIDATES = 2**31 - 1
 
 
 def _refusals(found: Description) -> dict[str, tuple[grpc.StatusCode, str, str, Any]]:
@@ -241,6 +244,7 @@ def _refusals(found: Description) -> dict[str, tuple[grpc.StatusCode, str, str, 
     unknown[-1, -1] = np.nan
     steps, nulled = options(steps=found.training_steps + 1), options(nulled="no-such-part")
     version, other_goals = "0000000000000000-no-such-version", None if goals else array(2)
+    many = min(found.max_rows // _STATES + 1, _MOST_CANDIDATES)
     return {
         "refuses a wrong state dimension": (_INVALID, "states", "states", array(size + 1)),
         "refuses a wrong rank": (_INVALID, "states", "states", flat),
@@ -248,6 +252,7 @@ def _refusals(found: Description) -> dict[str, tuple[grpc.StatusCode, str, str, 
         "refuses NaN": (_INVALID, "states", "states", encode(unknown)),
         "refuses data shorter than its shape": (_INVALID, "states", "states", short),
         "refuses 0 candidates": (_INVALID, "candidates", "candidates", 0),
+        "refuses more than max_rows": (_TOO_LARGE, IN_ONE_CALL, "candidates", many),
         "refuses an unknown solver": (_INVALID, "solver", "options", options(solver="no-such")),
         "refuses more steps than T": (_INVALID, "steps", "options", steps),
         "refuses to null what there is not": (_INVALID, "nulled", "options", nulled),
@@ -261,6 +266,8 @@ def _refusals(found: Description) -> dict[str, tuple[grpc.StatusCode, str, str, 
 def _refused(prior: _Prior, code: grpc.StatusCode, named: str, field: Any, value: Any) -> str:
     if field == "goals" and code is _INVALID and not prior.description.goal_dim:
         return "it has no goals"
+    if code is _TOO_LARGE and _STATES * value <= prior.description.max_rows:
+        return "no call can have so many"
     request = prior.request()
     request.ClearField(field)
     request.MergeFrom(Request(**{field: value}))

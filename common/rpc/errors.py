@@ -6,6 +6,10 @@ import grpc
 
 from ldcq.learning.learner import Stopped
 
+IN_ONE_CALL = "in one call"
+"""How the message of a call that is too large ends: it never passes, unlike that of a full queue,
+which has the same code."""
+
 
 class RpcError(Exception):
     """An error with a status code; a servicer raises one and the server's interceptor sends it.
@@ -34,6 +38,15 @@ class InvalidFieldError(RpcError):
     def __init__(self, field: str, given: object, expected: object) -> None:
         super().__init__(f"{field}: got {given}; expected {expected}")
         self.field = field
+
+
+class TooLargeError(InvalidFieldError):
+    """A field that asks for more than one call may (RESOURCE_EXHAUSTED); smaller calls will do."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, field: str, given: object, most: int, unit: str = "rows") -> None:
+        super().__init__(field, given, f"at most {most} {unit} {IN_ONE_CALL}")
 
 
 class FailedPreconditionError(RpcError):

@@ -93,7 +93,7 @@ def samples(
     """
     try:
         shape = (request.states.shape[0], request.candidates, None)
-        latents = decode(reply.latents, field="latents", shape=shape)
+        latents = decode(reply.latents, field="latents", shape=shape, max_rows=None)
     except InvalidFieldError as error:
         raise CallError(f"the prior's reply makes no sense: {error}") from error
     return Samples(latents, reply.model_version, reply.queue_seconds, reply.compute_seconds)

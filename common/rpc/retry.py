@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from common.rpc.errors import IN_ONE_CALL
 from common.rpc.security import explained
 
 _FIRST_PAUSE = 0.1
@@ -30,11 +31,11 @@ def status_of(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
 def is_transient(error: grpc.RpcError) -> bool:
     """Whether the same call may succeed later: nobody there, shut down meanwhile, or a full queue.
 
-    A message beyond the size limit has the code of a full queue, but never passes.
+    A call or a message beyond its limit has the code of a full queue, but never passes.
     """
     code, details = status_of(error)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return "larger than max" not in details
+        return "larger than max" not in details and IN_ONE_CALL not in details
     return code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 

@@ -160,8 +160,14 @@ def check(request: prior_pb2.PriorServiceSampleRequest, model: Neighbours) -> np
     states = np.frombuffer(tensor.data, "<f4").reshape(shape)
     if not np.isfinite(states).all():
         raise invalid("states", "nan or infinity", "finite numbers")
-    if not 1 <= request.candidates * shape[0] <= MAX_ROWS:
-        raise invalid("candidates", request.candidates, f"1 to {MAX_ROWS // shape[0]}")
+    if request.candidates < 1:
+        raise invalid("candidates", request.candidates, "at least 1")
+    if request.candidates * shape[0] > MAX_ROWS:
+        raise RefusedError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"candidates: got {shape[0]} states x {request.candidates} candidates; "
+            f"expected at most {MAX_ROWS} latents in one call",
+        )
     return states
 
 

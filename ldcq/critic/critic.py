@@ -142,9 +142,13 @@ class Critic(Model):
         """
         rows = ROWS_AT_ONCE.get(states.device.type, ROWS_AT_ONCE["cuda"])
         most = max(1, rows // max(1, latents.shape[1]))
-        blocks = [slice(start, start + most) for start in range(0, len(states), most)]
-        values = [self.q_by_length(states[block], latents[block]) for block in blocks]
-        return torch.cat([together(block, self.config.deviations) for block in values])
+
+        def of(some: Tensor, candidates: Tensor) -> Tensor:
+            parts = [self.q_by_length(some, part) for part in torch.split(candidates, rows, 1)]
+            return torch.cat([together(part, self.config.deviations) for part in parts], dim=1)
+
+        blocks = zip(torch.split(states, most), torch.split(latents, most), strict=True)
+        return torch.cat([of(*block) for block in blocks])
 
     def greatest(self, states: Tensor, latents: Tensor) -> Tensor:
         """The value of each state's best candidate, (N,); see `lower_q`."""

@@ -12,6 +12,7 @@ from ldcq.config import ConfigError, SamplingConfig, SupportConfig
 from ldcq.critic.critic import Critic
 from ldcq.latent_prior import LatentPrior
 from ldcq.policies.base import Array, Candidates, Execution, LatentPlanPolicy
+from ldcq.randomness import block_rows
 from ldcq.vae.low_level import LowLevelPolicy
 from ldcq.world_model import WorldModel
 
@@ -82,11 +83,19 @@ class LdcqPolicy(LatentPlanPolicy):
     def plan(self, states: Array, goals: Array | None, seed: int) -> tuple[Array, Array]:
         """The best candidate of every state and number of steps; see `LatentPlanPolicy.plan`."""
         candidates = self._draw(states, goals, seed)
+        # In blocks of states: memory does not grow with their number.
+        at_once = max(1, block_rows(self._device) // candidates.shape[1])
         with torch.no_grad():
-            values = self._values(self.tensor(states), self.tensor(candidates))
-        best = values[..., self._considered.tolist()].flatten(1).argmax(dim=1).cpu().numpy()
+            split = (torch.split(self.tensor(rows), at_once) for rows in (states, candidates))
+            blocks = zip(*split, strict=True)
+            best = torch.cat([self._best(*block) for block in blocks]).cpu().numpy()
         rows, lengths = np.divmod(best, len(self._lengths))
         return candidates[np.arange(len(states)), rows], self._lengths[lengths]
+
+    def _best(self, states: Tensor, latents: Tensor) -> Tensor:
+        """Which of the pairs of a latent (N, n, Z) and a length is the best one, (N,)."""
+        values = self._values(states, latents)[..., self._considered.tolist()]
+        return values.flatten(1).argmax(dim=1)
 
     def _values(self, states: Tensor, latents: Tensor) -> Tensor:
         """Of latents (N, n, Z) in raw states (N, S), for K numbers of steps each, in units of

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ldcq.v1 import tensor_pb2 as ldcq_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13ldcq/v1/actor.proto\x12\x07ldcq.v1\x1a\x14ldcq/v1/tensor.proto\"\x1d\n\x1b\x41\x63torServiceDescribeRequest\"\xa5\x01\n\x1c\x41\x63torServiceDescribeResponse\x12\x0f\n\x07methods\x18\x01 \x03(\t\x12\x13\n\x0bvae_version\x18\x02 \x01(\t\x12\x11\n\tstate_dim\x18\x03 \x01(\x05\x12\x12\n\naction_dim\x18\x04 \x01(\x05\x12\x0f\n\x07horizon\x18\x05 \x01(\x05\x12\x15\n\rexecute_steps\x18\x06 \x01(\x05\x12\x10\n\x08goal_dim\x18\x07 \x01(\x05\"\xe1\x01\n\x16\x41\x63torServiceActRequest\x12\x1f\n\x06states\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x17\n\nplan_token\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12%\n\x07restart\x18\x05 \x01(\x0b\x32\x0f.ldcq.v1.TensorH\x01\x88\x01\x01\x12#\n\x05goals\x18\x06 \x01(\x0b\x32\x0f.ldcq.v1.TensorH\x02\x88\x01\x01\x42\r\n\x0b_plan_tokenB\n\n\x08_restartB\x08\n\x06_goals\"O\n\x17\x41\x63torServiceActResponse\x12 \n\x07\x61\x63tions\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x12\n\nplan_token\x18\x02 \x01(\x0c\"\x89\x01\n\tPlanToken\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x16\n\x0emodel_versions\x18\x02 \x01(\t\x12 \n\x07latents\x18\x03 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12#\n\nsteps_left\x18\x04 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\r\n\x05plans\x18\x05 \x01(\x04\"\\\n\x1b\x41\x63torServiceEvaluateRequest\x12\x0f\n\x07methods\x18\x01 \x03(\t\x12\x10\n\x08\x65pisodes\x18\x02 \x01(\x05\x12\x11\n\x04seed\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\x9a\x01\n\x1c\x41\x63torServiceEvaluateResponse\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x15\n\repisodes_done\x18\x02 \x01(\x05\x12\x16\n\x0e\x65pisodes_total\x18\x03 \x01(\x05\x12\x1f\n\x04rows\x18\x04 \x03(\x0b\x32\x11.ldcq.v1.ScoreRow\x12\x1a\n\x12\x65valuation_version\x18\x05 \x01(\t\"9\n\x08\x45stimate\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\x0e\n\x06\x63i_low\x18\x02 \x01(\x01\x12\x0f\n\x07\x63i_high\x18\x03 \x01(\x01\"\xb8\x01\n\x08ScoreRow\x12\x0e\n\x06method\x18\x01 \x01(\t\x12!\n\x06return\x18\x02 \x01(\x0b\x32\x11.ldcq.v1.Estimate\x12)\n\tfirst_hit\x18\x03 \x01(\x0b\x32\x11.ldcq.v1.EstimateH\x00\x88\x01\x01\x12\x14\n\x07success\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08\x65pisodes\x18\x05 \x01(\x05\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x42\x0c\n\n_first_hitB\n\n\x08_success2\x8c\x02\n\x0c\x41\x63torService\x12W\n\x08\x44\x65scribe\x12$.ldcq.v1.ActorServiceDescribeRequest\x1a%.ldcq.v1.ActorServiceDescribeResponse\x12H\n\x03\x41\x63t\x12\x1f.ldcq.v1.ActorServiceActRequest\x1a .ldcq.v1.ActorServiceActResponse\x12Y\n\x08\x45valuate\x12$.ldcq.v1.ActorServiceEvaluateRequest\x1a%.ldcq.v1.ActorServiceEvaluateResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13ldcq/v1/actor.proto\x12\x07ldcq.v1\x1a\x14ldcq/v1/tensor.proto\"\x1d\n\x1b\x41\x63torServiceDescribeRequest\"\xcd\x01\n\x1c\x41\x63torServiceDescribeResponse\x12\x0f\n\x07methods\x18\x01 \x03(\t\x12\x13\n\x0bvae_version\x18\x02 \x01(\t\x12\x11\n\tstate_dim\x18\x03 \x01(\x05\x12\x12\n\naction_dim\x18\x04 \x01(\x05\x12\x0f\n\x07horizon\x18\x05 \x01(\x05\x12\x15\n\rexecute_steps\x18\x06 \x01(\x05\x12\x10\n\x08goal_dim\x18\x07 \x01(\x05\x12\x10\n\x08max_rows\x18\x08 \x01(\x03\x12\x14\n\x0cmax_episodes\x18\t \x01(\x05\"\xe1\x01\n\x16\x41\x63torServiceActRequest\x12\x1f\n\x06states\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x17\n\nplan_token\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12%\n\x07restart\x18\x05 \x01(\x0b\x32\x0f.ldcq.v1.TensorH\x01\x88\x01\x01\x12#\n\x05goals\x18\x06 \x01(\x0b\x32\x0f.ldcq.v1.TensorH\x02\x88\x01\x01\x42\r\n\x0b_plan_tokenB\n\n\x08_restartB\x08\n\x06_goals\"O\n\x17\x41\x63torServiceActResponse\x12 \n\x07\x61\x63tions\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x12\n\nplan_token\x18\x02 \x01(\x0c\"\x9b\x01\n\tPlanToken\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x16\n\x0emodel_versions\x18\x02 \x01(\t\x12 \n\x07latents\x18\x03 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12#\n\nsteps_left\x18\x04 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\r\n\x05plans\x18\x05 \x01(\x04\x12\x10\n\x08\x63hecksum\x18\x06 \x01(\x0c\"\\\n\x1b\x41\x63torServiceEvaluateRequest\x12\x0f\n\x07methods\x18\x01 \x03(\t\x12\x10\n\x08\x65pisodes\x18\x02 \x01(\x05\x12\x11\n\x04seed\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\x98\x01\n\x1c\x41\x63torServiceEvaluateResponse\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x15\n\repisodes_done\x18\x02 \x01(\x05\x12\x16\n\x0e\x65pisodes_total\x18\x03 \x01(\x05\x12\x1f\n\x04rows\x18\x04 \x03(\x0b\x32\x11.ldcq.v1.ScoreRowJ\x04\x08\x05\x10\x06R\x12\x65valuation_version\"9\n\x08\x45stimate\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\x0e\n\x06\x63i_low\x18\x02 \x01(\x01\x12\x0f\n\x07\x63i_high\x18\x03 \x01(\x01\"\xb8\x01\n\x08ScoreRow\x12\x0e\n\x06method\x18\x01 \x01(\t\x12!\n\x06return\x18\x02 \x01(\x0b\x32\x11.ldcq.v1.Estimate\x12)\n\tfirst_hit\x18\x03 \x01(\x0b\x32\x11.ldcq.v1.EstimateH\x00\x88\x01\x01\x12\x14\n\x07success\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08\x65pisodes\x18\x05 \x01(\x05\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x42\x0c\n\n_first_hitB\n\n\x08_success2\x8c\x02\n\x0c\x41\x63torService\x12W\n\x08\x44\x65scribe\x12$.ldcq.v1.ActorServiceDescribeRequest\x1a%.ldcq.v1.ActorServiceDescribeResponse\x12H\n\x03\x41\x63t\x12\x1f.ldcq.v1.ActorServiceActRequest\x1a .ldcq.v1.ActorServiceActResponse\x12Y\n\x08\x45valuate\x12$.ldcq.v1.ActorServiceEvaluateRequest\x1a%.ldcq.v1.ActorServiceEvaluateResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +35,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTORSERVICEDESCRIBEREQUEST']._serialized_start=54
   _globals['_ACTORSERVICEDESCRIBEREQUEST']._serialized_end=83
   _globals['_ACTORSERVICEDESCRIBERESPONSE']._serialized_start=86
-  _globals['_ACTORSERVICEDESCRIBERESPONSE']._serialized_end=251
-  _globals['_ACTORSERVICEACTREQUEST']._serialized_start=254
-  _globals['_ACTORSERVICEACTREQUEST']._serialized_end=479
-  _globals['_ACTORSERVICEACTRESPONSE']._serialized_start=481
-  _globals['_ACTORSERVICEACTRESPONSE']._serialized_end=560
-  _globals['_PLANTOKEN']._serialized_start=563
-  _globals['_PLANTOKEN']._serialized_end=700
-  _globals['_ACTORSERVICEEVALUATEREQUEST']._serialized_start=702
-  _globals['_ACTORSERVICEEVALUATEREQUEST']._serialized_end=794
-  _globals['_ACTORSERVICEEVALUATERESPONSE']._serialized_start=797
-  _globals['_ACTORSERVICEEVALUATERESPONSE']._serialized_end=951
-  _globals['_ESTIMATE']._serialized_start=953
-  _globals['_ESTIMATE']._serialized_end=1010
-  _globals['_SCOREROW']._serialized_start=1013
-  _globals['_SCOREROW']._serialized_end=1197
-  _globals['_ACTORSERVICE']._serialized_start=1200
-  _globals['_ACTORSERVICE']._serialized_end=1468
+  _globals['_ACTORSERVICEDESCRIBERESPONSE']._serialized_end=291
+  _globals['_ACTORSERVICEACTREQUEST']._serialized_start=294
+  _globals['_ACTORSERVICEACTREQUEST']._serialized_end=519
+  _globals['_ACTORSERVICEACTRESPONSE']._serialized_start=521
+  _globals['_ACTORSERVICEACTRESPONSE']._serialized_end=600
+  _globals['_PLANTOKEN']._serialized_start=603
+  _globals['_PLANTOKEN']._serialized_end=758
+  _globals['_ACTORSERVICEEVALUATEREQUEST']._serialized_start=760
+  _globals['_ACTORSERVICEEVALUATEREQUEST']._serialized_end=852
+  _globals['_ACTORSERVICEEVALUATERESPONSE']._serialized_start=855
+  _globals['_ACTORSERVICEEVALUATERESPONSE']._serialized_end=1007
+  _globals['_ESTIMATE']._serialized_start=1009
+  _globals['_ESTIMATE']._serialized_end=1066
+  _globals['_SCOREROW']._serialized_start=1069
+  _globals['_SCOREROW']._serialized_end=1253
+  _globals['_ACTORSERVICE']._serialized_start=1256
+  _globals['_ACTORSERVICE']._serialized_end=1524
 # @@protoc_insertion_point(module_scope)

@@ -49,6 +49,8 @@ class ActorServiceDescribeResponse(_message.Message):
     HORIZON_FIELD_NUMBER: _builtins.int
     EXECUTE_STEPS_FIELD_NUMBER: _builtins.int
     GOAL_DIM_FIELD_NUMBER: _builtins.int
+    MAX_ROWS_FIELD_NUMBER: _builtins.int
+    MAX_EPISODES_FIELD_NUMBER: _builtins.int
     vae_version: _builtins.str
     """The decoder's version."""
     state_dim: _builtins.int
@@ -61,6 +63,10 @@ class ActorServiceDescribeResponse(_message.Message):
     """The steps of a latent that are executed before the next is chosen, 1 to H."""
     goal_dim: _builtins.int
     """G, the entries of a goal; 0 where no method pursues goals."""
+    max_rows: _builtins.int
+    """The most rows of one `Act`: environments (E) times the candidates that its method compares."""
+    max_episodes: _builtins.int
+    """The most episodes (of each method) of one `Evaluate`."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The methods that `Act` and `Evaluate` accept: "ldcq", "bcq_h", "prior"."""
@@ -75,10 +81,12 @@ class ActorServiceDescribeResponse(_message.Message):
         horizon: _builtins.int = ...,
         execute_steps: _builtins.int = ...,
         goal_dim: _builtins.int = ...,
+        max_rows: _builtins.int = ...,
+        max_episodes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_dim", b"action_dim", "execute_steps", b"execute_steps", "goal_dim", b"goal_dim", "horizon", b"horizon", "methods", b"methods", "state_dim", b"state_dim", "vae_version", b"vae_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_dim", b"action_dim", "execute_steps", b"execute_steps", "goal_dim", b"goal_dim", "horizon", b"horizon", "max_episodes", b"max_episodes", "max_rows", b"max_rows", "methods", b"methods", "state_dim", b"state_dim", "vae_version", b"vae_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -182,12 +190,15 @@ class PlanToken(_message.Message):
     LATENTS_FIELD_NUMBER: _builtins.int
     STEPS_LEFT_FIELD_NUMBER: _builtins.int
     PLANS_FIELD_NUMBER: _builtins.int
+    CHECKSUM_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """The method that chose the latents."""
     model_versions: _builtins.str
     """The models that chose them: VAE, prior and critic versions, joined."""
     plans: _builtins.int
     """Plans made so far, which vary the seed of the next."""
+    checksum: _builtins.bytes
+    """BLAKE2b of the bytes before it: a token that was changed on its way is refused. Always the last field."""
     @_builtins.property
     def latents(self) -> _tensor_pb2.Tensor:
         """The latents being executed, (E, Z), float32."""
@@ -204,10 +215,11 @@ class PlanToken(_message.Message):
         latents: _tensor_pb2.Tensor | None = ...,
         steps_left: _tensor_pb2.Tensor | None = ...,
         plans: _builtins.int = ...,
+        checksum: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latents", b"latents", "steps_left", b"steps_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["latents", b"latents", "method", b"method", "model_versions", b"model_versions", "plans", b"plans", "steps_left", b"steps_left"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "latents", b"latents", "method", b"method", "model_versions", b"model_versions", "plans", b"plans", "steps_left", b"steps_left"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -223,7 +235,7 @@ class ActorServiceEvaluateRequest(_message.Message):
     EPISODES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     episodes: _builtins.int
-    """Episodes per method; 0 means the configuration's."""
+    """Episodes per method, at most `max_episodes`; 0 means the configuration's."""
     seed: _builtins.int
     """Seed of starts and candidates; left out means the configuration's."""
     @_builtins.property
@@ -257,15 +269,12 @@ class ActorServiceEvaluateResponse(_message.Message):
     EPISODES_DONE_FIELD_NUMBER: _builtins.int
     EPISODES_TOTAL_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
-    EVALUATION_VERSION_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """The method being evaluated."""
     episodes_done: _builtins.int
     """Episodes finished of all methods."""
     episodes_total: _builtins.int
     """Episodes of all methods."""
-    evaluation_version: _builtins.str
-    """In the last message only: the version of the evaluation artifact in the store."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoreRow]:
         """In the last message only: one row per method."""
@@ -277,11 +286,10 @@ class ActorServiceEvaluateResponse(_message.Message):
         episodes_done: _builtins.int = ...,
         episodes_total: _builtins.int = ...,
         rows: _abc.Iterable[Global___ScoreRow] | None = ...,
-        evaluation_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["episodes_done", b"episodes_done", "episodes_total", b"episodes_total", "evaluation_version", b"evaluation_version", "method", b"method", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["episodes_done", b"episodes_done", "episodes_total", b"episodes_total", "method", b"method", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,7 +70,8 @@ class ActorServiceServicer:
 
         The server keeps nothing between calls: what it must remember (the latent being executed and the steps left of it) is
         the plan token, which the client sends back with the next states. INVALID_ARGUMENT names the field and what was
-        expected; FAILED_PRECONDITION: the token was made by other models than those served now, start a new plan.
+        expected; FAILED_PRECONDITION: the token was made by other models than those served now, start a new plan;
+        RESOURCE_EXHAUSTED: more than `max_rows` rows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +79,7 @@ class ActorServiceServicer:
 
     def Evaluate(self, request, context):
         """Rolls out policies in the task's environment; one message after every finished episode, the last one with the rows.
+        The store stays as it is. RESOURCE_EXHAUSTED: more than `max_episodes`, or an evaluation is running, then try later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,10 +42,13 @@ class ActorServiceStub:
 
     The server keeps nothing between calls: what it must remember (the latent being executed and the steps left of it) is
     the plan token, which the client sends back with the next states. INVALID_ARGUMENT names the field and what was
-    expected; FAILED_PRECONDITION: the token was made by other models than those served now, start a new plan.
+    expected; FAILED_PRECONDITION: the token was made by other models than those served now, start a new plan;
+    RESOURCE_EXHAUSTED: more than `max_rows` rows.
     """
     Evaluate: _grpc.UnaryStreamMultiCallable[_actor_pb2.ActorServiceEvaluateRequest, _actor_pb2.ActorServiceEvaluateResponse]
-    """Rolls out policies in the task's environment; one message after every finished episode, the last one with the rows."""
+    """Rolls out policies in the task's environment; one message after every finished episode, the last one with the rows.
+    The store stays as it is. RESOURCE_EXHAUSTED: more than `max_episodes`, or an evaluation is running, then try later.
+    """
 
 @_typing.type_check_only
 class ActorServiceAsyncStub(ActorServiceStub):
@@ -61,10 +64,13 @@ class ActorServiceAsyncStub(ActorServiceStub):
 
     The server keeps nothing between calls: what it must remember (the latent being executed and the steps left of it) is
     the plan token, which the client sends back with the next states. INVALID_ARGUMENT names the field and what was
-    expected; FAILED_PRECONDITION: the token was made by other models than those served now, start a new plan.
+    expected; FAILED_PRECONDITION: the token was made by other models than those served now, start a new plan;
+    RESOURCE_EXHAUSTED: more than `max_rows` rows.
     """
     Evaluate: _aio.UnaryStreamMultiCallable[_actor_pb2.ActorServiceEvaluateRequest, _actor_pb2.ActorServiceEvaluateResponse]  # type: ignore[assignment]
-    """Rolls out policies in the task's environment; one message after every finished episode, the last one with the rows."""
+    """Rolls out policies in the task's environment; one message after every finished episode, the last one with the rows.
+    The store stays as it is. RESOURCE_EXHAUSTED: more than `max_episodes`, or an evaluation is running, then try later.
+    """
 
 class ActorServiceServicer(metaclass=_abc_1.ABCMeta):
     """The policy: candidate latents from the prior, the best of them by the critic, its actions from the decoder (section 4.2,
@@ -89,7 +95,8 @@ class ActorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The server keeps nothing between calls: what it must remember (the latent being executed and the steps left of it) is
         the plan token, which the client sends back with the next states. INVALID_ARGUMENT names the field and what was
-        expected; FAILED_PRECONDITION: the token was made by other models than those served now, start a new plan.
+        expected; FAILED_PRECONDITION: the token was made by other models than those served now, start a new plan;
+        RESOURCE_EXHAUSTED: more than `max_rows` rows.
         """
 
     @_abc_1.abstractmethod
@@ -98,6 +105,8 @@ class ActorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _actor_pb2.ActorServiceEvaluateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_actor_pb2.ActorServiceEvaluateResponse], _abc.AsyncIterator[_actor_pb2.ActorServiceEvaluateResponse]]:
-        """Rolls out policies in the task's environment; one message after every finished episode, the last one with the rows."""
+        """Rolls out policies in the task's environment; one message after every finished episode, the last one with the rows.
+        The store stays as it is. RESOURCE_EXHAUSTED: more than `max_episodes`, or an evaluation is running, then try later.
+        """
 
 def add_ActorServiceServicer_to_server(servicer: ActorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

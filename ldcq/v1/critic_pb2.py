@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ldcq.v1 import tensor_pb2 as ldcq_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ldcq/v1/critic.proto\x12\x07ldcq.v1\x1a\x14ldcq/v1/tensor.proto\"\x1e\n\x1c\x43riticServiceDescribeRequest\"\x89\x01\n\x1d\x43riticServiceDescribeResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x15\n\rprior_version\x18\x02 \x01(\t\x12\x13\n\x0bvae_version\x18\x03 \x01(\t\x12\x11\n\tstate_dim\x18\x04 \x01(\x05\x12\x12\n\nlatent_dim\x18\x05 \x01(\x05\"^\n\x19\x43riticServiceScoreRequest\x12\x1f\n\x06states\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12 \n\x07latents\x18\x02 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\"T\n\x1a\x43riticServiceScoreResponse\x12\x1f\n\x06values\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x15\n\rmodel_version\x18\x02 \x01(\t2\xbc\x01\n\rCriticService\x12Y\n\x08\x44\x65scribe\x12%.ldcq.v1.CriticServiceDescribeRequest\x1a&.ldcq.v1.CriticServiceDescribeResponse\x12P\n\x05Score\x12\".ldcq.v1.CriticServiceScoreRequest\x1a#.ldcq.v1.CriticServiceScoreResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ldcq/v1/critic.proto\x12\x07ldcq.v1\x1a\x14ldcq/v1/tensor.proto\"\x1e\n\x1c\x43riticServiceDescribeRequest\"\x9b\x01\n\x1d\x43riticServiceDescribeResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x15\n\rprior_version\x18\x02 \x01(\t\x12\x13\n\x0bvae_version\x18\x03 \x01(\t\x12\x11\n\tstate_dim\x18\x04 \x01(\x05\x12\x12\n\nlatent_dim\x18\x05 \x01(\x05\x12\x10\n\x08max_rows\x18\x06 \x01(\x03\"^\n\x19\x43riticServiceScoreRequest\x12\x1f\n\x06states\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12 \n\x07latents\x18\x02 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\"T\n\x1a\x43riticServiceScoreResponse\x12\x1f\n\x06values\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x15\n\rmodel_version\x18\x02 \x01(\t2\xbc\x01\n\rCriticService\x12Y\n\x08\x44\x65scribe\x12%.ldcq.v1.CriticServiceDescribeRequest\x1a&.ldcq.v1.CriticServiceDescribeResponse\x12P\n\x05Score\x12\".ldcq.v1.CriticServiceScoreRequest\x1a#.ldcq.v1.CriticServiceScoreResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CRITICSERVICEDESCRIBEREQUEST']._serialized_start=55
   _globals['_CRITICSERVICEDESCRIBEREQUEST']._serialized_end=85
   _globals['_CRITICSERVICEDESCRIBERESPONSE']._serialized_start=88
-  _globals['_CRITICSERVICEDESCRIBERESPONSE']._serialized_end=225
-  _globals['_CRITICSERVICESCOREREQUEST']._serialized_start=227
-  _globals['_CRITICSERVICESCOREREQUEST']._serialized_end=321
-  _globals['_CRITICSERVICESCORERESPONSE']._serialized_start=323
-  _globals['_CRITICSERVICESCORERESPONSE']._serialized_end=407
-  _globals['_CRITICSERVICE']._serialized_start=410
-  _globals['_CRITICSERVICE']._serialized_end=598
+  _globals['_CRITICSERVICEDESCRIBERESPONSE']._serialized_end=243
+  _globals['_CRITICSERVICESCOREREQUEST']._serialized_start=245
+  _globals['_CRITICSERVICESCOREREQUEST']._serialized_end=339
+  _globals['_CRITICSERVICESCORERESPONSE']._serialized_start=341
+  _globals['_CRITICSERVICESCORERESPONSE']._serialized_end=425
+  _globals['_CRITICSERVICE']._serialized_start=428
+  _globals['_CRITICSERVICE']._serialized_end=616
 # @@protoc_insertion_point(module_scope)

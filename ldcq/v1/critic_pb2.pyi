@@ -45,6 +45,7 @@ class CriticServiceDescribeResponse(_message.Message):
     VAE_VERSION_FIELD_NUMBER: _builtins.int
     STATE_DIM_FIELD_NUMBER: _builtins.int
     LATENT_DIM_FIELD_NUMBER: _builtins.int
+    MAX_ROWS_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The content digest of the model served."""
     prior_version: _builtins.str
@@ -55,6 +56,8 @@ class CriticServiceDescribeResponse(_message.Message):
     """S."""
     latent_dim: _builtins.int
     """Z."""
+    max_rows: _builtins.int
+    """The most rows of one call: latents (N x n)."""
     def __init__(
         self,
         *,
@@ -63,10 +66,11 @@ class CriticServiceDescribeResponse(_message.Message):
         vae_version: _builtins.str = ...,
         state_dim: _builtins.int = ...,
         latent_dim: _builtins.int = ...,
+        max_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["latent_dim", b"latent_dim", "model_version", b"model_version", "prior_version", b"prior_version", "state_dim", b"state_dim", "vae_version", b"vae_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latent_dim", b"latent_dim", "max_rows", b"max_rows", "model_version", b"model_version", "prior_version", b"prior_version", "state_dim", b"state_dim", "vae_version", b"vae_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,6 +60,7 @@ class CriticServiceServicer:
 
     def Score(self, request, context):
         """Scores every candidate latent of every state. INVALID_ARGUMENT names the field and what was expected.
+        RESOURCE_EXHAUSTED: more than `max_rows` latents.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

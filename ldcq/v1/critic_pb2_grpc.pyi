@@ -36,7 +36,9 @@ class CriticServiceStub:
     Describe: _grpc.UnaryUnaryMultiCallable[_critic_pb2.CriticServiceDescribeRequest, _critic_pb2.CriticServiceDescribeResponse]
     """Says what this critic is. UNAVAILABLE until it has been trained."""
     Score: _grpc.UnaryUnaryMultiCallable[_critic_pb2.CriticServiceScoreRequest, _critic_pb2.CriticServiceScoreResponse]
-    """Scores every candidate latent of every state. INVALID_ARGUMENT names the field and what was expected."""
+    """Scores every candidate latent of every state. INVALID_ARGUMENT names the field and what was expected.
+    RESOURCE_EXHAUSTED: more than `max_rows` latents.
+    """
 
 @_typing.type_check_only
 class CriticServiceAsyncStub(CriticServiceStub):
@@ -46,7 +48,9 @@ class CriticServiceAsyncStub(CriticServiceStub):
     Describe: _aio.UnaryUnaryMultiCallable[_critic_pb2.CriticServiceDescribeRequest, _critic_pb2.CriticServiceDescribeResponse]  # type: ignore[assignment]
     """Says what this critic is. UNAVAILABLE until it has been trained."""
     Score: _aio.UnaryUnaryMultiCallable[_critic_pb2.CriticServiceScoreRequest, _critic_pb2.CriticServiceScoreResponse]  # type: ignore[assignment]
-    """Scores every candidate latent of every state. INVALID_ARGUMENT names the field and what was expected."""
+    """Scores every candidate latent of every state. INVALID_ARGUMENT names the field and what was expected.
+    RESOURCE_EXHAUSTED: more than `max_rows` latents.
+    """
 
 class CriticServiceServicer(metaclass=_abc_1.ABCMeta):
     """The learned action value of latents, min over both critics (section 4.2)."""
@@ -65,6 +69,8 @@ class CriticServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _critic_pb2.CriticServiceScoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_critic_pb2.CriticServiceScoreResponse, _abc.Awaitable[_critic_pb2.CriticServiceScoreResponse]]:
-        """Scores every candidate latent of every state. INVALID_ARGUMENT names the field and what was expected."""
+        """Scores every candidate latent of every state. INVALID_ARGUMENT names the field and what was expected.
+        RESOURCE_EXHAUSTED: more than `max_rows` latents.
+        """
 
 def add_CriticServiceServicer_to_server(servicer: CriticServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -71,9 +71,9 @@ class PriorServiceServicer:
 
         INVALID_ARGUMENT names the field and what was expected: wrong rank, dimension or dtype, NaN or infinity, no
         candidates, an unknown solver, more steps than the model was trained with. FAILED_PRECONDITION: the model served is
-        not `expected_model_version`, or goals were given to a prior without goals (or the reverse). RESOURCE_EXHAUSTED: too
-        many rows are waiting, try again later or elsewhere. DEADLINE_EXCEEDED: the call was dropped before any compute.
-        UNAVAILABLE: no model yet.
+        not `expected_model_version`, or goals were given to a prior without goals (or the reverse). RESOURCE_EXHAUSTED: the
+        call asks for more than `max_rows` latents; or too many rows are waiting, try again later or elsewhere.
+        DEADLINE_EXCEEDED: the call was dropped before any compute. UNAVAILABLE: no model yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

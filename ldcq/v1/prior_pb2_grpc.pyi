@@ -45,9 +45,9 @@ class PriorServiceStub:
 
     INVALID_ARGUMENT names the field and what was expected: wrong rank, dimension or dtype, NaN or infinity, no
     candidates, an unknown solver, more steps than the model was trained with. FAILED_PRECONDITION: the model served is
-    not `expected_model_version`, or goals were given to a prior without goals (or the reverse). RESOURCE_EXHAUSTED: too
-    many rows are waiting, try again later or elsewhere. DEADLINE_EXCEEDED: the call was dropped before any compute.
-    UNAVAILABLE: no model yet.
+    not `expected_model_version`, or goals were given to a prior without goals (or the reverse). RESOURCE_EXHAUSTED: the
+    call asks for more than `max_rows` latents; or too many rows are waiting, try again later or elsewhere.
+    DEADLINE_EXCEEDED: the call was dropped before any compute. UNAVAILABLE: no model yet.
     """
 
 @_typing.type_check_only
@@ -67,9 +67,9 @@ class PriorServiceAsyncStub(PriorServiceStub):
 
     INVALID_ARGUMENT names the field and what was expected: wrong rank, dimension or dtype, NaN or infinity, no
     candidates, an unknown solver, more steps than the model was trained with. FAILED_PRECONDITION: the model served is
-    not `expected_model_version`, or goals were given to a prior without goals (or the reverse). RESOURCE_EXHAUSTED: too
-    many rows are waiting, try again later or elsewhere. DEADLINE_EXCEEDED: the call was dropped before any compute.
-    UNAVAILABLE: no model yet.
+    not `expected_model_version`, or goals were given to a prior without goals (or the reverse). RESOURCE_EXHAUSTED: the
+    call asks for more than `max_rows` latents; or too many rows are waiting, try again later or elsewhere.
+    DEADLINE_EXCEEDED: the call was dropped before any compute. UNAVAILABLE: no model yet.
     """
 
 class PriorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -98,9 +98,9 @@ class PriorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT names the field and what was expected: wrong rank, dimension or dtype, NaN or infinity, no
         candidates, an unknown solver, more steps than the model was trained with. FAILED_PRECONDITION: the model served is
-        not `expected_model_version`, or goals were given to a prior without goals (or the reverse). RESOURCE_EXHAUSTED: too
-        many rows are waiting, try again later or elsewhere. DEADLINE_EXCEEDED: the call was dropped before any compute.
-        UNAVAILABLE: no model yet.
+        not `expected_model_version`, or goals were given to a prior without goals (or the reverse). RESOURCE_EXHAUSTED: the
+        call asks for more than `max_rows` latents; or too many rows are waiting, try again later or elsewhere.
+        DEADLINE_EXCEEDED: the call was dropped before any compute. UNAVAILABLE: no model yet.
         """
 
 def add_PriorServiceServicer_to_server(servicer: PriorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

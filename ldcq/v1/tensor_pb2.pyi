@@ -8,6 +8,14 @@ Conventions that hold for every message of this package:
   * Latents are in the VAE's latent space; a prior that works in standardised latents converts before it replies.
   * N is a number of states, n a number of candidates per state, S, G, A and Z are the dimensions of a state, a goal,
     an action and a latent.
+  * Every service says in `Describe` how many rows one call may have; a row is what a network is evaluated on. A call of
+    more is refused before anything is computed: RESOURCE_EXHAUSTED, whose message names the field, what was given and
+    what is expected, and ends with "in one call". Send smaller calls. Any other RESOURCE_EXHAUSTED says that too much
+    is waiting: try again later.
+  * Bytes that are no message of the method are INTERNAL.
+  * Messages may have 128 MiB. gRPC's own clients receive 4 MiB unless told otherwise: set
+    `grpc.max_receive_message_length` (Python, C++) or your language's like to read replies of more, as of 65,536
+    latents of 16 dimensions.
 """
 
 from collections import abc as _abc

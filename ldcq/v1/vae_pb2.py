@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ldcq.v1 import tensor_pb2 as ldcq_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11ldcq/v1/vae.proto\x12\x07ldcq.v1\x1a\x14ldcq/v1/tensor.proto\"\x1b\n\x19VaeServiceDescribeRequest\"\x99\x01\n\x1aVaeServiceDescribeResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x0f\n\x07horizon\x18\x02 \x01(\x05\x12\x11\n\tstate_dim\x18\x03 \x01(\x05\x12\x12\n\naction_dim\x18\x04 \x01(\x05\x12\x12\n\nlatent_dim\x18\x05 \x01(\x05\x12\x18\n\x10\x64iscrete_actions\x18\x06 \x01(\x05\"\\\n\x17VaeServiceEncodeRequest\x12\x1f\n\x06states\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12 \n\x07\x61\x63tions\x18\x02 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\"n\n\x18VaeServiceEncodeResponse\x12\x1d\n\x04mean\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x1c\n\x03std\x18\x02 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x15\n\rmodel_version\x18\x03 \x01(\t\"x\n\x17VaeServiceDecodeRequest\x12\x1f\n\x06states\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12 \n\x07latents\x18\x02 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x11\n\x04seed\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"S\n\x18VaeServiceDecodeResponse\x12 \n\x07\x61\x63tions\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x15\n\rmodel_version\x18\x02 \x01(\t2\xff\x01\n\nVaeService\x12S\n\x08\x44\x65scribe\x12\".ldcq.v1.VaeServiceDescribeRequest\x1a#.ldcq.v1.VaeServiceDescribeResponse\x12M\n\x06\x45ncode\x12 .ldcq.v1.VaeServiceEncodeRequest\x1a!.ldcq.v1.VaeServiceEncodeResponse\x12M\n\x06\x44\x65\x63ode\x12 .ldcq.v1.VaeServiceDecodeRequest\x1a!.ldcq.v1.VaeServiceDecodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11ldcq/v1/vae.proto\x12\x07ldcq.v1\x1a\x14ldcq/v1/tensor.proto\"\x1b\n\x19VaeServiceDescribeRequest\"\xab\x01\n\x1aVaeServiceDescribeResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x0f\n\x07horizon\x18\x02 \x01(\x05\x12\x11\n\tstate_dim\x18\x03 \x01(\x05\x12\x12\n\naction_dim\x18\x04 \x01(\x05\x12\x12\n\nlatent_dim\x18\x05 \x01(\x05\x12\x18\n\x10\x64iscrete_actions\x18\x06 \x01(\x05\x12\x10\n\x08max_rows\x18\x07 \x01(\x03\"\\\n\x17VaeServiceEncodeRequest\x12\x1f\n\x06states\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12 \n\x07\x61\x63tions\x18\x02 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\"n\n\x18VaeServiceEncodeResponse\x12\x1d\n\x04mean\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x1c\n\x03std\x18\x02 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x15\n\rmodel_version\x18\x03 \x01(\t\"x\n\x17VaeServiceDecodeRequest\x12\x1f\n\x06states\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12 \n\x07latents\x18\x02 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x11\n\x04seed\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"S\n\x18VaeServiceDecodeResponse\x12 \n\x07\x61\x63tions\x18\x01 \x01(\x0b\x32\x0f.ldcq.v1.Tensor\x12\x15\n\rmodel_version\x18\x02 \x01(\t2\xff\x01\n\nVaeService\x12S\n\x08\x44\x65scribe\x12\".ldcq.v1.VaeServiceDescribeRequest\x1a#.ldcq.v1.VaeServiceDescribeResponse\x12M\n\x06\x45ncode\x12 .ldcq.v1.VaeServiceEncodeRequest\x1a!.ldcq.v1.VaeServiceEncodeResponse\x12M\n\x06\x44\x65\x63ode\x12 .ldcq.v1.VaeServiceDecodeRequest\x1a!.ldcq.v1.VaeServiceDecodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VAESERVICEDESCRIBEREQUEST']._serialized_start=52
   _globals['_VAESERVICEDESCRIBEREQUEST']._serialized_end=79
   _globals['_VAESERVICEDESCRIBERESPONSE']._serialized_start=82
-  _globals['_VAESERVICEDESCRIBERESPONSE']._serialized_end=235
-  _globals['_VAESERVICEENCODEREQUEST']._serialized_start=237
-  _globals['_VAESERVICEENCODEREQUEST']._serialized_end=329
-  _globals['_VAESERVICEENCODERESPONSE']._serialized_start=331
-  _globals['_VAESERVICEENCODERESPONSE']._serialized_end=441
-  _globals['_VAESERVICEDECODEREQUEST']._serialized_start=443
-  _globals['_VAESERVICEDECODEREQUEST']._serialized_end=563
-  _globals['_VAESERVICEDECODERESPONSE']._serialized_start=565
-  _globals['_VAESERVICEDECODERESPONSE']._serialized_end=648
-  _globals['_VAESERVICE']._serialized_start=651
-  _globals['_VAESERVICE']._serialized_end=906
+  _globals['_VAESERVICEDESCRIBERESPONSE']._serialized_end=253
+  _globals['_VAESERVICEENCODEREQUEST']._serialized_start=255
+  _globals['_VAESERVICEENCODEREQUEST']._serialized_end=347
+  _globals['_VAESERVICEENCODERESPONSE']._serialized_start=349
+  _globals['_VAESERVICEENCODERESPONSE']._serialized_end=459
+  _globals['_VAESERVICEDECODEREQUEST']._serialized_start=461
+  _globals['_VAESERVICEDECODEREQUEST']._serialized_end=581
+  _globals['_VAESERVICEDECODERESPONSE']._serialized_start=583
+  _globals['_VAESERVICEDECODERESPONSE']._serialized_end=666
+  _globals['_VAESERVICE']._serialized_start=669
+  _globals['_VAESERVICE']._serialized_end=924
 # @@protoc_insertion_point(module_scope)

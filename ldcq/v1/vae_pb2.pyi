@@ -46,6 +46,7 @@ class VaeServiceDescribeResponse(_message.Message):
     ACTION_DIM_FIELD_NUMBER: _builtins.int
     LATENT_DIM_FIELD_NUMBER: _builtins.int
     DISCRETE_ACTIONS_FIELD_NUMBER: _builtins.int
+    MAX_ROWS_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The content digest of the model served."""
     horizon: _builtins.int
@@ -58,6 +59,8 @@ class VaeServiceDescribeResponse(_message.Message):
     """Z."""
     discrete_actions: _builtins.int
     """The number of discrete actions, or 0 where actions are continuous."""
+    max_rows: _builtins.int
+    """The most rows of one call: steps (B x H) of `Encode`, pairs (B) of `Decode`."""
     def __init__(
         self,
         *,
@@ -67,10 +70,11 @@ class VaeServiceDescribeResponse(_message.Message):
         action_dim: _builtins.int = ...,
         latent_dim: _builtins.int = ...,
         discrete_actions: _builtins.int = ...,
+        max_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_dim", b"action_dim", "discrete_actions", b"discrete_actions", "horizon", b"horizon", "latent_dim", b"latent_dim", "model_version", b"model_version", "state_dim", b"state_dim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_dim", b"action_dim", "discrete_actions", b"discrete_actions", "horizon", b"horizon", "latent_dim", b"latent_dim", "max_rows", b"max_rows", "model_version", b"model_version", "state_dim", b"state_dim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

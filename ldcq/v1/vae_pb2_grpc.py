@@ -64,7 +64,8 @@ class VaeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Encode(self, request, context):
-        """The approximate posterior of windows. INVALID_ARGUMENT names the field and what was expected.
+        """The approximate posterior of windows. INVALID_ARGUMENT names the field and what was expected. RESOURCE_EXHAUSTED:
+        more than `max_rows` steps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +73,7 @@ class VaeServiceServicer:
 
     def Decode(self, request, context):
         """One action for each pair of a state and a latent. INVALID_ARGUMENT names the field and what was expected.
+        RESOURCE_EXHAUSTED: more than `max_rows` pairs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,9 +36,13 @@ class VaeServiceStub:
     Describe: _grpc.UnaryUnaryMultiCallable[_vae_pb2.VaeServiceDescribeRequest, _vae_pb2.VaeServiceDescribeResponse]
     """Says what this VAE is. UNAVAILABLE until it has been trained."""
     Encode: _grpc.UnaryUnaryMultiCallable[_vae_pb2.VaeServiceEncodeRequest, _vae_pb2.VaeServiceEncodeResponse]
-    """The approximate posterior of windows. INVALID_ARGUMENT names the field and what was expected."""
+    """The approximate posterior of windows. INVALID_ARGUMENT names the field and what was expected. RESOURCE_EXHAUSTED:
+    more than `max_rows` steps.
+    """
     Decode: _grpc.UnaryUnaryMultiCallable[_vae_pb2.VaeServiceDecodeRequest, _vae_pb2.VaeServiceDecodeResponse]
-    """One action for each pair of a state and a latent. INVALID_ARGUMENT names the field and what was expected."""
+    """One action for each pair of a state and a latent. INVALID_ARGUMENT names the field and what was expected.
+    RESOURCE_EXHAUSTED: more than `max_rows` pairs.
+    """
 
 @_typing.type_check_only
 class VaeServiceAsyncStub(VaeServiceStub):
@@ -48,9 +52,13 @@ class VaeServiceAsyncStub(VaeServiceStub):
     Describe: _aio.UnaryUnaryMultiCallable[_vae_pb2.VaeServiceDescribeRequest, _vae_pb2.VaeServiceDescribeResponse]  # type: ignore[assignment]
     """Says what this VAE is. UNAVAILABLE until it has been trained."""
     Encode: _aio.UnaryUnaryMultiCallable[_vae_pb2.VaeServiceEncodeRequest, _vae_pb2.VaeServiceEncodeResponse]  # type: ignore[assignment]
-    """The approximate posterior of windows. INVALID_ARGUMENT names the field and what was expected."""
+    """The approximate posterior of windows. INVALID_ARGUMENT names the field and what was expected. RESOURCE_EXHAUSTED:
+    more than `max_rows` steps.
+    """
     Decode: _aio.UnaryUnaryMultiCallable[_vae_pb2.VaeServiceDecodeRequest, _vae_pb2.VaeServiceDecodeResponse]  # type: ignore[assignment]
-    """One action for each pair of a state and a latent. INVALID_ARGUMENT names the field and what was expected."""
+    """One action for each pair of a state and a latent. INVALID_ARGUMENT names the field and what was expected.
+    RESOURCE_EXHAUSTED: more than `max_rows` pairs.
+    """
 
 class VaeServiceServicer(metaclass=_abc_1.ABCMeta):
     """The beta-VAE over H-step windows (section 4.1): its encoder q(z | tau) and its low-level policy pi(a | s, z)."""
@@ -69,7 +77,9 @@ class VaeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _vae_pb2.VaeServiceEncodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vae_pb2.VaeServiceEncodeResponse, _abc.Awaitable[_vae_pb2.VaeServiceEncodeResponse]]:
-        """The approximate posterior of windows. INVALID_ARGUMENT names the field and what was expected."""
+        """The approximate posterior of windows. INVALID_ARGUMENT names the field and what was expected. RESOURCE_EXHAUSTED:
+        more than `max_rows` steps.
+        """
 
     @_abc_1.abstractmethod
     def Decode(
@@ -77,6 +87,8 @@ class VaeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _vae_pb2.VaeServiceDecodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vae_pb2.VaeServiceDecodeResponse, _abc.Awaitable[_vae_pb2.VaeServiceDecodeResponse]]:
-        """One action for each pair of a state and a latent. INVALID_ARGUMENT names the field and what was expected."""
+        """One action for each pair of a state and a latent. INVALID_ARGUMENT names the field and what was expected.
+        RESOURCE_EXHAUSTED: more than `max_rows` pairs.
+        """
 
 def add_VaeServiceServicer_to_server(servicer: VaeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,6 +11,9 @@ from ldcq.nn.model import Dimensions, Model
 from ldcq.nn.normaliser import Normaliser
 from ldcq.vae.decoder import Decoder
 
+ROWS_AT_ONCE = 4096
+"""Actions decoded at once, so that memory does not grow with their number."""
+
 
 class LowLevelPolicy(Model):
     """pi(a | s, z): a decoder, and the statistics of the states that it was trained on.
@@ -49,7 +52,12 @@ class LowLevelPolicy(Model):
         Returns:
             Shape (E, A), float32; indices (E, 1), int64, where actions are discrete.
         """
-        return self.decoder.act(self.state_normaliser(states), latents, generator)
+        blocks = zip(
+            torch.split(states, ROWS_AT_ONCE), torch.split(latents, ROWS_AT_ONCE), strict=True
+        )
+        return torch.cat(
+            [self.decoder.act(self.state_normaliser(s), z, generator) for s, z in blocks]
+        )
 
 
 def policy_dimensions(windows: Windows, latent_dim: int) -> Dimensions:

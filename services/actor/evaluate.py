@@ -17,7 +17,7 @@ from ldcq.config import Config, dump, resolve_variant
 from ldcq.policies.base import StatefulPolicy
 from ldcq.policy import Policy
 from services.actor import metrics
-from services.actor.environments import EnvironmentPool
+from services.actor.environments import Environment, EnvironmentPool
 from services.actor.merging import merged
 from services.actor.method_policy import MethodPolicy
 from services.actor.models import Models
@@ -92,7 +92,8 @@ class Evaluation:
         policies: The policies of all methods but `behaviour`.
         behaviour: Rewards of the data's own episodes, shapes (T_i,); empty where no method asks
             for them.
-        on_step: Called before every step; what it raises ends the evaluation.
+        on_step: Called before every step, and before every environment is made; what it raises ends
+            the evaluation.
 
     Raises:
         SpaceMismatchError: The environment's spaces are not those of the models.
@@ -183,8 +184,13 @@ class Evaluation:
                 yield Episode(index, np.asarray(rewards, dtype=np.float32), None)
             return
         layout = self.task.layout
+
+        def make() -> Environment:
+            self._step(method, 0)  # making many takes seconds, and the caller may leave meanwhile
+            return self._environments.make()
+
         yield from rollout(
-            self._environments.make,
+            make,
             self.policy(method),
             on_step=partial(self._step, method),
             episodes=settings.episodes,

@@ -1,6 +1,12 @@
-"""The token that carries a plan between calls of a stateless actor."""
+"""The token that carries a plan between calls of a stateless actor.
+
+It ends with a checksum, so that one that was changed on its way is refused. It has no key: whoever
+may call may choose actions anyway, and any replica must take it (docs/adr/0021).
+"""
 
 from __future__ import annotations
+
+import hashlib
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -13,6 +19,7 @@ from ldcq.v1 import actor_pb2
 _MOST_PLANS = 2**62
 """Far beyond any episode; a larger counter in a token is garbage, and would overflow when it
 grows."""
+_CHECKSUM_BYTES = 16
 
 
 def to_token(plan: Plan, *, method: str, model_versions: str) -> bytes:
@@ -24,7 +31,13 @@ def to_token(plan: Plan, *, method: str, model_versions: str) -> bytes:
         steps_left=encode(plan.steps_left),
         plans=plan.plans,
     )
-    return message.SerializeToString(deterministic=True)
+    return sealed(message.SerializeToString(deterministic=True))
+
+
+def sealed(content: bytes) -> bytes:
+    """A serialised plan with its checksum behind it, as one more field of the message."""
+    digest = hashlib.blake2b(content, digest_size=_CHECKSUM_BYTES, person=b"ldcq plan token")
+    return content + actor_pb2.PlanToken(checksum=digest.digest()).SerializeToString()
 
 
 def from_token(
@@ -53,11 +66,13 @@ def from_token(
     try:
         message = actor_pb2.PlanToken.FromString(token)
     except DecodeError:
+        message = None
+    if message is None or token != sealed(token[: -len(sealed(b""))]):
         raise InvalidFieldError(
             "plan_token",
             f"{len(token)} bytes that are no plan token",
             "the plan_token of the last reply, unchanged",
-        ) from None
+        )
     if message.method != method:
         raise InvalidFieldError(
             "plan_token.method", repr(message.method), f"{method!r}, the method asked for"

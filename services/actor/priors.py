@@ -21,10 +21,15 @@ class MissingPriorError(ValueError):
 class Priors:
     """Clients by variant, connected when first used and shared by methods with the same prior; the
     `targets` are the address of the prior service of each variant.
+
+    Replicas have `version_patience` seconds to follow each other to the version that is asked for.
     """
 
-    def __init__(self, base: Config, targets: Mapping[str, str]) -> None:
+    def __init__(
+        self, base: Config, targets: Mapping[str, str], version_patience: float = 5.0
+    ) -> None:
         self._base, self._targets = base, dict(targets)
+        self._version_patience = version_patience
         self._clients: dict[str, PriorClient] = {}
         self._lock = threading.Lock()
         self._waiting = threading.Semaphore(_WAITING)
@@ -45,7 +50,12 @@ class Priors:
             )
         with self._lock:
             if target not in self._clients:
-                self._clients[target] = PriorClient(target, waiting=self._waiting, priority="actor")
+                self._clients[target] = PriorClient(
+                    target,
+                    waiting=self._waiting,
+                    priority="actor",
+                    version_patience=self._version_patience,
+                )
             return self._clients[target]
 
     def __enter__(self) -> Priors:

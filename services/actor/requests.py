@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.rpc.errors import InvalidFieldError
+from common.rpc.errors import InvalidFieldError, TooLargeError
 from ldcq.config import Config, override
 from ldcq.v1 import actor_pb2
 
-MAX_EPISODES = 100_000
-"""Of one request; their rewards and trajectories are held in memory."""
+MAX_EPISODES = 1000
+"""Of each method in one request: their rewards and trajectories are held in memory, and nobody else
+may evaluate meanwhile."""
 
 
 def evaluation_config(base: Config, request: actor_pb2.ActorServiceEvaluateRequest) -> Config:
@@ -18,13 +19,17 @@ def evaluation_config(base: Config, request: actor_pb2.ActorServiceEvaluateReque
 
     Raises:
         InvalidFieldError: A method that is not configured, or an impossible number of episodes.
+        TooLargeError: More episodes than one request may ask for.
     """
     known = base.evaluation.methods
     for method in request.methods:
         if method not in known:
             raise InvalidFieldError("methods", repr(method), f"some of {', '.join(known)}")
-    if not 0 <= request.episodes <= MAX_EPISODES:
-        raise InvalidFieldError("episodes", request.episodes, f"0 to {MAX_EPISODES}")
+    most = most_episodes(base)
+    if request.episodes < 0:
+        raise InvalidFieldError("episodes", request.episodes, f"0 to {most}")
+    if request.episodes > most:
+        raise TooLargeError("episodes", request.episodes, most, "episodes")
     changes: dict[str, object] = {}
     if request.methods:
         tree = base.model_dump(mode="json")["evaluation"]["methods"]
@@ -34,6 +39,11 @@ def evaluation_config(base: Config, request: actor_pb2.ActorServiceEvaluateReque
     if request.HasField("seed"):
         changes["evaluation.seed"] = request.seed
     return override(base, changes)
+
+
+def most_episodes(base: Config) -> int:
+    """The most episodes of one request; what is configured is always possible."""
+    return max(MAX_EPISODES, base.evaluation.episodes)
 
 
 def score_row(row: Mapping[str, Any]) -> actor_pb2.ScoreRow:

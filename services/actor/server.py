@@ -10,13 +10,17 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from common.rpc import deadlines
 from common.rpc.codec import decode, encode_result
 from common.rpc.errors import (
     FailedPreconditionError,
     InvalidFieldError,
+    ModelVersionError,
     NotReadyError,
     QueueFullError,
+    TooLargeError,
 )
+from common.rpc.retry import Backoff
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Store
@@ -24,20 +28,24 @@ from common.training import configure_torch
 from common.training.process import serve_process
 from ldcq.config import Config, ConfigError, resolve_variant
 from ldcq.data.episodes import DataError
+from ldcq.latent_prior import MAX_ROWS
 from ldcq.learning.learner import Stopped
 from ldcq.policies.base import Plan
 from ldcq.policies.costs import check_costs
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
-from services.actor.evaluate import evaluation_parents, prepare_evaluation
+from services.actor.evaluate import prepare_evaluation
 from services.actor.method_policy import MethodPolicy
 from services.actor.methods import ServedMethods
 from services.actor.plans import from_token, to_token
 from services.actor.priors import MissingPriorError, Priors
-from services.actor.requests import evaluation_config, score_row
+from services.actor.requests import evaluation_config, most_episodes, score_row
 from services.actor.rollout import SpaceMismatchError
 from services.actor.train import STAGE, run
 
 FULL_NAME = actor_pb2.DESCRIPTOR.services_by_name["ActorService"].full_name
+
+SWAP_PATIENCE_SECONDS = 5.0
+"""How long an `Act` waits for the prior's servers and this one to agree on a model."""
 
 
 class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
@@ -45,13 +53,12 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
 
     Args:
         base: The main pipeline's configuration.
-        store: Where evaluations are published.
-        variant: Whose they are.
+        store: Where the task's data are.
         methods: What is served.
     """
 
-    def __init__(self, base: Config, store: Store, variant: str, methods: ServedMethods) -> None:
-        self._base, self._store, self._variant, self._methods = base, store, variant, methods
+    def __init__(self, base: Config, store: Store, methods: ServedMethods) -> None:
+        self._base, self._store, self._methods = base, store, methods
         self._evaluating = threading.Lock()
         self._draining = threading.Event()
 
@@ -79,6 +86,8 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
             # A network without latents chooses at every step.
             execute_steps=min(config.actor.execute_steps or size.horizon, size.horizon),
             goal_dim=max(self._goal_dim(method) for method in ready),
+            max_rows=MAX_ROWS,
+            max_episodes=most_episodes(self._base),
         )
 
     def Act(  # noqa: N802
@@ -90,29 +99,22 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
 
         Raises:
             InvalidFieldError: A field cannot be used, or the token is not one of ours.
+            TooLargeError: More candidates are to be compared than in one call may be.
             FailedPreconditionError: The token, or the critic, belongs to other models than those
                 served now.
             NotReadyError: The method has no models yet.
-            RpcError: The prior service does not answer.
+            RpcError: The prior service does not answer, or serves another prior than the models
+                here belong to.
         """
-        played = self._policy(self._method(request.method))
-        policy = played.policy
-        states = decode(
-            request.states, field="states", shape=(None, policy.decoder.dimensions.state)
-        )
-        if len(states) == 0:
-            raise InvalidFieldError("states", f"shape {states.shape}", "at least one environment")
-        restart = None
-        if request.HasField("restart"):
-            shape = (len(states),)
-            restart = decode(request.restart, field="restart", shape=shape, dtype=np.bool_)
-        goals = _goals(request, played, len(states))
-        plan = _plan(request, played, len(states))
-        actions, plan = policy.act(states, goals, plan, restart, request.seed)
-        token = to_token(plan, method=played.method, model_versions=played.models.versions)
-        return actor_pb2.ActorServiceActResponse(
-            actions=encode_result(actions, "actions", "states"), plan_token=token
-        )
+        method = self._method(request.method)
+        # When a prior is swapped, its servers and this one see it within seconds of each other.
+        backoff = Backoff(deadlines.at_most(SWAP_PATIENCE_SECONDS), self._draining)
+        while True:
+            try:
+                return _act(request, self._policy(method))
+            except ModelVersionError:
+                if not backoff.pause():
+                    raise
 
     def Evaluate(  # noqa: N802
         self,
@@ -123,6 +125,7 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
 
         Raises:
             InvalidFieldError: An unknown method, or an impossible number of episodes.
+            TooLargeError: More episodes than one call may ask for.
             FailedPreconditionError: The task cannot be loaded, or is not the one of the models.
             QueueFullError: Another evaluation is running.
             NotReadyError: A method has no models yet, or the server is stopping.
@@ -131,7 +134,8 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
         if not self._evaluating.acquire(blocking=False):
             raise QueueFullError("another evaluation is running on this actor; try again later")
         cancelled = threading.Event()
-        context.add_callback(cancelled.set)
+        if not context.add_callback(cancelled.set):
+            cancelled.set()  # the caller has left before
         try:
             yield from self._evaluate(config, cancelled)
         except Stopped as error:
@@ -165,11 +169,7 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
             )
             if done < total:
                 yield message
-        models = {method: policy.models for method, policy in policies.items()}
-        parents = evaluation_parents(config, self._store, models)
-        version = evaluation.publish(self._store, parents, self._variant)
         message.rows.extend(score_row(row) for row in evaluation.rows())
-        message.evaluation_version = version
         yield message
 
     def _method(self, name: str) -> str:
@@ -204,7 +204,8 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
     """Serves until SIGTERM or SIGINT; with `train_first` runs the evaluation stage before. See
     `serve_process`.
     """
-    with Priors(settings.config, settings.prior_targets) as priors:
+    # What is served follows the store: the models that a call is for are looked up again.
+    with Priors(settings.config, settings.prior_targets, version_patience=0.0) as priors:
         add = partial(add_actor, priors=priors)
         return serve_process(STAGE, run, add, settings, on_start)
 
@@ -216,9 +217,32 @@ def add_actor(server: Server, settings: ServiceSettings, priors: Priors) -> Serv
     base, on_change = settings.config, partial(server.set_serving, FULL_NAME)
     check_costs(base)
     methods = ServedMethods(base, settings.store, priors, configure_torch(base), on_change)
-    servicer = ActorServicer(base, settings.store, settings.variant, methods)
+    servicer = ActorServicer(base, settings.store, methods)
     server.add(actor_pb2_grpc.add_ActorServiceServicer_to_server, servicer, FULL_NAME)
     return methods
+
+
+def _act(
+    request: actor_pb2.ActorServiceActRequest, played: MethodPolicy
+) -> actor_pb2.ActorServiceActResponse:
+    policy = played.policy
+    states = decode(request.states, field="states", shape=(None, policy.decoder.dimensions.state))
+    if len(states) == 0:
+        raise InvalidFieldError("states", f"shape {states.shape}", "at least one environment")
+    if len(states) * policy.paths > MAX_ROWS:
+        given = f"{len(states)} environments x {policy.paths} candidates"
+        raise TooLargeError("states", given, MAX_ROWS)
+    restart = None
+    if request.HasField("restart"):
+        shape = (len(states),)
+        restart = decode(request.restart, field="restart", shape=shape, dtype=np.bool_)
+    goals = _goals(request, played, len(states))
+    plan = _plan(request, played, len(states))
+    actions, plan = policy.act(states, goals, plan, restart, request.seed)
+    token = to_token(plan, method=played.method, model_versions=played.models.versions)
+    return actor_pb2.ActorServiceActResponse(
+        actions=encode_result(actions, "actions", "states"), plan_token=token
+    )
 
 
 def _goals(

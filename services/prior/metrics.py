@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-_CALL_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+_MILLISECONDS = (0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12.5, 15, 20, 25, 30, 40, 50, 70)
+_CALL_BUCKETS = (*(ms / 1000 for ms in _MILLISECONDS), 0.1, 0.3, 1, 3, 10, 30, 100)
 _ROW_BUCKETS = tuple(4**power for power in range(11))
 _STEP_BUCKETS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 

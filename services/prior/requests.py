@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from common.rpc.codec import decode
-from common.rpc.errors import FailedPreconditionError, InvalidFieldError, VersionMismatchError
+from common.rpc.errors import (
+    FailedPreconditionError,
+    InvalidFieldError,
+    TooLargeError,
+    VersionMismatchError,
+)
 from ldcq.config import SamplingConfig
 from ldcq.latent_prior import MAX_ROWS, Draw, OptionError
 from ldcq.v1 import prior_pb2
@@ -29,6 +34,7 @@ def parse_request(
     Raises:
         VersionMismatchError: Another version is expected.
         InvalidFieldError: A field is malformed, or does not fit the model.
+        TooLargeError: More latents than one call may ask for.
         FailedPreconditionError: Goals were given, and the model has none, or the reverse.
     """
     described = model.description
@@ -46,7 +52,7 @@ def parse_request(
         raise InvalidFieldError("states", f"shape {states.shape}", "at least one state")
     if len(states) * message.candidates > MAX_ROWS:
         given = f"{len(states)} states x {message.candidates} candidates"
-        raise InvalidFieldError("candidates", given, f"at most {MAX_ROWS} latents per call")
+        raise TooLargeError("candidates", given, MAX_ROWS, "latents")
     goals = None
     if described.goal_dim:
         goals = decode(message.goals, field="goals", shape=(len(states), described.goal_dim))

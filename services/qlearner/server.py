@@ -18,6 +18,7 @@ from common.training import configure_torch
 from common.training.process import serve_process
 from ldcq.config import resolve_variant
 from ldcq.critic.critic import Critic
+from ldcq.latent_prior import MAX_ROWS
 from ldcq.nn.inference import inference
 from ldcq.v1 import critic_pb2, critic_pb2_grpc
 from services.qlearner.train import STAGE, run
@@ -57,6 +58,7 @@ class CriticServicer(critic_pb2_grpc.CriticServiceServicer):
             vae_version=served.parents.get("vae", ""),
             state_dim=served.critic.dimensions.state,
             latent_dim=served.critic.dimensions.latent,
+            max_rows=MAX_ROWS,
         )
 
     def Score(  # noqa: N802
@@ -68,6 +70,7 @@ class CriticServicer(critic_pb2_grpc.CriticServiceServicer):
 
         Raises:
             InvalidFieldError: States are not (N, S), or latents not (N, n, Z), float32 and finite.
+            TooLargeError: There are more than `max_rows` latents.
             NotReadyError: None has been trained yet.
         """
         version, served = current_model(self._follower, "critic")

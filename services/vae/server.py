@@ -19,6 +19,7 @@ from common.store import Follower, owning_variant
 from common.training import configure_torch
 from common.training.process import serve_process
 from ldcq.config import resolve_variant
+from ldcq.latent_prior import MAX_ROWS
 from ldcq.nn.inference import inference
 from ldcq.nn.model import Dimensions
 from ldcq.v1 import tensor_pb2, vae_pb2, vae_pb2_grpc
@@ -56,6 +57,7 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
             action_dim=size.action,
             latent_dim=size.latent,
             discrete_actions=size.discrete_actions,
+            max_rows=MAX_ROWS,
         )
 
     def Encode(  # noqa: N802
@@ -68,6 +70,7 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
         Raises:
             InvalidFieldError: States are not (B, H, S), or actions not (B, H, A), finite, of the
                 right type; or there are none.
+            TooLargeError: There are more than `max_rows` steps, B x H.
             NotReadyError: None has been trained yet.
         """
         version, vae = current_model(self._follower, "VAE")
@@ -94,6 +97,7 @@ class VaeServicer(vae_pb2_grpc.VaeServiceServicer):
         Raises:
             InvalidFieldError: States are not (B, S), or latents not (B, Z), finite; or there are
                 none.
+            TooLargeError: There are more than `max_rows` of them.
             NotReadyError: None has been trained yet.
         """
         version, vae = current_model(self._follower, "VAE")

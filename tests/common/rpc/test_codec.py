@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
 from common.rpc.codec import decode, encode, encode_result
-from common.rpc.errors import InvalidFieldError
+from common.rpc.errors import InvalidFieldError, TooLargeError
 from ldcq.v1 import tensor_pb2
 
 DTYPES = (np.float32, np.float16, np.float64, np.int32, np.int64, np.uint8, np.bool_)
@@ -71,6 +71,22 @@ def test_other_precisions_become_float32_only_where_that_is_asked(given_type: ty
         decode(message, field="x", shape=(2,), dtype=np.int64)
 
 
+def test_few_rows_of_too_many_bytes_are_refused() -> None:
+    message = tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_FLOAT32, shape=[2, 2**60])
+    with pytest.raises(InvalidFieldError, match="expected at most 268435456"):
+        decode(message, field="x", shape=(None, None))
+
+
+def test_rows_are_all_dimensions_but_the_last() -> None:
+    message = encode(np.zeros((2, 3, 4), np.float32))
+    assert decode(message, field="x", shape=(None, None, 4), max_rows=6).shape == (2, 3, 4)
+    with pytest.raises(
+        TooLargeError, match=r"x: got shape \(2, 3, 4\), 6 rows; expected at most 5"
+    ):
+        decode(message, field="x", shape=(None, None, 4), max_rows=5)
+    assert decode(message, field="x", shape=(None, None, 4), max_rows=None).shape == (2, 3, 4)
+
+
 @pytest.mark.parametrize(
     ("message", "complaint"),
     [
@@ -92,7 +108,7 @@ def test_other_precisions_become_float32_only_where_that_is_asked(given_type: ty
         (tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_FLOAT32, shape=[-1, 3]), r"shape \(-1, 3\)"),
         (
             tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_FLOAT32, shape=[2**62, 3]),
-            "expected at most 268435456",
+            "expected at most 262144 rows in one call",
         ),
         (tensor_pb2.Tensor(), "element type number 0"),
     ],

@@ -24,6 +24,7 @@ FAULTS = {
     "nan": "refuses NaN",
     "data": "refuses data shorter than its shape",
     "candidates": "refuses 0 candidates",
+    "rows": "refuses more than max_rows",
     "solver": "refuses an unknown solver",
     "steps": "refuses more steps than T",
     "nulled": "refuses to null what there is not",

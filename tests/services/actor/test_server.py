@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,16 +21,23 @@ from common.rpc.codec import decode, encode
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.store import Store
+from ldcq.config import override
 from ldcq.critic.critic import Critic
+from ldcq.latent_prior import MAX_ROWS
+from ldcq.learning.learner import Stopped
 from ldcq.policies.base import derive_seed
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from ldcq.vae.model import Vae
+from services.actor.environments import EnvironmentPool
+from services.actor.evaluate import prepare_evaluation
 from services.actor.merging import merged
 from services.actor.methods import ServedMethods
+from services.actor.plans import sealed
 from services.actor.priors import Priors
 from services.actor.server import FULL_NAME, add_actor
 from tests.draws import draw
-from tests.services.actor.conftest import Pipeline
+from tests.following import wait_loaded
+from tests.services.actor.conftest import Pipeline, Replica
 
 Stub = actor_pb2_grpc.ActorServiceStub
 
@@ -38,7 +47,7 @@ class Actor:
 
     def __init__(self, pipeline: Pipeline, store: Store, targets: dict[str, str]) -> None:
         self.server = Server(linger=0, grace=0.5)
-        self.priors = Priors(pipeline.config, targets)
+        self.priors = Priors(pipeline.config, targets, version_patience=0.0)
         settings = ServiceSettings(pipeline.config, store, prior_targets=targets)
         self.methods: ServedMethods = add_actor(self.server, settings, self.priors)
         self.address = self.server.start()
@@ -193,8 +202,9 @@ def test_a_token_of_other_models_is_refused(actor: Actor) -> None:
     _, token = _act(actor, _states(), seed=1)
     message = actor_pb2.PlanToken.FromString(token)
     message.model_versions = "vae=old prior=old critic=old"
+    message.ClearField("checksum")
     with pytest.raises(grpc.RpcError, match="start a new plan") as caught:
-        _act(actor, _states(), plan_token=message.SerializeToString())
+        _act(actor, _states(), plan_token=sealed(message.SerializeToString()))
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
@@ -212,23 +222,16 @@ def test_evaluate_streams_every_episode_and_ends_with_rows(
     assert list(rows) == ["prior", "behaviour"]
     assert rows["prior"].episodes == 2
     assert rows["prior"].HasField("first_hit")
-    stored = pipeline.store.load("evaluation", replies[-1].evaluation_version)
-    details: Any = stored.meta.details["rows"]
-    assert getattr(rows["prior"], "return").mean == details[0]["return"]["mean"]
-    assert stored.tensors["prior/rewards"].shape == (2, 300)
+    assert pipeline.store.current("evaluation") is None, "callers do not write into the store"
 
 
-def test_methods_played_side_by_side_score_as_each_alone(actor: Actor, pipeline: Pipeline) -> None:
-    def played(*methods: str) -> dict[str, np.ndarray]:
+def test_methods_played_side_by_side_score_as_each_alone(actor: Actor) -> None:
+    def played(*methods: str) -> dict[str, actor_pb2.ScoreRow]:
         request = actor_pb2.ActorServiceEvaluateRequest(methods=methods, episodes=3)
         *_, last = actor.stub.Evaluate(request)
-        return dict(pipeline.store.load("evaluation", last.evaluation_version).tensors)
+        return {row.method: row for row in last.rows}
 
-    together = played("ldcq", "prior")
-    alone = played("ldcq") | played("prior")
-    assert together.keys() == alone.keys()
-    for name, values in alone.items():
-        np.testing.assert_array_equal(together[name], values)
+    assert played("ldcq", "prior") == played("ldcq") | played("prior")
 
 
 def test_what_samples_most_begins_first_and_rows_stay_in_order(
@@ -246,6 +249,41 @@ def test_what_samples_most_begins_first_and_rows_stay_in_order(
     *_, last = actor.stub.Evaluate(request)
     assert begun == ["ldcq", "bcq_h", "prior"]
     assert [row.method for row in last.rows] == methods
+
+
+def test_describe_names_the_bounds_and_more_is_refused(actor: Actor) -> None:
+    found = actor.stub.Describe(actor_pb2.ActorServiceDescribeRequest())
+    assert (found.max_rows, found.max_episodes) == (MAX_ROWS, 1000)
+    many = MAX_ROWS // 6 + 1
+    act = actor_pb2.ActorServiceActRequest(states=encode(_states(many)), method="ldcq")
+    evaluate = actor_pb2.ActorServiceEvaluateRequest(methods=["prior"], episodes=100_000)
+    for call, message in (
+        (lambda: actor.stub.Act(act), f"states: got {many} environments x 6 candidates; expected "),
+        (
+            lambda: list(actor.stub.Evaluate(evaluate)),
+            "episodes: got 100000; expected at most 1000",
+        ),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert str(caught.value.details()).startswith(message)
+
+
+def test_no_environment_is_made_for_a_caller_who_has_left(
+    actor: Actor, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left(*_: object) -> None:
+        raise Stopped
+
+    config = override(pipeline.config, {"evaluation.methods": {"prior": {"policy": "prior"}}})
+    policies = {"prior": actor.methods.policy("prior")}
+    evaluation = prepare_evaluation(config, pipeline.store, policies, left)
+    made: list[object] = []
+    monkeypatch.setattr(EnvironmentPool, "make", made.append)
+    with pytest.raises(Stopped):
+        list(evaluation.play())
+    assert made == []
 
 
 @pytest.mark.parametrize(
@@ -282,6 +320,25 @@ def test_a_prior_with_another_model_is_refused(pipeline: Pipeline) -> None:
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     finally:
         actor.stop()
+
+
+def test_no_call_fails_while_a_prior_is_swapped(pipeline: Pipeline, tmp_path: Path) -> None:
+    store = Store(shutil.copytree(pipeline.store.root, tmp_path / "store"))
+    replica = Replica(pipeline.config, store)  # looks for another version 20 times a second
+    actor = Actor(pipeline, store, {"main": replica.address})  # once a second
+    try:
+        actor.wait_until_serving()
+        first = store.load("prior", store.current("prior") or "")
+        for number in range(3):
+            _, token = _act(actor, _states(), method="prior")
+            moved = {name: tensor + np.float32(number) for name, tensor in first.tensors.items()}
+            version = store.publish(first.meta, moved, "")
+            wait_loaded(replica.process.follower, 20, version)
+            _, token = _act(actor, _states(), method="prior")
+            assert version in actor_pb2.PlanToken.FromString(token).model_versions
+    finally:
+        actor.stop()
+        replica.stop()
 
 
 def test_a_variant_without_a_prior_service_says_how_to_name_one(pipeline: Pipeline) -> None:

@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY
 from common.rpc.channel import connect
 from common.rpc.clients import PriorClient
 from common.rpc.conformance import check_prior
+from common.rpc.errors import CallError
 from common.rpc.prior import FULL_NAME, PriorityName, sample_request
 from common.store import Store
 from ldcq.config import SamplingConfig
@@ -358,15 +359,32 @@ def test_expired_and_cancelled_calls_cost_nothing(
     assert _metric("ldcq_prior_rows_total") - done == 6
 
 
+def test_more_latents_than_one_call_may_have_are_refused_at_once(
+    store: Store, start_replica: StartReplica
+) -> None:
+    publish(store, small_config())
+    replica = start_replica().ready()
+    for options, given in (
+        ({"candidates": MAX_ROWS}, "candidates: got 2 states x 262144 candidates"),
+        ({"states": np.zeros((MAX_ROWS + 1, STATE))}, "states: got shape (262145, 3), 262145 rows"),
+    ):
+        call = _call(replica, **options)
+        assert _code(call) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert call.details().startswith(f"{given}; expected at most 262144")
+    started = time.monotonic()
+    with PriorClient(replica.address) as client, pytest.raises(CallError, match="in one call"):
+        client.sample(draw(_states(2), MAX_ROWS))
+    assert time.monotonic() - started < 10, "what never passes is not tried again"
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"candidates": MAX_ROWS}, "candidates: got 2 states x 262144 candidates"),
         ({"states": np.zeros((0, STATE))}, "states: got shape"),
         ({"options": SamplingConfig.model_construct(steps=-1)}, "options.steps: got -1"),
         ({"options": SamplingConfig.model_construct(temperature=-1.0)}, "options.temperature"),
     ],
-    ids=["rows", "no states", "steps", "temperature"],
+    ids=["no states", "steps", "temperature"],
 )
 def test_bad_fields_are_named(
     store: Store, start_replica: StartReplica, options: dict[str, Any], field: str

@@ -285,3 +285,9 @@ def _check_scores(stub: critic_pb2_grpc.CriticServiceStub, store: Store, version
                 )
             )
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    most = stub.Describe(critic_pb2.CriticServiceDescribeRequest()).max_rows
+    many = encode(np.zeros((1, most + 1, 2), np.float32))
+    with pytest.raises(grpc.RpcError, match=r"latents: got shape \(1, 262145, 2\)") as refused:
+        stub.Score(critic_pb2.CriticServiceScoreRequest(states=encode(states[:1]), latents=many))
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert str(refused.value.details()).endswith("expected at most 262144 rows in one call")

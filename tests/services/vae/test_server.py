@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -19,6 +20,7 @@ from common.rpc.settings import ServiceSettings
 from common.store import Store
 from ldcq.config import Config
 from ldcq.data.windows import Windows
+from ldcq.latent_prior import MAX_ROWS
 from ldcq.v1 import vae_pb2, vae_pb2_grpc
 from ldcq.vae.low_level import policy_dimensions
 from ldcq.vae.model import Vae
@@ -94,6 +96,7 @@ def test_unavailable_until_a_vae_is_published(served: Served) -> None:
         action_dim=spaces.action_dim,
         latent_dim=4,
         discrete_actions=spaces.discrete_actions,
+        max_rows=MAX_ROWS,
     )
 
 
@@ -156,6 +159,22 @@ def test_requests_that_do_not_fit_name_the_field(served: Served) -> None:
         states=encode(np.zeros((3, 2), np.float32)), latents=latents
     )
     assert refusal(served.stub.Decode, wrong).startswith("latents: got shape (3, 5)")
+
+
+def test_more_rows_than_one_call_may_have_are_refused(served: Served) -> None:
+    served.publish()
+    windows = MAX_ROWS // HORIZON + 1
+    states, actions = np.zeros((windows, HORIZON, 2), np.float32), np.zeros((1, 1, 1), np.float32)
+    many = encode(np.zeros((MAX_ROWS + 1, 2), np.float32))
+    calls: list[tuple[Any, Any, str]] = [
+        (served.stub.Encode, encode_request(states, actions), f"({windows}, {HORIZON}, 2)"),
+        (served.stub.Decode, vae_pb2.VaeServiceDecodeRequest(states=many), f"({MAX_ROWS + 1}, 2)"),
+    ]
+    for call, request, given in calls:
+        with pytest.raises(grpc.RpcError, match=r"expected at most 262144 rows in one") as caught:
+            call(request)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert str(caught.value.details()).startswith(f"states: got shape {given}")
 
 
 @pytest.mark.parametrize("windows", ["discrete"], indirect=True)
