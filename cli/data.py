@@ -17,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from common.data import ensure_dataset, load_episodes, open_dataset
-from common.data.minari import MinariDataset, dataset_path, local_datasets
+from common.data.minari import MinariDataset, local_datasets
 from common.store import local_root
+from common.store.datasets import dataset_path
 from ldcq.config import DataConfig, PointMazeConfig, load
 from ldcq.data.episodes import Episodes
 from ldcq.data.windows import Windows, make_windows

@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from cli import record
-from cli.interrupts import handled
+from cli.interrupts import handled, interrupted
 from cli.plan import Plan, Planner
 from cli.supervisor import RunError, Supervisor
-from cli.terminal import ProgressBars
+from cli.terminal import ProgressBars, Update
+from common.data.loading import ensure_dataset, fingerprint
 from common.stages import STAGES, ancestors, needed_kinds
 from common.store import (
     MissingArtifactError,
@@ -30,6 +31,7 @@ from common.store import (
 )
 from common.store.files import replace_atomically
 from ldcq.config import Config, dump, resolve_variant
+from ldcq.v1 import stage_pb2
 
 _EVALUATION = STAGES["evaluation"]
 
@@ -70,7 +72,7 @@ def run(
     """
     store = Store(store_url)
     before = _published(store)
-    with _started(config, store, replicas, Planner.whole_run, console) as supervisor:
+    with _started(config, store, replicas, Planner.whole_run, console, _ready_data) as supervisor:
         done = supervisor.wait()[_EVALUATION.process]
         if keep_serving:
             show(_result(store, done.artifact_version, _published(store) == before))
@@ -86,7 +88,7 @@ def train(
     """Trains one stage of one pipeline and returns the version it published. Raises like `run`."""
     needed = ancestors(stage)
     store = existing(store_url) if needed else Store(store_url)
-    made(store, config, variant, needed, intact=True)
+    _made(store, config, variant, needed)
     wanted = {stage: [variant]}
     with _started(config, store, replicas, lambda by: by.stages(wanted), console) as supervisor:
         supervisor.wait()
@@ -101,7 +103,7 @@ def evaluate(config: Config, store_url: str, replicas: int, console: Console) ->
     store = existing(store_url)
     for method in config.evaluation.methods.values():
         needed = needed_kinds(method.policy, resolve_variant(config, method.variant))
-        made(store, config, method.variant, needed, intact=True)
+        _made(store, config, method.variant, needed)
     wanted = {_EVALUATION.kind: ["main"]}
     with _started(config, store, replicas, lambda by: by.stages(wanted), console) as supervisor:
         done = supervisor.wait()[_EVALUATION.process]
@@ -137,6 +139,31 @@ def existing(store_url: str) -> Store:
     return Store(store_url)
 
 
+def _made(store: Store, config: Config, variant: str, kinds: Sequence[str]) -> None:
+    """Raises NotMadeError unless these artifacts are there, made from the data as they are now."""
+    own = resolve_variant(config, variant)
+    dataset = fingerprint(own.data, store.root, own.training.memory) if kinds else None
+    made(store, config, variant, kinds, dataset=dataset, intact=True)
+
+
+def _ready_data(config: Config, store: Store, show: Callable[[str, Update], None]) -> None:
+    """Generates and reads the datasets before any stage starts, so that all stages look for what
+    descends from the data as they are.
+    """
+
+    def generating(done: int, total: int) -> None:
+        state, text = stage_pb2.STAGE_STATE_RUNNING, "generating the dataset"
+        show("data", Update(state=state, message=text, step=done, total=total))
+
+    for variant in (config.variant, *config.variants):
+        own = resolve_variant(config, variant)
+        generated = ensure_dataset(own.data, store.root, generating)
+        found = fingerprint(own.data, store.root, own.training.memory)
+        if generated:
+            state = stage_pb2.STAGE_STATE_PUBLISHED
+            show("data", Update(state=state, artifact_version=found or ""))
+
+
 def _published(store: Store) -> dict[str, list[str]]:
     """What was made, but for the evaluations."""
     return {kind: store.versions(kind) for kind in STAGES if kind != _EVALUATION.kind}
@@ -161,8 +188,11 @@ def _started(
     replicas: int,
     plan: Callable[[Planner], Plan],
     console: Console,
+    before: Callable[[Config, Store, Callable[[str, Update], None]], None] = lambda *_: None,
 ) -> Iterator[Supervisor]:
-    """The processes, started, with their progress on the console; all stopped in the end."""
+    """The processes, started, with their progress on the console; all stopped in the end. `before`
+    they start, something may have to be done, and shown.
+    """
 
     def notice(text: str) -> None:
         console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
@@ -177,6 +207,8 @@ def _started(
         replace_atomically(path, dump(config).encode())
         planner = Planner(config, path, metrics, store.url, Path(sockets), replicas)
         with ProgressBars(console) as bars:
+            with handled(interrupted):
+                before(config, store, bars.update)
             supervisor = Supervisor(plan(planner), folder, bars.update, on_notice=notice)
             with handled(supervisor.interrupt), supervisor:
                 yield supervisor

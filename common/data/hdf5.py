@@ -15,16 +15,10 @@ from common.data.flattening import check_vector, flat_actions
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, blocks, join_episodes
 
 logger = logging.getLogger(__name__)
-SUFFIXES = (".hdf5", ".h5")
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 NARROW = ("rewards", "terminals", "timeouts")
 CHUNK_CACHE_BYTES = 1 << 26
 """Of an array's chunks, whatever their size, each should be decompressed once only."""
-
-
-def is_hdf5(dataset: str) -> bool:
-    """Whether `data.dataset` is the path of an HDF5 file, which its name says."""
-    return dataset.lower().endswith(SUFFIXES)
 
 
 @dataclass(frozen=True)

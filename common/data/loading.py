@@ -8,10 +8,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from common.data.hdf5 import Hdf5File, is_hdf5
-from common.data.minari import GENERATOR, MinariDataset, dataset_path, download, unknown_dataset
+from common.data.hdf5 import Hdf5File
+from common.data.minari import GENERATOR, MinariDataset, download, unknown_dataset
 from common.data.minari_writing import Recording, check_dataset_id, write_minari
 from common.store import Room, StoreError
+from common.store.datasets import (
+    UnreadDataError,
+    dataset_path,
+    is_hdf5,
+    keep_fingerprint,
+    known_fingerprint,
+    stamp,
+)
 from common.store.files import WriterLock
 from ldcq.config import DataConfig, PointMazeConfig, RandomWalkConfig
 from ldcq.data.episodes import DataError, Episodes
@@ -48,23 +56,36 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
 
 def is_on_this_machine(config: DataConfig, store_root: Path) -> bool:
     """Whether the dataset can be read without downloading or generating anything."""
-    if is_hdf5(config.dataset):
-        return Path(config.dataset).expanduser().is_file()
-    return dataset_path(store_root, config.dataset) is not None
+    return stamp(config, store_root) is not None
 
 
 def load_episodes(config: DataConfig, store_root: Path, memory: int | None = None) -> Episodes:
     """Reads and checks all episodes; what exceeds `memory` MiB (`training.memory`) is kept on the
-    store's disk.
+    store's disk. Their fingerprint is kept in the store.
 
     Raises:
         DataError: It is not on this machine, cannot be read, or holds values that are not finite.
         StoreError: The disk does not take them.
     """
-    episodes = open_dataset(config, store_root).read(Room(store_root, memory))
+    dataset, files = open_dataset(config, store_root), stamp(config, store_root)
+    episodes = dataset.read(Room(store_root, memory))
+    keep_fingerprint(config, store_root, files, episodes.fingerprint)
     sizes = episodes.count, len(episodes.rewards), episodes.spaces.describe()
     logger.info("%s: %d episodes, %d steps, %s", episodes.name, *sizes)
     return episodes
+
+
+def fingerprint(config: DataConfig, store_root: Path, memory: int | None = None) -> str | None:
+    """The fingerprint of the dataset as it is now, which is read where that is unknown; None where
+    it is not on this machine. Raises as `load_episodes`.
+    """
+    try:
+        known = known_fingerprint(config, store_root)
+    except UnreadDataError:
+        known = None
+    if known is not None or not is_on_this_machine(config, store_root):
+        return known
+    return load_episodes(config, store_root, memory).fingerprint
 
 
 def ensure_dataset(

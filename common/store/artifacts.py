@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ class Store:
         self.root = local_root(url)
         self.url = str(url) if is_remote(url) else str(self.root)
         self.place: Place = _bucket(self.url) if is_remote(url) else FolderPlace(self.root)
+        self._metas: dict[tuple[str, str], Meta] = {}  # of `metas`; a meta never changes
         probe = self.root / f".writable-{uuid.uuid4().hex}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -204,16 +205,27 @@ class Store:
                 pending += [parent for parent in named if parent[0] not in ("dataset", SERVED)]
         return found
 
-    def find(self, kind: str, spec: Mapping[str, JsonValue]) -> str | None:
-        """A published version with exactly this spec, or None. Damaged ones are passed over."""
+    def find(
+        self, kind: str, spec: Mapping[str, JsonValue], first: str | None = None
+    ) -> str | None:
+        """A published version with exactly this spec, `first` if it has it, or None. Damaged ones
+        are passed over.
+        """
         wanted = dict(spec)
+        found = [version for version, meta in self.metas(kind) if meta.spec == wanted]
+        return first if first in found else next(iter(found), None)
+
+    def metas(self, kind: str) -> Iterator[tuple[str, Meta]]:
+        """All published versions with what they say about themselves, sorted; damaged ones are
+        passed over. Nothing is read twice.
+        """
         for version in self.versions(kind):
             try:
-                if self.meta(kind, version).spec == wanted:
-                    return version
+                if (kind, version) not in self._metas:
+                    self._metas[kind, version] = self.meta(kind, version)
             except StoreError:
                 continue
-        return None
+            yield version, self._metas[kind, version]
 
     def versions(self, kind: str) -> list[str]:
         """All published versions of a kind, sorted; temporary folders are not among them."""

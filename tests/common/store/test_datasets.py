@@ -1,0 +1,37 @@
+"""Which data are there now: looked up without reading them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.store.datasets import UnreadDataError, keep_fingerprint, known_fingerprint, stamp
+from ldcq.config import DataConfig
+
+
+def test_a_fingerprint_is_known_for_as_long_as_the_files_stay_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "datasets" / "mine/robot-v0" / "data"
+    folder.mkdir(parents=True)
+    (folder / "metadata.json").write_text("{}")
+    config = DataConfig(dataset="mine/robot-v0")
+    assert known_fingerprint(config, tmp_path) is None
+    keep_fingerprint(config, tmp_path, stamp(config, tmp_path), "f")
+    assert known_fingerprint(config, tmp_path) == "f"
+    other = config.model_copy(update={"observation_keys": ("position",)})
+    assert known_fingerprint(other, tmp_path) is None
+    (folder / "main_data.hdf5").write_bytes(b"x")
+    with pytest.raises(UnreadDataError, match="mine/robot-v0 has changed since it was read last"):
+        known_fingerprint(config, tmp_path)
+    keep_fingerprint(config, tmp_path, stamp(config, tmp_path), "g")
+    assert known_fingerprint(config, tmp_path) == "g"
+
+
+def test_data_on_another_machine_are_unknown_and_no_store_is_made_for_them(tmp_path: Path) -> None:
+    config, store = DataConfig(dataset=str(tmp_path / "data.h5")), tmp_path / "store"
+    assert stamp(config, store) is None
+    keep_fingerprint(config, store, stamp(config, store), "f")
+    Path(config.dataset).touch()
+    keep_fingerprint(config, store, stamp(config, store), "f")
+    assert not store.exists()
+    assert known_fingerprint(config, store) is None
