@@ -133,7 +133,11 @@ def serve(
     ] = False,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Serve one part of a trained pipeline over gRPC, and follow newly published versions."""
+    """Serve one part of a trained pipeline over gRPC, and follow newly published versions.
+
+    With CONFIG the server follows the versions made with that configuration, where the store has
+    any. Without CONFIG it follows the current ones.
+    """
     source = config if config is not None else pipeline.last_configuration(store)
     code = run_service(
         importlib.import_module(f"{SERVED[service]}.server").serve,
@@ -145,6 +149,7 @@ def serve(
         variant=variant,
         prior=prior,
         train_first=train_first,
+        as_configured=config is not None,
     )
     raise typer.Exit(code)
 

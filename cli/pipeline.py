@@ -71,6 +71,7 @@ def run(
         StoreError: The store cannot be used.
     """
     store = Store(store_url)
+    store.check_writable()
     before = _published(store)
     with _started(config, store, replicas, Planner.whole_run, console, _ready_data) as supervisor:
         done = supervisor.wait()[_EVALUATION.process]
@@ -88,6 +89,7 @@ def train(
     """Trains one stage of one pipeline and returns the version it published. Raises like `run`."""
     needed = ancestors(stage)
     store = existing(store_url) if needed else Store(store_url)
+    store.check_writable()
     _made(store, config, variant, needed)
     wanted = {stage: [variant]}
     with _started(config, store, replicas, lambda by: by.stages(wanted), console) as supervisor:
@@ -101,6 +103,8 @@ def train(
 def evaluate(config: Config, store_url: str, replicas: int, console: Console) -> RunResult:
     """Rolls out the configured methods with the models of a trained store. Raises like `run`."""
     store = existing(store_url)
+    if not store.writable:
+        console.print(f"{store.url} can only be read: results go to {store.root}", soft_wrap=True)
     for method in config.evaluation.methods.values():
         needed = needed_kinds(method.policy, resolve_variant(config, method.variant))
         _made(store, config, method.variant, needed)

@@ -77,6 +77,7 @@ def run_service(
     metrics_targets: Path | None = None,
     prior: Sequence[str] = (),
     train_first: bool = False,
+    as_configured: bool = False,
     log_format: LogFormat = "text",
 ) -> int:
     """Runs one service in this process, with the options of its command line.
@@ -99,6 +100,7 @@ def run_service(
             metrics_targets=metrics_targets,
             prior_targets=prior_targets(prior),
             train_first=train_first,
+            as_configured=as_configured,
         )
         # The server logs its address as well, in the format asked for.
         return serve(settings, on_start=_announce if log_format == "text" else lambda _: None)
@@ -174,6 +176,8 @@ def _parser(name: str, serves: bool, trains: bool) -> argparse.ArgumentParser:
     if trains:
         text = "train and publish before serving"
         serve.add_argument("--train", dest="train_first", action="store_true", help=text)
+    text = "serve what was made with the configuration, not what is current"
+    serve.add_argument("--as-configured", action="store_true", help=text)
     _add_options(serve)
     return parser
 

@@ -83,14 +83,14 @@ def known_fingerprint(config: DataConfig, store_root: Path) -> str | None:
 def keep_fingerprint(
     config: DataConfig, store_root: Path, files: str | None, fingerprint: str
 ) -> None:
-    """Remembers the fingerprint of the data in files of this `stamp`, taken before they were read.
-    A store that is not there is not made.
+    """Remembers the fingerprint of the data in files of this `stamp`, taken before they were read,
+    in a store that is there and can be written.
 
     Raises:
         StoreError: The disk does not take it.
     """
     path = _record(config, store_root)
-    if files is None or not store_root.is_dir():
+    if files is None or not os.access(store_root, os.W_OK):
         return
     content = {"dataset": config.dataset, "files": files, "fingerprint": fingerprint}
     try:
