@@ -21,7 +21,7 @@ from cli import bench, conformance, data, experiment, pipeline, scale, status
 from cli.interrupts import Interrupted
 from cli.plan import MOST_REPLICAS
 from cli.supervisor import RunError
-from common.rpc.entry import EXIT_REFUSED, explains_itself, run_service
+from common.rpc.entry import EXIT_REFUSED, explanation, run_service
 from common.stages import STAGES, TRAINED
 from ldcq.config import dump, load
 
@@ -348,9 +348,10 @@ def main() -> None:
         console.print(f"{interrupted}; nothing is lost: the same command resumes")
         sys.exit(interrupted.exit_code)
     except Exception as error:
-        if not (isinstance(error, RunError) or explains_itself(error)):
+        explained = explanation(error)
+        if explained is None:
             raise
-        console.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print(f"[red]error:[/] {escape(explained)}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_REFUSED)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +16,7 @@ from rich.markup import escape
 from cli import record
 from cli.interrupts import handled, interrupted
 from cli.plan import Plan, Planner
+from cli.sockets import socket_folder
 from cli.supervisor import RunError, Supervisor
 from cli.terminal import ProgressBars, Update
 from common.data.loading import ensure_dataset, fingerprint
@@ -29,7 +29,7 @@ from common.store import (
     made,
     owning_variant,
 )
-from common.store.files import replace_atomically
+from common.store.files import naming, replace_atomically
 from ldcq.config import Config, dump, resolve_variant
 from ldcq.v1 import stage_pb2
 
@@ -103,7 +103,9 @@ def train(
 def evaluate(config: Config, store_url: str, replicas: int, console: Console) -> RunResult:
     """Rolls out the configured methods with the models of a trained store. Raises like `run`."""
     store = existing(store_url)
-    if not store.writable:
+    if store.root == local_root(store_url):
+        store.check_writable()
+    elif not is_remote(store_url):
         console.print(f"{store.url} can only be read: results go to {store.root}", soft_wrap=True)
     for method in config.evaluation.methods.values():
         needed = needed_kinds(method.policy, resolve_variant(config, method.variant))
@@ -203,13 +205,9 @@ def _started(
 
     folder = store.root / "run"
     path, metrics = folder / "config.yaml", record.metrics_folder(folder)
-    with (
-        _held(store, folder),
-        # Not in the store: the path of a socket may have 107 bytes only.
-        TemporaryDirectory(prefix="ldcq-") as sockets,
-    ):
+    with _held(store, folder), socket_folder() as sockets:
         replace_atomically(path, dump(config).encode())
-        planner = Planner(config, path, metrics, store.url, Path(sockets), replicas)
+        planner = Planner(config, path, metrics, store.url, sockets, replicas)
         with ProgressBars(console) as bars:
             with handled(interrupted):
                 before(config, store, bars.update)
@@ -231,9 +229,10 @@ def _held(store: Store, folder: Path) -> Iterator[None]:
                 f"{store.url} is in use by process {lock.read().strip() or 'unknown'}: wait for "
                 "it, stop it, or choose another --store"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with naming(Path(lock.name)):
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
         record.end_leftovers(folder)
         yield
 

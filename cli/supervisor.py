@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,8 +165,9 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
-        record.forget(self._folder)
-        self._wanted.clear()
+        with suppress(OSError):  # a store that is gone, or became read-only, needs no cleaning
+            record.forget(self._folder)
+            self._wanted.clear()
         for end in self._lifeline:
             os.close(end)
         self._lifeline = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,8 @@ from ldcq.config import DataConfig, PointMazeConfig, RandomWalkConfig
 from ldcq.data.episodes import DataError, Episodes
 
 logger = logging.getLogger(__name__)
+STEP_BYTES = 512
+"""Of a generated step on disk, at most."""
 
 
 def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5File:
@@ -118,6 +121,7 @@ def ensure_dataset(
             _check_generated_so(wanted, folder, config.dataset)
             return False
         check_dataset_id(config.dataset)
+        _check_room(store_root, wanted.steps)
         recording = _record(wanted, on_progress)
         metadata = {GENERATOR: wanted.model_dump(mode="json"), **recording.metadata}
         recording = replace(recording, metadata=metadata)
@@ -146,6 +150,16 @@ def _only_generator(store_root: Path, on_wait: Callable[[], None]) -> WriterLock
         except StoreError:
             on_wait()
             time.sleep(0.2)
+
+
+def _check_room(store_root: Path, steps: int) -> None:
+    """HDF5 ends the whole process where the disk is full."""
+    free, needed = shutil.disk_usage(store_root).free, steps * STEP_BYTES
+    if free < needed:
+        raise DataError(
+            f"data.generate: {store_root} has {free / 1e6:.1f} MB free, expected {needed / 1e6:.1f} "
+            f"MB for {steps} steps; free space on that disk, or choose another --store"
+        )
 
 
 def _check_generated_so(

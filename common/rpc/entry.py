@@ -17,6 +17,7 @@ from common.rpc.log_format import LogFormat, configure_logging
 from common.rpc.settings import ServiceSettings
 from common.rpc.tracing import configure_tracing
 from common.store import Store
+from common.store.files import DISK_ERRORS, refusal
 from ldcq.config import ConfigError, load
 from ldcq.learning.learner import Stopped
 
@@ -31,7 +32,7 @@ EXIT_REFUSED = 2
 EXIT_STOPPED = 143
 """Exit code of a process that SIGTERM ended before its work was done."""
 
-_OWN_PACKAGES = {"ldcq", "common", "services"}
+_OWN_PACKAGES = {"ldcq", "common", "services", "cli", "experiments", "benchmarks"}
 
 
 class Serve(Protocol):
@@ -108,9 +109,10 @@ def run_service(
         _tell(log_format, logging.INFO, str(stopped))
         return EXIT_STOPPED
     except Exception as error:
-        if not explains_itself(error):
+        explained = explanation(error)
+        if explained is None:
             raise
-        _tell(log_format, logging.ERROR, f"error: {error}")
+        _tell(log_format, logging.ERROR, f"error: {explained}")
         return EXIT_REFUSED
 
 
@@ -137,12 +139,15 @@ def prior_targets(options: Sequence[str]) -> dict[str, str]:
     return targets
 
 
-def explains_itself(error: Exception) -> bool:
-    """Whether an error is one of this project's, whose message is meant for people.
-
-    Anything else is a mistake in the code, whose traceback is needed.
+def explanation(error: Exception) -> str | None:
+    """What an error says to people: the message of one of this project's, or which file the disk
+    refused and what to do. None: it is a mistake in the code, whose traceback is needed.
     """
-    return type(error).__module__.partition(".")[0] in _OWN_PACKAGES
+    if type(error).__module__.partition(".")[0] in _OWN_PACKAGES:
+        return str(error)
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return f"{error.filename or 'a file'}: {refusal(error)}"
+    return None
 
 
 def _end_with_input() -> None:

@@ -16,6 +16,7 @@ from safetensors.numpy import save as save_tensors
 
 from common.stages import STAGES
 from common.store.errors import CorruptArtifactError, MissingArtifactError, StoreError
+from common.store.files import refusal
 from common.store.meta import Artifact, Meta, content_version, meta_bytes, read_meta
 from common.store.place import META, FolderPlace, Place, beside, is_remote, local_root
 from common.store.served import SERVED
@@ -55,7 +56,7 @@ class Store:
         self.place: Place = (
             _bucket(self.url)
             if is_remote(url)
-            else FolderPlace(self.root, None if self.writable else own)
+            else FolderPlace(self.root, own if self.root != own else None)
         )
         self._metas: dict[tuple[str, str], Meta] = {}  # of `metas`; a meta never changes
         if not self.writable:
@@ -138,7 +139,8 @@ class Store:
                 self.place.add(final, files, replace=there)
         except OSError as error:
             where = self.place.where(final)
-            raise StoreError(f"cannot publish {meta.kind} {version} at {where}: {error}") from error
+            why = f"cannot publish {meta.kind} {version} at {where}: {refusal(error)}"
+            raise StoreError(why) from error
         self.point(meta.kind, version, variant)
         return version
 

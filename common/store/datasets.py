@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from common.store.errors import StoreError
-from common.store.files import replace_atomically
+from common.store.files import refusal, replace_atomically
 from common.store.meta import digest
 from ldcq.config import DataConfig
 
@@ -97,7 +97,7 @@ def keep_fingerprint(
         path.parent.mkdir(exist_ok=True)
         replace_atomically(path, json.dumps(content).encode())
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error}") from error
+        raise StoreError(f"cannot write {path}: {refusal(error)}") from error
 
 
 def _record(config: DataConfig, store_root: Path) -> Path:

@@ -159,13 +159,15 @@ def scratch(url: str | Path) -> Path:
 
 def beside(root: Path) -> Path:
     """The folder of this machine for what is made from the read-only store in `root`. It shows the
-    datasets and the logs of that store as its own.
-
-    Where it cannot be made, what needs it fails; to serve needs nothing.
+    datasets and the logs of that store as its own. Where it cannot be had, the store itself: to
+    serve and to look at it needs nothing more.
     """
     folder = scratch(root)
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return root
+    with suppress(OSError):
         for name in ("datasets", "logs"):
             if (root / name).is_dir() and not os.path.lexists(folder / name):
                 (folder / name).symlink_to(root / name)
