@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pydantic import JsonValue
+
+from common.data.hdf5 import Hdf5File
+from common.data.loading import open_dataset
 from common.store import Store, StoreError, digest
-from common.store.datasets import stamp
 from common.store.files import replace_atomically
 from ldcq.config import Config
+from ldcq.data.episodes import DataError
 
 
 class KnownRuns:
@@ -29,7 +33,7 @@ class KnownRuns:
         try:
             version = str(json.loads(self._path(config).read_text())["evaluation"])
             self._store.lineage("evaluation", version)  # all of it is there
-        except (FileNotFoundError, ValueError, KeyError, TypeError, StoreError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, StoreError, DataError):
             return None
         return version
 
@@ -41,5 +45,13 @@ class KnownRuns:
 
     def _path(self, config: Config) -> Path:
         tree = config.model_dump(mode="json", exclude={"name", "training"})
-        key = digest({"config": tree, "dataset": stamp(config.data, self._store.root)})
+        key = digest({"config": tree, "dataset": _stamp(config, self._store)})
         return self._store.root / "experiments" / f"{key}.json"
+
+
+def _stamp(config: Config, store: Store) -> list[JsonValue]:
+    """What changes when a dataset is written anew: size and time of its files."""
+    dataset = open_dataset(config.data.model_copy(update={"download": False}), store.root)
+    files = [dataset.path] if isinstance(dataset, Hdf5File) else sorted(dataset.folder.rglob("*"))
+    known = [file.stat() for file in files if file.is_file()]
+    return [number for stat in known for number in (stat.st_size, stat.st_mtime_ns)]

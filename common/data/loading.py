@@ -157,8 +157,9 @@ def _check_room(store_root: Path, steps: int) -> None:
     free, needed = shutil.disk_usage(store_root).free, steps * STEP_BYTES
     if free < needed:
         raise DataError(
-            f"data.generate: {store_root} has {free / 1e6:.1f} MB free, expected {needed / 1e6:.1f} "
-            f"MB for {steps} steps; free space on that disk, or choose another --store"
+            f"data.generate: {store_root} has {free / 1e6:.1f} MB free, expected "
+            f"{needed / 1e6:.1f} MB for {steps} steps; free space on that disk, or choose another "
+            "--store"
         )
 
 
