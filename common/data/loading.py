@@ -46,7 +46,12 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
         path = Path(config.dataset).expanduser()
         if not path.is_file():
             raise DataError(f"data.dataset: no file {path}; expected a D4RL HDF5 file")
-        return Hdf5File(path)
+        return Hdf5File(path, config.episode_steps)
+    if config.episode_steps is not None:
+        raise DataError(
+            f"data.episode_steps: got {config.episode_steps} for {config.dataset!r}; expected "
+            "none, as Minari datasets record their episodes"
+        )
     folder = dataset_path(store_root, config.dataset)
     if folder is None and config.download:
         logger.info("downloading %s", config.dataset)

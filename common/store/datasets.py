@@ -102,5 +102,6 @@ def keep_fingerprint(
 
 def _record(config: DataConfig, store_root: Path) -> Path:
     # What decides how files become episodes.
-    name = digest(config.model_dump(mode="json", include={"dataset", "observation_keys"}))
+    deciding = {"dataset", "observation_keys", "episode_steps"}
+    name = digest(config.model_dump(mode="json", include=deciding))
     return store_root / "fingerprints" / f"{name}.json"

@@ -23,6 +23,8 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
     if kind not in STAGES:
         raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(STAGES)}")
     tree, paths = config.model_dump(mode="json"), STAGES[kind].sections
+    if kind in ("vae", "bc") and config.data.episode_steps is not None:
+        paths += ("data.episode_steps",)
     if kind == "prior":
         if config.prior.goal_conditioned:
             paths += ("data.goal_indices",)
