@@ -7,7 +7,7 @@ EXPERIMENTS := demo maze2d door-human horizon steps random-walk latents world-mo
 SCALE := small
 BENCHMARKS := sampler serving replicas learner targets training
 
-.PHONY: help setup demo results results-avx2 peers bench test test-full test-gpu test-observability test-compose docs lint format proto proto-lint
+.PHONY: help setup demo results results-avx2 peers bench test test-full test-gpu test-observability test-compose chaos docs lint format proto proto-lint
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ test-observability: setup ## test dashboards and alerts with a real Prometheus (
 
 test-compose: setup ## test the containers with scaling, swapping and failures; needs a Docker engine with Compose
 	$(BIN)/pytest -m engine tests/deploy
+
+chaos: setup ## small runs under 100 random kills, full disks and moved pointers: the same critic, nothing left behind
+	$(BIN)/python -m campaigns.chaos
 
 docs: setup ## build the documentation site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

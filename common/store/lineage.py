@@ -57,7 +57,8 @@ def _other_actors(config: Config) -> dict[str, JsonValue]:
     """How variants are executed that are not executed as the main pipeline is."""
     found: dict[str, JsonValue] = {}
     for variant in sorted(_played(config) & {*config.variants}):
-        own, different = resolve_variant(config, variant), {}
+        own = resolve_variant(config, variant)
+        different: dict[str, JsonValue] = {}
         if own.actor != config.actor:
             different["actor"] = own.actor.model_dump(mode="json")
         if _acts_by_goals(config) and own.data.goal_indices != config.data.goal_indices:
