@@ -73,7 +73,13 @@ DISK_BYTES = 64 << 20
 FAULTS_PER_RUN = 25
 PATIENCE = 300.0
 """Seconds that a run may take without another fault."""
-EXPECTED = {0: "done", 2: "refused", 143: "SIGTERM", -signal.SIGKILL: "SIGKILL"}
+EXPECTED = {
+    0: "done",
+    2: "refused",
+    143: "SIGTERM",
+    -signal.SIGTERM: "SIGTERM",
+    -signal.SIGKILL: "SIGKILL",
+}
 """How the launcher may end under faults."""
 
 

@@ -166,20 +166,21 @@ def _chain(
 def _versions(
     store: Store, wanted: _Wanted, known: Mapping[str, str], intact: bool
 ) -> Iterator[str]:
-    """The versions that are as wanted and made from what is known, the current one first."""
-    current = store.current(wanted.kind, wanted.owner)
-    large = STAGES[wanted.kind].large
-    if current is not None:
-        meta = _meta(store, wanted.kind, current)
-        if meta is not None and not _why(meta, wanted, known):
-            if intact and not large:
-                store.load(wanted.kind, current)
-            yield current
-    for version, meta in store.metas(wanted.kind):
-        if version != current and not _why(meta, wanted, known):
+    """The versions that are as wanted and made from what is known, the current one first. Where the
+    data are unknown, they are those of the current one.
+    """
+    kind, current = wanted.kind, store.current(wanted.kind, wanted.owner)
+    meta = None if current is None else _meta(store, kind, current)
+    if current is not None and meta is not None and not _why(meta, wanted, known):
+        if intact and not STAGES[kind].large:
+            store.load(kind, current)
+        yield current
+        known = {**meta.parents, **known}
+    for version, other in store.metas(kind):
+        if version != current and not _why(other, wanted, known):
             try:
-                if intact and not large:
-                    store.load(wanted.kind, version)
+                if intact and not STAGES[kind].large:
+                    store.load(kind, version)
             except StoreError:
                 continue
             yield version

@@ -103,6 +103,11 @@ def test_what_was_made_from_other_data_is_not_taken(store: Store) -> None:
     with pytest.raises(NotMadeError, match=r"latents.*one made from other data"):
         made(store, config, "main", KINDS, dataset="e")
     assert made(store, config, "main", KINDS, dataset="d") == versions
+    # Where the data cannot be seen, they are those of the current VAE.
+    with pytest.raises(NotMadeError, match=r"latents.*one made from another vae"):
+        made(store, config, "main", KINDS)
+    store.point("vae", versions["vae"])
+    assert made(store, config, "main", KINDS) == versions
 
 
 def test_an_evaluation_from_before_its_spec_named_goals_is_found(store: Store) -> None:
