@@ -18,8 +18,8 @@ from cli.interrupts import handled, interrupted
 from cli.plan import Plan, Planner
 from cli.sockets import socket_folder
 from cli.supervisor import RunError, Supervisor
-from cli.terminal import ProgressBars, Update
-from common.data.loading import ensure_dataset, fingerprint
+from cli.terminal import ProgressBars
+from common.data.loading import fingerprint
 from common.stages import STAGES, ancestors, needed_kinds
 from common.store import (
     MissingArtifactError,
@@ -31,7 +31,6 @@ from common.store import (
 )
 from common.store.files import naming, replace_atomically
 from ldcq.config import Config, dump, resolve_variant
-from ldcq.v1 import stage_pb2
 
 _EVALUATION = STAGES["evaluation"]
 
@@ -73,7 +72,7 @@ def run(
     store = Store(store_url)
     store.check_writable()
     before = _published(store)
-    with _started(config, store, replicas, Planner.whole_run, console, _ready_data) as supervisor:
+    with _started(config, store, replicas, Planner.whole_run, console, _read_data) as supervisor:
         done = supervisor.wait()[_EVALUATION.process]
         if keep_serving:
             show(_result(store, done.artifact_version, _published(store) == before))
@@ -152,22 +151,13 @@ def _made(store: Store, config: Config, variant: str, kinds: Sequence[str]) -> N
     made(store, config, variant, kinds, dataset=dataset, intact=True)
 
 
-def _ready_data(config: Config, store: Store, show: Callable[[str, Update], None]) -> None:
-    """Generates and reads the datasets before any stage starts, so that all stages look for what
-    descends from the data as they are.
+def _read_data(config: Config, store: Store) -> None:
+    """Reads datasets that are there and have changed, before any stage starts, so that all stages
+    look for what descends from the data as they are.
     """
-
-    def generating(done: int, total: int) -> None:
-        state, text = stage_pb2.STAGE_STATE_RUNNING, "generating the dataset"
-        show("data", Update(state=state, message=text, step=done, total=total))
-
     for variant in (config.variant, *config.variants):
         own = resolve_variant(config, variant)
-        generated = ensure_dataset(own.data, store.root, generating)
-        found = fingerprint(own.data, store.root, own.training.memory)
-        if generated:
-            state = stage_pb2.STAGE_STATE_PUBLISHED
-            show("data", Update(state=state, artifact_version=found or ""))
+        fingerprint(own.data, store.root, own.training.memory)
 
 
 def _published(store: Store) -> dict[str, list[str]]:
@@ -194,10 +184,10 @@ def _started(
     replicas: int,
     plan: Callable[[Planner], Plan],
     console: Console,
-    before: Callable[[Config, Store, Callable[[str, Update], None]], None] = lambda *_: None,
+    before: Callable[[Config, Store], None] = lambda *_: None,
 ) -> Iterator[Supervisor]:
     """The processes, started, with their progress on the console; all stopped in the end. `before`
-    they start, something may have to be done, and shown.
+    they start, something may have to be done.
     """
 
     def notice(text: str) -> None:
@@ -210,7 +200,7 @@ def _started(
         planner = Planner(config, path, metrics, store.url, sockets, replicas)
         with ProgressBars(console) as bars:
             with handled(interrupted):
-                before(config, store, bars.update)
+                before(config, store)
             supervisor = Supervisor(plan(planner), folder, bars.update, on_notice=notice)
             with handled(supervisor.interrupt), supervisor:
                 yield supervisor

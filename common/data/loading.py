@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.data.hdf5 import Hdf5File
 from common.data.minari import GENERATOR, MinariDataset, download, unknown_dataset
-from common.data.minari_writing import Recording, check_dataset_id, write_minari
+from common.data.minari_writing import WRITING, Recording, check_dataset_id, write_minari
 from common.store import Room, StoreError
 from common.store.datasets import (
     UnreadDataError,
@@ -126,6 +126,8 @@ def ensure_dataset(
             _check_generated_so(wanted, folder, config.dataset)
             return False
         check_dataset_id(config.dataset)
+        for left in (store_root / "datasets").glob(f"{WRITING}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         _check_room(store_root, wanted.steps)
         recording = _record(wanted, on_progress)
         metadata = {GENERATOR: wanted.model_dump(mode="json"), **recording.metadata}

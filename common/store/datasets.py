@@ -21,10 +21,9 @@ SUFFIXES = (".hdf5", ".h5")
 
 
 class UnreadDataError(StoreError):
-    """The files of a dataset are others than those whose fingerprint is known."""
-
-    def __init__(self, dataset: str) -> None:
-        super().__init__(f"{dataset} has changed since it was read last")
+    """The files of a dataset are others than those whose fingerprint is known, or are gone and
+    will be generated anew.
+    """
 
 
 def is_hdf5(dataset: str) -> bool:
@@ -66,7 +65,7 @@ def known_fingerprint(config: DataConfig, store_root: Path) -> str | None:
     or were never read here.
 
     Raises:
-        UnreadDataError: The files have changed since they were read.
+        UnreadDataError: The files have changed since they were read, or are to be generated anew.
     """
     found = stamp(config, store_root)
     try:
@@ -74,9 +73,11 @@ def known_fingerprint(config: DataConfig, store_root: Path) -> str | None:
     except (FileNotFoundError, ValueError):
         return None
     if found is None:
+        if config.generate is not None:
+            raise UnreadDataError(f"{config.dataset} was here and is gone")
         return None
     if known["files"] != found:
-        raise UnreadDataError(config.dataset)
+        raise UnreadDataError(f"{config.dataset} has changed since it was read last")
     return str(known["fingerprint"])
 
 

@@ -64,7 +64,7 @@ class StageContext:
                 data = known_fingerprint(self.config.data, self.store.root)
                 return made(self.store, self.base, self.variant, kinds, dataset=data)
             except UnreadDataError as unread:
-                kind, reason = "dataset", f"{unread}; read anew by {STAGES['vae'].command()}"
+                kind, reason = "dataset", f"{unread}; made and read by {STAGES['vae'].command()}"
             except NotMadeError as missing:
                 kind, reason = missing.kind, self._waiting_for(missing)
             if reason != told:

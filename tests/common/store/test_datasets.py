@@ -27,6 +27,17 @@ def test_a_fingerprint_is_known_for_as_long_as_the_files_stay_as_they_are(tmp_pa
     assert known_fingerprint(config, tmp_path) == "g"
 
 
+def test_generated_data_that_are_gone_will_be_made_anew(tmp_path: Path) -> None:
+    config = DataConfig.model_validate(
+        {"dataset": "mine/walk-v0", "generate": {"kind": "random_walk"}}
+    )
+    assert known_fingerprint(config, tmp_path) is None
+    keep_fingerprint(config, tmp_path, "files", "f")
+    with pytest.raises(UnreadDataError, match="mine/walk-v0 was here and is gone"):
+        known_fingerprint(config, tmp_path)
+    assert known_fingerprint(config.model_copy(update={"generate": None}), tmp_path) is None
+
+
 def test_data_on_another_machine_are_unknown_and_no_store_is_made_for_them(tmp_path: Path) -> None:
     config, store = DataConfig(dataset=str(tmp_path / "data.h5")), tmp_path / "store"
     assert stamp(config, store) is None
