@@ -39,6 +39,8 @@ class NotMadeError(MissingArtifactError):
         self.kind, self.owner, self.current, self.why = kind, owner, current, why
         found = f"one made {why}" if current else "none"
         advice = f"`ldcq run CONFIG --store {store.url}` makes it"
+        if not store.writable:
+            advice = "`ldcq run CONFIG` with a store that can be written makes it"
         super().__init__(
             f"{store.url}: needs the {kind} of {owner!r} made with this configuration, found "
             f"{found}; {advice}"

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.store import Meta, Store, StoreError
+from common.store import Meta, NotMadeError, Store, StoreError, made
+from ldcq.config import load
 from tests.read_only import read_only
 
 
@@ -31,6 +32,8 @@ def test_what_is_made_from_it_goes_elsewhere_and_is_found(
         with pytest.raises(StoreError, match=f"store {folder} is not writable: this user may only"):
             store.check_writable()
         assert store.load("vae", vae).version == store.current("vae") == vae
+        with pytest.raises(NotMadeError, match="with a store that can be written makes it"):
+            made(store, load("demo"), "main", ["vae"])
         second = publish(store, 2)
         for again in (store, Store(folder)):
             assert again.versions("evaluation") == sorted([first, second])
