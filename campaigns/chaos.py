@@ -70,7 +70,7 @@ CONFIGURATION = {
 KINDS = ("vae", "prior", "critic", "evaluation")
 """What has to come out as in the undisturbed run."""
 DISK_BYTES = 64 << 20
-FAULTS_PER_RUN = 25
+FAULTS_PER_RUN = 20
 PATIENCE = 300.0
 """Seconds that a run may take without another fault."""
 EXPECTED = {
@@ -202,11 +202,14 @@ class Faults:
 
     def strike(self, run: Run, launcher: subprocess.Popen[bytes]) -> None:
         """One of them, which is over, or undone, when this returns."""
-        known = [self._kill, self._end, self._stop, self._kill_launcher, self._end_launcher]
-        known += [self._stop, self._kill, self._move_current, self._stop_launcher]
+        # What makes the launcher begin again is rarer, or no run would come far.
+        known = [self._kill, self._end, self._stop, self._move_current] * 3
+        known += [self._kill_launcher, self._end_launcher, self._stop_launcher]
         if run.disk:
             known += [self._fill, self._read_only]
-        known[self._random.integers(len(known))](run, launcher)
+        before = self.counts.total()
+        while self.counts.total() == before and launcher.poll() is None:
+            known[self._random.integers(len(known))](run, launcher)
 
     def _kill(self, run: Run, _: subprocess.Popen[bytes]) -> None:
         self._signal(run, signal.SIGKILL, "kill -9 of a process")
