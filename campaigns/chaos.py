@@ -185,6 +185,9 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+Fault = Callable[[Run, subprocess.Popen[bytes]], None]
+
+
 class Faults:
     """What happens to a run, at random.
 
@@ -203,13 +206,15 @@ class Faults:
     def strike(self, run: Run, launcher: subprocess.Popen[bytes]) -> None:
         """One of them, which is over, or undone, when this returns."""
         # What makes the launcher begin again is rarer, or no run would come far.
-        known = [self._kill, self._end, self._stop, self._move_current] * 3
+        often: list[Fault] = [self._kill, self._end, self._stop, self._move_current]
+        known = often * 3
         known += [self._kill_launcher, self._end_launcher, self._stop_launcher]
         if run.disk:
             known += [self._fill, self._read_only]
         before = self.counts.total()
         while self.counts.total() == before and launcher.poll() is None:
             known[self._random.integers(len(known))](run, launcher)
+            time.sleep(0.05)
 
     def _kill(self, run: Run, _: subprocess.Popen[bytes]) -> None:
         self._signal(run, signal.SIGKILL, "kill -9 of a process")
