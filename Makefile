@@ -8,7 +8,7 @@ EXPERIMENTS := demo maze2d door-human horizon steps random-walk latents world-mo
 SCALE := small
 BENCHMARKS := sampler serving replicas learner targets training
 
-.PHONY: help setup demo results results-avx2 peers bench test test-full test-gpu test-observability test-compose docs lint format soak fuzz proto proto-lint proto-breaking
+.PHONY: help setup demo results results-avx2 peers bench test test-full test-gpu test-observability test-compose docs lint format chaos soak fuzz proto proto-lint proto-breaking
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,9 @@ test-observability: setup ## test dashboards and alerts with a real Prometheus (
 
 test-compose: setup ## test the containers with scaling, swapping and failures; needs a Docker engine with Compose
 	$(BIN)/pytest -m engine tests/deploy
+
+chaos: setup ## small runs under 100 random kills, full disks and moved pointers: the same critic, nothing left behind
+	$(BIN)/python -m campaigns.chaos
 
 soak: setup ## 100,000 calls of a prior and an actor with swaps and cancels: none fails, memory and threads stay flat
 	$(BIN)/python -m campaigns.soak

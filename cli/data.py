@@ -17,10 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from common.data import ensure_dataset, load_episodes, open_dataset
-from common.data.minari import MinariDataset, dataset_path, local_datasets
+from common.data.minari import SHOWN, MinariDataset, local_datasets
 from common.store import local_root
+from common.store.datasets import dataset_path
 from ldcq.config import DataConfig, PointMazeConfig, load
 from ldcq.data.episodes import Episodes
+from ldcq.data.resets import suspicious_steps
 from ldcq.data.windows import Windows, make_windows
 
 app = typer.Typer(
@@ -108,12 +110,18 @@ def inspect(
         list[str] | None,
         typer.Option(help="Key of dictionary observations; repeatable; default: all."),
     ] = None,
+    episode_steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of an episode, of a D4RL file; default: found.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a dataset: episodes, spaces, returns, windows. Fails where values are NaN."""
+    """Show a dataset: episodes, spaces, returns, windows, steps that look like resets. Fails where
+    values are NaN.
+    """
     keys = tuple(observation_key) if observation_key else None
-    episodes = load_episodes(DataConfig(dataset=dataset, observation_keys=keys), store)
+    config = DataConfig(dataset=dataset, observation_keys=keys, episode_steps=episode_steps)
+    episodes = load_episodes(config, store)
     windows = make_windows(episodes, horizon, 0.0, 0)
     summary = _summary(episodes, windows)
     if as_json:
@@ -170,6 +178,7 @@ def _summary(episodes: Episodes, windows: Windows) -> dict[str, Any]:
     returns = [float(episodes.rewards_of(index).sum()) for index in range(episodes.count)]
     spaces = dataclasses.asdict(episodes.spaces)
     counts, edges = np.histogram(episodes.lengths, bins=BINS)
+    suspicious = suspicious_steps(episodes)
     return {
         "id": episodes.name,
         "fingerprint": episodes.fingerprint,
@@ -188,6 +197,10 @@ def _summary(episodes: Episodes, windows: Windows) -> dict[str, Any]:
         "windows": len(windows),
         "episodes_too_short": episodes.count - len(np.unique(windows.episode)),
         "not_finite": 0,  # reading them would have failed
+        "suspicious_steps": len(suspicious),  # they look like resets inside an episode
+        "first_suspicious": [
+            {"episode": episode, "step": step} for episode, step in suspicious[:SHOWN]
+        ],
         "length_histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
     }
 

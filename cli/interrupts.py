@@ -21,6 +21,11 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
         self.exit_code = 128 + number
 
 
+def interrupted(number: int) -> None:
+    """Ends what is being done, at once."""
+    raise Interrupted(number)
+
+
 @contextmanager
 def handled(act: Callable[[int], None]) -> Iterator[None]:
     """Calls `act` with the number of each signal that asks for the end.

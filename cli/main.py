@@ -21,7 +21,7 @@ from cli import bench, conformance, data, experiment, pipeline, scale, status
 from cli.interrupts import Interrupted
 from cli.plan import MOST_REPLICAS
 from cli.supervisor import RunError
-from common.rpc.entry import EXIT_REFUSED, explains_itself, run_service
+from common.rpc.entry import EXIT_REFUSED, explanation, run_service
 from common.stages import STAGES, TRAINED
 from ldcq.config import dump, load
 
@@ -136,7 +136,11 @@ def serve(
     ] = False,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Serve one part of a trained pipeline over gRPC, and follow newly published versions."""
+    """Serve one part of a trained pipeline over gRPC, and follow newly published versions.
+
+    With CONFIG the server follows the versions made with that configuration, where the store has
+    any. Without CONFIG it follows the current ones.
+    """
     source = config if config is not None else pipeline.last_configuration(store)
     code = run_service(
         importlib.import_module(f"{SERVED[service]}.server").serve,
@@ -149,6 +153,7 @@ def serve(
         variant=variant,
         prior=prior,
         train_first=train_first,
+        as_configured=config is not None,
     )
     raise typer.Exit(code)
 
@@ -347,9 +352,10 @@ def main() -> None:
         console.print(f"{interrupted}; nothing is lost: the same command resumes")
         sys.exit(interrupted.exit_code)
     except Exception as error:
-        if not (isinstance(error, RunError) or explains_itself(error)):
+        explained = explanation(error)
+        if explained is None:
             raise
-        console.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print(f"[red]error:[/] {escape(explained)}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_REFUSED)
 
 

@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from cli import record
-from cli.interrupts import handled
+from cli.interrupts import handled, interrupted
 from cli.plan import Plan, Planner
+from cli.sockets import socket_folder
 from cli.supervisor import RunError, Supervisor
 from cli.terminal import ProgressBars
+from common.data.loading import fingerprint
 from common.stages import STAGES, ancestors, needed_kinds
 from common.store import (
     MissingArtifactError,
@@ -28,7 +29,7 @@ from common.store import (
     made,
     owning_variant,
 )
-from common.store.files import replace_atomically
+from common.store.files import naming, replace_atomically
 from ldcq.config import Config, dump, resolve_variant
 
 _EVALUATION = STAGES["evaluation"]
@@ -69,8 +70,9 @@ def run(
         StoreError: The store cannot be used.
     """
     store = Store(store_url)
+    store.check_writable()
     before = _published(store)
-    with _started(config, store, replicas, Planner.whole_run, console) as supervisor:
+    with _started(config, store, replicas, Planner.whole_run, console, _read_data) as supervisor:
         done = supervisor.wait()[_EVALUATION.process]
         if keep_serving:
             show(_result(store, done.artifact_version, _published(store) == before))
@@ -86,7 +88,8 @@ def train(
     """Trains one stage of one pipeline and returns the version it published. Raises like `run`."""
     needed = ancestors(stage)
     store = existing(store_url) if needed else Store(store_url)
-    made(store, config, variant, needed, intact=True)
+    store.check_writable()
+    _made(store, config, variant, needed)
     wanted = {stage: [variant]}
     with _started(config, store, replicas, lambda by: by.stages(wanted), console) as supervisor:
         supervisor.wait()
@@ -99,9 +102,13 @@ def train(
 def evaluate(config: Config, store_url: str, replicas: int, console: Console) -> RunResult:
     """Rolls out the configured methods with the models of a trained store. Raises like `run`."""
     store = existing(store_url)
+    if store.root == local_root(store_url):
+        store.check_writable()
+    elif not is_remote(store_url):
+        console.print(f"{store.url} can only be read: results go to {store.root}", soft_wrap=True)
     for method in config.evaluation.methods.values():
         needed = needed_kinds(method.policy, resolve_variant(config, method.variant))
-        made(store, config, method.variant, needed, intact=True)
+        _made(store, config, method.variant, needed)
     wanted = {_EVALUATION.kind: ["main"]}
     with _started(config, store, replicas, lambda by: by.stages(wanted), console) as supervisor:
         done = supervisor.wait()[_EVALUATION.process]
@@ -137,6 +144,22 @@ def existing(store_url: str) -> Store:
     return Store(store_url)
 
 
+def _made(store: Store, config: Config, variant: str, kinds: Sequence[str]) -> None:
+    """Raises NotMadeError unless these artifacts are there, made from the data as they are now."""
+    own = resolve_variant(config, variant)
+    dataset = fingerprint(own.data, store.root, own.training.memory) if kinds else None
+    made(store, config, variant, kinds, dataset=dataset, intact=True)
+
+
+def _read_data(config: Config, store: Store) -> None:
+    """Reads datasets that are there and have changed, before any stage starts, so that all stages
+    look for what descends from the data as they are.
+    """
+    for variant in (config.variant, *config.variants):
+        own = resolve_variant(config, variant)
+        fingerprint(own.data, store.root, own.training.memory)
+
+
 def _published(store: Store) -> dict[str, list[str]]:
     """What was made, but for the evaluations."""
     return {kind: store.versions(kind) for kind in STAGES if kind != _EVALUATION.kind}
@@ -161,22 +184,23 @@ def _started(
     replicas: int,
     plan: Callable[[Planner], Plan],
     console: Console,
+    before: Callable[[Config, Store], None] = lambda *_: None,
 ) -> Iterator[Supervisor]:
-    """The processes, started, with their progress on the console; all stopped in the end."""
+    """The processes, started, with their progress on the console; all stopped in the end. `before`
+    they start, something may have to be done.
+    """
 
     def notice(text: str) -> None:
         console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
     folder = store.root / "run"
     path, metrics = folder / "config.yaml", record.metrics_folder(folder)
-    with (
-        _held(store, folder),
-        # Not in the store: the path of a socket may have 107 bytes only.
-        TemporaryDirectory(prefix="ldcq-") as sockets,
-    ):
+    with _held(store, folder), socket_folder() as sockets:
         replace_atomically(path, dump(config).encode())
-        planner = Planner(config, path, metrics, store.url, Path(sockets), replicas)
+        planner = Planner(config, path, metrics, store.url, sockets, replicas)
         with ProgressBars(console) as bars:
+            with handled(interrupted):
+                before(config, store)
             supervisor = Supervisor(plan(planner), folder, bars.update, on_notice=notice)
             with handled(supervisor.interrupt), supervisor:
                 yield supervisor
@@ -195,9 +219,10 @@ def _held(store: Store, folder: Path) -> Iterator[None]:
                 f"{store.url} is in use by process {lock.read().strip() or 'unknown'}: wait for "
                 "it, stop it, or choose another --store"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with naming(Path(lock.name)):
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
         record.end_leftovers(folder)
         yield
 

@@ -109,7 +109,9 @@ class Planner:
         for replica in range(MOST_REPLICAS):
             address = f"unix:{self.sockets}/{number}-{replica}"
             full_name = _full_name(f"prior-{replica}", variant)
-            command = self._command(full_name, STAGES["prior"], variant, "serve", address)
+            command = self._command(
+                *(full_name, STAGES["prior"], variant, "serve", address, "--as-configured")
+            )
             places.append(ProcessSpec(full_name, command, address, reports=False))
         return ReplicaGroup(variant, tuple(places), self.replicas)
 

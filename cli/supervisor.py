@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ GIVE_UP_AFTER = 5
 """Unexpected deaths of one process before the run is given up."""
 FAILURE_CODES = (1, 2)
 """Exit codes by which a service says that starting it again would fail in the same way."""
+STUCK_SECONDS = 20.0
+"""How long all stages that are not done may wait for artifacts before the run is given up."""
 STOP_GRACE = 15.0
 DRAIN_GRACE = 90.0
 """Seconds a prior server that is no longer wanted has for the calls it is computing."""
@@ -115,16 +118,23 @@ class Supervisor:
             RunError: A stage failed, or a process keeps dying.
             Interrupted: A signal asked for the end.
         """
-        goals = self._plan.goals()
+        since = time.monotonic()
         while True:
             self._check_all()
+            updates = {name: self._children[name].last for name in self._plan.goals()}
             finished = {
                 name: update
-                for name in goals
-                if (update := self._children[name].last) and update.state == _PUBLISHED
+                for name, update in updates.items()
+                if update and update.state == _PUBLISHED
             }
-            if len(finished) == len(goals):
+            if len(finished) == len(updates):
                 return finished
+            waiting = {name: u.message for name, u in updates.items() if u and u.waiting_for}
+            if len(finished) + len(waiting) < len(updates):
+                since = time.monotonic()
+            elif time.monotonic() > since + STUCK_SECONDS:
+                said = "\n".join(f"{name} is {message}" for name, message in waiting.items())
+                raise RunError(f"{said}\nNo process of this command makes that; start it again")
             time.sleep(0.1)
 
     def hold(self) -> None:
@@ -155,8 +165,9 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
-        record.forget(self._folder)
-        self._wanted.clear()
+        with suppress(OSError):  # a store that is gone, or became read-only, needs no cleaning
+            record.forget(self._folder)
+            self._wanted.clear()
         for end in self._lifeline:
             os.close(end)
         self._lifeline = ()
@@ -242,7 +253,7 @@ class Supervisor:
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         self._on_notice(f"{child.spec.name} died ({cause}); starting it again")
         again = self._start(child.spec)
-        child.process, child.log = again.process, again.log
+        child.process, child.log, child.last = again.process, again.log, None
         self._record()
 
     def _give_up(self, child: _Child, why: str) -> None:

@@ -45,6 +45,8 @@ class KnownRuns:
 
     def _path(self, config: Config) -> Path:
         tree = config.model_dump(mode="json", exclude={"name", "training"})
+        if config.data.episode_steps is None:
+            del tree["data"]["episode_steps"]  # those of before do not say it
         key = digest({"config": tree, "dataset": _stamp(config, self._store)})
         return self._store.root / "experiments" / f"{key}.json"
 

@@ -11,6 +11,7 @@ import importlib.util
 import itertools
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from pydantic import BaseModel
 
 from cli.main import app
 from ldcq.config import Config, PointMazeConfig, load
+from tests.command import TINY
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -101,6 +103,30 @@ def test_a_shell_line_names_what_is_there(line: str) -> None:
         for option, value in itertools.pairwise(arguments):
             if option == "-k" or (option == "-f" and value.endswith(".yml")):
                 assert (ROOT / value).exists(), value
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
+@pytest.mark.timeout(600)
+def test_the_readme_s_commands_run_from_top_to_bottom(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Those of the command line, on a small store that is trained already; the last one serves."""
+    store = tmp_path / "store"
+    shutil.copytree(finished[0], store)
+    readme = (ROOT / "README.md").read_text()
+    block = FENCE.search(readme, readme.index("## The command line"))
+    assert block
+    text = block[2].replace("configs/demo.yaml", str(TINY)).replace("runs/demo", str(store))
+    *lines, last = text.replace("--episodes 100", "--episodes 2").splitlines()
+    assert last.startswith("ldcq serve prior ")
+    assert len(lines) >= 5
+    command = tmp_path / "ldcq"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m cli.main "$@"\n')
+    command.chmod(0o755)
+    script = "\n".join([f"set -e; PATH={tmp_path}:$PATH", *lines])
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("snippet", CONFIGURATIONS, ids=str)

@@ -10,21 +10,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from common.data.flattening import check_vector, flat_actions
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, blocks, join_episodes
+from ldcq.data.resets import jumps, usual_length
 
 logger = logging.getLogger(__name__)
-SUFFIXES = (".hdf5", ".h5")
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 NARROW = ("rewards", "terminals", "timeouts")
+ROUNDING = 1e-5
+"""How far, relative and absolute, the same observation may be from itself in two arrays."""
 CHUNK_CACHE_BYTES = 1 << 26
 """Of an array's chunks, whatever their size, each should be decompressed once only."""
-
-
-def is_hdf5(dataset: str) -> bool:
-    """Whether `data.dataset` is the path of an HDF5 file, which its name says."""
-    return dataset.lower().endswith(SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,19 @@ class Hdf5File:
     from `next_observations` where the file has it. Where it has not, an episode that was cut loses
     its last action, so that every action that is kept has a real next observation; an episode that
     terminated keeps it, and its last observation is repeated (nothing is bootstrapped from there).
+
+    Where `timeouts` are absent, incomplete or shifted, resets are found: rows whose
+    `next_observations` are not the next row, or without these, steps that are far larger than usual
+    (`ldcq.data.resets`). What was found is a warning.
+
+    Attributes:
+        path: Of the file.
+        episode_steps: Episodes are cut after as many steps, and no resets are looked for; None:
+            they are.
     """
 
     path: Path
+    episode_steps: int | None = None
     reference_scores: ClassVar[None] = None
     """The files record none."""
 
@@ -90,6 +98,11 @@ class Hdf5File:
         timeouts = np.asarray(arrays.get("timeouts", np.zeros(rows))).astype(np.bool_).reshape(rows)
         ends = np.flatnonzero(terminals | timeouts) + 1
         bounds = np.unique(np.concatenate([[0], ends, [rows]]))
+        if self.episode_steps is None:
+            found = self._unmarked(bounds)
+        else:
+            found = [np.arange(*pair, self.episode_steps) for pair in pairwise(bounds)]
+        bounds = np.unique(np.concatenate([bounds, *found]))
         episodes = (
             self._episode(int(start), int(end), bool(terminals[end - 1]))
             for start, end in pairwise(bounds)
@@ -100,6 +113,40 @@ class Hdf5File:
         if dropped := most[0] - joined.count:
             logger.warning("%s: %d episodes of a single step dropped", self.name, dropped)
         return joined
+
+    def _unmarked(self, bounds: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """Rows that begin an episode though nothing marks the one before as an end."""
+        arrays = self._arrays
+        inside = np.ones(len(arrays["rewards"]) - 1, np.bool_)
+        inside[bounds[1:-1] - 1] = False
+        if "next_observations" in arrays:
+            how, away = "next_observations are not the next observations", self._broken()
+        else:
+            how, away = "states jump", jumps(arrays["observations"], inside)
+        found = np.flatnonzero(away & inside) + 1
+        if not len(found) and "timeouts" in arrays:
+            return []
+        length = usual_length(found)
+        marked = "no `timeouts`" if "timeouts" not in arrays else "incomplete `timeouts`"
+        first = f", first at row {found[0]}" if len(found) else ""
+        if length:
+            advice = f"Most are {length} steps apart: set data.episode_steps to {length} if all are"
+        else:
+            advice = "Others may be missed: set data.episode_steps if episodes have one length"
+        text = f"{marked}; {len(found)} resets found where {how}{first}"
+        logger.warning("%s: %s. %s", self.name, text, advice)
+        return [found]
+
+    def _broken(self) -> npt.NDArray[np.bool_]:
+        """Whether row i leads to another observation than that of row i + 1, shape (M - 1,)."""
+        given, following = self._arrays["next_observations"], self._arrays["observations"]
+        size, found = max(len(following) // 100, 1024), []
+        for start in range(0, len(following) - 1, size):
+            rows = np.asarray(following[start + 1 : start + 1 + size], np.float32)
+            nexts = np.asarray(given[start : start + len(rows)], np.float32)
+            apart = ~np.isclose(nexts, rows, rtol=ROUNDING, atol=ROUNDING)
+            found.append(apart.reshape(len(rows), -1).any(axis=1))
+        return np.concatenate(found) if found else np.zeros(0, np.bool_)
 
     def _episode(self, start: int, end: int, terminated: bool) -> Episode:
         arrays = self._arrays

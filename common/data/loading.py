@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from common.data.hdf5 import Hdf5File, is_hdf5
-from common.data.minari import GENERATOR, MinariDataset, dataset_path, download, unknown_dataset
-from common.data.minari_writing import Recording, check_dataset_id, write_minari
+from common.data.hdf5 import Hdf5File
+from common.data.minari import GENERATOR, MinariDataset, download, unknown_dataset
+from common.data.minari_writing import WRITING, Recording, check_dataset_id, write_minari
 from common.store import Room, StoreError
+from common.store.datasets import (
+    UnreadDataError,
+    dataset_path,
+    is_hdf5,
+    keep_fingerprint,
+    known_fingerprint,
+    stamp,
+)
 from common.store.files import WriterLock
 from ldcq.config import DataConfig, PointMazeConfig, RandomWalkConfig
 from ldcq.data.episodes import DataError, Episodes
 
 logger = logging.getLogger(__name__)
+STEP_BYTES = 512
+"""Of a generated step on disk, at most."""
 
 
 def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5File:
@@ -35,7 +46,12 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
         path = Path(config.dataset).expanduser()
         if not path.is_file():
             raise DataError(f"data.dataset: no file {path}; expected a D4RL HDF5 file")
-        return Hdf5File(path)
+        return Hdf5File(path, config.episode_steps)
+    if config.episode_steps is not None:
+        raise DataError(
+            f"data.episode_steps: got {config.episode_steps} for {config.dataset!r}; expected "
+            "none, as Minari datasets record their episodes"
+        )
     folder = dataset_path(store_root, config.dataset)
     if folder is None and config.download:
         logger.info("downloading %s", config.dataset)
@@ -48,23 +64,36 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
 
 def is_on_this_machine(config: DataConfig, store_root: Path) -> bool:
     """Whether the dataset can be read without downloading or generating anything."""
-    if is_hdf5(config.dataset):
-        return Path(config.dataset).expanduser().is_file()
-    return dataset_path(store_root, config.dataset) is not None
+    return stamp(config, store_root) is not None
 
 
 def load_episodes(config: DataConfig, store_root: Path, memory: int | None = None) -> Episodes:
     """Reads and checks all episodes; what exceeds `memory` MiB (`training.memory`) is kept on the
-    store's disk.
+    store's disk. Their fingerprint is kept in the store.
 
     Raises:
         DataError: It is not on this machine, cannot be read, or holds values that are not finite.
         StoreError: The disk does not take them.
     """
-    episodes = open_dataset(config, store_root).read(Room(store_root, memory))
+    dataset, files = open_dataset(config, store_root), stamp(config, store_root)
+    episodes = dataset.read(Room(store_root, memory))
+    keep_fingerprint(config, store_root, files, episodes.fingerprint)
     sizes = episodes.count, len(episodes.rewards), episodes.spaces.describe()
     logger.info("%s: %d episodes, %d steps, %s", episodes.name, *sizes)
     return episodes
+
+
+def fingerprint(config: DataConfig, store_root: Path, memory: int | None = None) -> str | None:
+    """The fingerprint of the dataset as it is now, which is read where that is unknown; None where
+    it is not on this machine. Raises as `load_episodes`.
+    """
+    try:
+        known = known_fingerprint(config, store_root)
+    except UnreadDataError:
+        known = None
+    if known is not None or not is_on_this_machine(config, store_root):
+        return known
+    return load_episodes(config, store_root, memory).fingerprint
 
 
 def ensure_dataset(
@@ -97,6 +126,9 @@ def ensure_dataset(
             _check_generated_so(wanted, folder, config.dataset)
             return False
         check_dataset_id(config.dataset)
+        for left in (store_root / "datasets").glob(f"{WRITING}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        _check_room(store_root, wanted.steps)
         recording = _record(wanted, on_progress)
         metadata = {GENERATOR: wanted.model_dump(mode="json"), **recording.metadata}
         recording = replace(recording, metadata=metadata)
@@ -125,6 +157,17 @@ def _only_generator(store_root: Path, on_wait: Callable[[], None]) -> WriterLock
         except StoreError:
             on_wait()
             time.sleep(0.2)
+
+
+def _check_room(store_root: Path, steps: int) -> None:
+    """HDF5 ends the whole process where the disk is full."""
+    free, needed = shutil.disk_usage(store_root).free, steps * STEP_BYTES
+    if free < needed:
+        raise DataError(
+            f"data.generate: {store_root} has {free / 1e6:.1f} MB free, expected "
+            f"{needed / 1e6:.1f} MB for {steps} steps; free space on that disk, or choose another "
+            "--store"
+        )
 
 
 def _check_generated_so(

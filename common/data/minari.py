@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.data.flattening import Flattening, flat_actions, flat_spaces, flattening
+from common.store.datasets import roots
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, join_episodes
 
 if TYPE_CHECKING:
@@ -44,20 +44,6 @@ class NoEnvironmentError(DataError):
             f"evaluation.environment: not given, and {dataset} records none; expected a Gymnasium "
             "id, or module:id of an environment of your own"
         )
-
-
-def roots(store_root: Path) -> tuple[Path, Path]:
-    """Where datasets are looked for: the store's own, then Minari's, which is not created."""
-    given = os.environ.get("MINARI_DATASETS_PATH")
-    return store_root / "datasets", Path(given or Path.home() / ".minari" / "datasets")
-
-
-def dataset_path(store_root: Path, dataset: str) -> Path | None:
-    """The folder of a dataset on this machine, None if there is none."""
-    for root in roots(store_root):
-        if (root / dataset / "data" / "metadata.json").is_file():
-            return root / dataset
-    return None
 
 
 def local_datasets(store_root: Path) -> dict[str, Path]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
 
 Array = npt.NDArray[Any]
+WRITING = ".writing-"
+"""How the folder of a dataset that is being written begins."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def write_minari(root: Path, dataset: str, recording: Recording) -> bool:
     target, evaluation_spec = root / dataset, recording.evaluation_spec
     try:
         root.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=root))
+        temporary = Path(tempfile.mkdtemp(prefix=WRITING, dir=root))
     except OSError as error:
         raise DataError(f"{root}: cannot be written ({error.strerror})") from error
     try:

@@ -17,6 +17,7 @@ from common.rpc.log_format import LogFormat, configure_logging
 from common.rpc.settings import ServiceSettings
 from common.rpc.tracing import configure_tracing
 from common.store import Store
+from common.store.files import DISK_ERRORS, refusal
 from ldcq.config import ConfigError, load
 from ldcq.learning.learner import Stopped
 
@@ -31,7 +32,7 @@ EXIT_REFUSED = 2
 EXIT_STOPPED = 143
 """Exit code of a process that SIGTERM ended before its work was done."""
 
-_OWN_PACKAGES = {"ldcq", "common", "services"}
+_OWN_PACKAGES = {"ldcq", "common", "services", "cli", "experiments", "benchmarks"}
 
 
 class Serve(Protocol):
@@ -78,6 +79,7 @@ def run_service(
     metrics_targets: Path | None = None,
     prior: Sequence[str] = (),
     train_first: bool = False,
+    as_configured: bool = False,
     log_format: LogFormat = "text",
 ) -> int:
     """Runs one service in this process, with the options of its command line.
@@ -102,6 +104,7 @@ def run_service(
             metrics_targets=metrics_targets,
             prior_targets=prior_targets(prior),
             train_first=train_first,
+            as_configured=as_configured,
         )
         # The server logs its address as well, in the format asked for.
         return serve(settings, on_start=_announce if log_format == "text" else lambda _: None)
@@ -109,9 +112,10 @@ def run_service(
         _tell(log_format, logging.INFO, str(stopped))
         return EXIT_STOPPED
     except Exception as error:
-        if not explains_itself(error):
+        explained = explanation(error)
+        if explained is None:
             raise
-        _tell(log_format, logging.ERROR, f"error: {error}")
+        _tell(log_format, logging.ERROR, f"error: {explained}")
         return EXIT_REFUSED
 
 
@@ -138,12 +142,15 @@ def prior_targets(options: Sequence[str]) -> dict[str, str]:
     return targets
 
 
-def explains_itself(error: Exception) -> bool:
-    """Whether an error is one of this project's, whose message is meant for people.
-
-    Anything else is a mistake in the code, whose traceback is needed.
+def explanation(error: Exception) -> str | None:
+    """What an error says to people: the message of one of this project's, or which file the disk
+    refused and what to do. None: it is a mistake in the code, whose traceback is needed.
     """
-    return type(error).__module__.partition(".")[0] in _OWN_PACKAGES
+    if type(error).__module__.partition(".")[0] in _OWN_PACKAGES:
+        return str(error)
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return f"{error.filename or 'a file'}: {refusal(error)}"
+    return None
 
 
 def _end_with_input() -> None:
@@ -177,6 +184,8 @@ def _parser(name: str, serves: bool, trains: bool) -> argparse.ArgumentParser:
     if trains:
         text = "train and publish before serving"
         serve.add_argument("--train", dest="train_first", action="store_true", help=text)
+    text = "serve what was made with the configuration, not what is current"
+    serve.add_argument("--as-configured", action="store_true", help=text)
     _add_options(serve)
     return parser
 

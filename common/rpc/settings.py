@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from common.store import Store
+from common.store import Store, meant
 from ldcq.config import Config
 
 
@@ -25,6 +26,8 @@ class ServiceSettings:
         prior_targets: Address of the prior service of each variant, for those who call it.
         train_first: Train (or resume) and publish before serving, with progress and health already
             answered.
+        as_configured: Serve what was made with the configuration, where the store has it, and not
+            what is current.
     """
 
     config: Config
@@ -36,3 +39,10 @@ class ServiceSettings:
     metrics_targets: Path | None = None
     prior_targets: Mapping[str, str] = field(default_factory=dict)
     train_first: bool = False
+    as_configured: bool = False
+
+    def served(self, kind: str, variant: str) -> Callable[[], str | None]:
+        """Looks up the version of `kind` that is to be served for a variant."""
+        if self.as_configured:
+            return meant(self.store, self.config, variant, kind)
+        return partial(self.store.current, kind, variant)

@@ -38,10 +38,13 @@ class Progress:
         self._revision = 0
         self._history: deque[tuple[float, int]] = deque()
 
-    def waiting(self, message: str) -> None:
-        """The stage waits for what `message` names; also logged, for those who do not watch."""
+    def waiting(self, message: str, kind: str = "") -> None:
+        """The stage waits for what `message` names; also logged, for those who do not watch. It is
+        an artifact of `kind`, or a service.
+        """
         _LOGGER.info("%s: %s", self._current.stage, message)
-        self._change(state=stage_pb2.STAGE_STATE_WAITING, message=message)
+        state = stage_pb2.STAGE_STATE_WAITING
+        self._change(state=state, message=message, waiting_for=kind)
 
     def running(
         self,
@@ -97,7 +100,7 @@ class Progress:
 
     def _change(self, **fields: Any) -> None:
         with self._lock:
-            for name, value in fields.items():
+            for name, value in {"waiting_for": "", **fields}.items():
                 setattr(self._current, name, value)
             for state, name in _STATES.items():
                 known = state == self._current.state

@@ -18,6 +18,7 @@ from common.store.lineage import stage_spec as stage_spec
 from common.store.made import NotMadeError as NotMadeError
 from common.store.made import made as made
 from common.store.made import made_from as made_from
+from common.store.made import meant as meant
 from common.store.meta import Artifact as Artifact
 from common.store.meta import Meta as Meta
 from common.store.meta import digest as digest

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from safetensors.numpy import save as save_tensors
 
 from common.stages import STAGES
 from common.store.errors import CorruptArtifactError, MissingArtifactError, StoreError
+from common.store.files import refusal
 from common.store.meta import Artifact, Meta, content_version, meta_bytes, read_meta
-from common.store.place import META, FolderPlace, Place, is_remote, local_root
+from common.store.place import META, FolderPlace, Place, beside, is_remote, local_root
 from common.store.served import SERVED
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -29,34 +31,55 @@ class Store:
     Readers and writers need no lock: what is published never changes, it appears at once, and the
     pointer `CURRENT` is replaced atomically after it.
 
+    A folder that cannot be written is read all the same: what is made from it, an evaluation for
+    example, goes into a folder of this machine (see `beside`) and is found there.
+
     Attributes:
         url: What other processes open the same store with.
         place: Where artifacts, latents and candidates lie.
         root: The folder of this machine for all else: datasets, checkpoints, logs, reports. It is
             the store's own where that is a folder.
+        writable: Whether what is published goes into the store itself.
     """
 
     def __init__(self, url: str | Path) -> None:
         """Opens a store, a folder or `s3://BUCKET/PREFIX`, creating its folder on this machine.
 
         Raises:
-            StoreError: The folder cannot be created or written, the bucket cannot be read, or the
-                URL is neither.
+            StoreError: The folder cannot be created, the bucket cannot be read, or the URL is
+                neither.
         """
-        self.root = local_root(url)
-        self.url = str(url) if is_remote(url) else str(self.root)
-        self.place: Place = _bucket(self.url) if is_remote(url) else FolderPlace(self.root)
+        own = local_root(url)
+        self.writable = not own.is_dir() or os.access(own, os.W_OK | os.X_OK)
+        self.root = own if self.writable else beside(own)
+        self.url = str(url) if is_remote(url) else str(own)
+        self.place: Place = (
+            _bucket(self.url)
+            if is_remote(url)
+            else FolderPlace(self.root, own if self.root != own else None)
+        )
+        self._metas: dict[tuple[str, str], Meta] = {}  # of `metas`; a meta never changes
+        if not self.writable:
+            return
         probe = self.root / f".writable-{uuid.uuid4().hex}"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise StoreError(
-                f"store {self.root} is not writable: {error.strerror or error}; "
-                f"choose another folder with {'LDCQ_SCRATCH' if is_remote(url) else '--store'}, "
-                "or give this user the right to write there"
-            ) from error
+            raise self._not_writable(error.strerror or str(error)) from error
+
+    def check_writable(self) -> None:
+        """Raises StoreError where what is published would not go into the store itself."""
+        if not self.writable:
+            raise self._not_writable("this user may only read it")
+
+    def _not_writable(self, why: str) -> StoreError:
+        option = "LDCQ_SCRATCH" if is_remote(self.url) else "--store"
+        return StoreError(
+            f"store {local_root(self.url)} is not writable: {why}; choose another folder with "
+            f"{option}, or give this user the right to write there"
+        )
 
     def key(self, kind: str, version: str = "") -> str:
         """Where in `place` the versions of `kind`, or one of them, lie."""
@@ -116,7 +139,8 @@ class Store:
                 self.place.add(final, files, replace=there)
         except OSError as error:
             where = self.place.where(final)
-            raise StoreError(f"cannot publish {meta.kind} {version} at {where}: {error}") from error
+            why = f"cannot publish {meta.kind} {version} at {where}: {refusal(error)}"
+            raise StoreError(why) from error
         self.point(meta.kind, version, variant)
         return version
 
@@ -204,16 +228,27 @@ class Store:
                 pending += [parent for parent in named if parent[0] not in ("dataset", SERVED)]
         return found
 
-    def find(self, kind: str, spec: Mapping[str, JsonValue]) -> str | None:
-        """A published version with exactly this spec, or None. Damaged ones are passed over."""
+    def find(
+        self, kind: str, spec: Mapping[str, JsonValue], first: str | None = None
+    ) -> str | None:
+        """A published version with exactly this spec, `first` if it has it, or None. Damaged ones
+        are passed over.
+        """
         wanted = dict(spec)
+        found = [version for version, meta in self.metas(kind) if meta.spec == wanted]
+        return first if first in found else next(iter(found), None)
+
+    def metas(self, kind: str) -> Iterator[tuple[str, Meta]]:
+        """All published versions with what they say about themselves, sorted; damaged ones are
+        passed over. Nothing is read twice.
+        """
         for version in self.versions(kind):
             try:
-                if self.meta(kind, version).spec == wanted:
-                    return version
+                if (kind, version) not in self._metas:
+                    self._metas[kind, version] = self.meta(kind, version)
             except StoreError:
                 continue
-        return None
+            yield version, self._metas[kind, version]
 
     def versions(self, kind: str) -> list[str]:
         """All published versions of a kind, sorted; temporary folders are not among them."""

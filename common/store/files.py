@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from common.store.errors import StoreError
 
+_SPACE = "free space on that disk, or choose another --store"
+_RIGHTS = "give this user the right to write there, or choose another --store"
+_THERE = "bring that folder or disk back, or choose another --store"
+DISK_ERRORS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _SPACE),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _RIGHTS),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.EIO, errno.ENODEV), _THERE),
+}
+"""What to do where the disk refuses, by the number of the error."""
+
+
+def refusal(error: OSError) -> str:
+    """Why the disk refused something, and what to do."""
+    advice = DISK_ERRORS.get(error.errno or 0)
+    reason = error.strerror or str(error)
+    return f"{reason}; {advice}: the same command resumes" if advice else reason
+
 
 def replace_atomically(path: Path, data: bytes) -> None:
     """Puts `data` at `path`: a reader sees the old content or the new, also after a crash."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
+    with naming(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of the disk meanwhile names this file: a full disk names none by itself."""
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        error.filename = str(path)
         raise
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,10 +1,11 @@
-"""A served model that follows CURRENT: the new one is loaded beside the old, then replaces it."""
+"""A served model that follows the store: the new one is loaded beside the old, then replaces it."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 from common.store.artifacts import Store
@@ -17,7 +18,7 @@ T = TypeVar("T")
 
 
 class Follower(Generic[T]):
-    """Keeps the current artifact of a kind loaded.
+    """Keeps an artifact of a kind loaded: the current one, or the one that is `wanted`.
 
     A reader takes one reference with `current()` and works with it to the end: a swap never touches
     it. An artifact that cannot be loaded is logged and the one before stays.
@@ -30,6 +31,7 @@ class Follower(Generic[T]):
         variant: str,
         load: Callable[[Artifact], T],
         *,
+        wanted: Callable[[], str | None] | None = None,
         poll: float = 1.0,
         on_swap: Callable[[str, T], None] | None = None,
     ) -> None:
@@ -40,11 +42,13 @@ class Follower(Generic[T]):
             kind: Which pointer to follow.
             variant: Whose pointer.
             load: Makes a model of an artifact; runs in the follower's thread.
+            wanted: Says which version to serve; None: the one that the pointer names.
             poll: Seconds between looks.
             on_swap: Called with version and model right after a model became the current one.
         """
         self._store, self._kind, self._variant = store, kind, variant
         self._load, self._poll, self._on_swap = load, poll, on_swap
+        self.wanted = wanted or partial(store.current, kind, variant)
         self._current: tuple[str, T] | None = None
         self._refused: tuple[str, str] | None = None
         self.problem = ""
@@ -89,7 +93,7 @@ class Follower(Generic[T]):
         )
 
     def _look(self) -> None:
-        version = self._store.current(self._kind, self._variant)
+        version = self.wanted()
         if version is None or (self._current is not None and self._current[0] == version):
             return
         model = self._load(self._store.load(self._kind, version))

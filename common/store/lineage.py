@@ -23,6 +23,8 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
     if kind not in STAGES:
         raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(STAGES)}")
     tree, paths = config.model_dump(mode="json"), STAGES[kind].sections
+    if kind in ("vae", "bc") and config.data.episode_steps is not None:
+        paths += ("data.episode_steps",)
     if kind == "prior":
         if config.prior.goal_conditioned:
             paths += ("data.goal_indices",)
@@ -35,6 +37,8 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
         del tree["critic"]["cached_candidates"]
     if kind == "evaluation":
         del tree["evaluation"]["video"], tree["evaluation"]["report"]
+        if _acts_by_goals(config):
+            paths += ("data.goal_indices",)
     sections: dict[str, JsonValue] = {"format": FORMAT}
     for path in paths:
         source, target = tree, sections
@@ -51,13 +55,32 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
 
 def _other_actors(config: Config) -> dict[str, JsonValue]:
     """How variants are executed that are not executed as the main pipeline is."""
-    own = config.actor.model_dump(mode="json")
-    used = {method.variant for method in config.evaluation.methods.values()} & {*config.variants}
-    actors = {
-        variant: resolve_variant(config, variant).actor.model_dump(mode="json")
-        for variant in sorted(used)
-    }
-    return {variant: {"actor": actor} for variant, actor in actors.items() if actor != own}
+    found: dict[str, JsonValue] = {}
+    for variant in sorted(_played(config) & {*config.variants}):
+        own = resolve_variant(config, variant)
+        different: dict[str, JsonValue] = {}
+        if own.actor != config.actor:
+            different["actor"] = own.actor.model_dump(mode="json")
+        if _acts_by_goals(config) and own.data.goal_indices != config.data.goal_indices:
+            different["data"] = {"goal_indices": list(own.data.goal_indices)}
+        if different:
+            found[variant] = different
+    return found
+
+
+def _played(config: Config) -> set[str]:
+    return {method.variant for method in config.evaluation.methods.values()}
+
+
+def _acts_by_goals(config: Config) -> bool:
+    """Whether a method looks for its goal in the state: LDCP does, and whoever chooses anew more
+    often near it. What LDGC pursues is decided by its prior.
+    """
+    near = {config.variant: config.actor.near_goal}
+    for variant in _played(config) & {*config.variants}:
+        near[variant] = resolve_variant(config, variant).actor.near_goal
+    methods = config.evaluation.methods.values()
+    return any(method.policy == "ldcp" or near.get(method.variant) for method in methods)
 
 
 def stage_spec(config: Config, kind: str, parents: Mapping[str, str]) -> dict[str, JsonValue]:

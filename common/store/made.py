@@ -1,19 +1,26 @@
 """Is it made already? The one place that says which published version a configuration means.
 
-Who makes an artifact asks for any version of its specification (`made_from`). Who builds on it asks
-for the current ones (`made`), which are those that servers serve.
+It is one with the configuration's settings, made from the data that are there now and from the
+parents that the configuration means; of several, the current one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from common.stages import STAGES
+import yaml
+from pydantic import JsonValue
+
+from common.stages import STAGES, ancestors
 from common.store.artifacts import Store
-from common.store.errors import MissingArtifactError
+from common.store.errors import MissingArtifactError, StoreError
 from common.store.lineage import owning_variant, stage_sections, stage_spec
 from common.store.meta import Meta
 from ldcq.config import Config, resolve_variant
+
+SHOWN = 3
+"""Settings in a message that says which differ."""
 
 
 class NotMadeError(MissingArtifactError):
@@ -22,25 +29,42 @@ class NotMadeError(MissingArtifactError):
     Attributes:
         kind: What is missing.
         owner: The variant whose it is.
-        current: That variant's version, which was made with other settings or from other parents;
-            None where there is none.
+        current: That variant's version, which is another one; None where there is none.
+        why: What is different about that version; empty where there is none.
     """
 
-    def __init__(self, url: str, kind: str, owner: str, current: str | None) -> None:
-        self.kind, self.owner, self.current = kind, owner, current
-        found = "one made with other settings or from other parents" if current else "none"
+    def __init__(
+        self, store: Store, kind: str, owner: str, current: str | None = None, why: str = ""
+    ) -> None:
+        self.kind, self.owner, self.current, self.why = kind, owner, current, why
+        found = f"one made {why}" if current else "none"
+        advice = f"`ldcq run CONFIG --store {store.url}` makes it"
+        if not store.writable:
+            advice = "`ldcq run CONFIG` with a store that can be written makes it"
         super().__init__(
-            f"{url}: needs the {kind} of {owner!r} made with this configuration, found {found}; "
-            f"`ldcq run CONFIG --store {url}` makes it"
+            f"{store.url}: needs the {kind} of {owner!r} made with this configuration, found "
+            f"{found}; {advice}"
         )
 
 
-def made(
-    store: Store, base: Config, variant: str, kinds: Iterable[str], *, intact: bool = False
-) -> dict[str, str]:
-    """The current artifacts made with a configuration, from parents that were.
+class _Wanted(NamedTuple):
+    kind: str
+    owner: str
+    sections: dict[str, JsonValue]
 
-    After a change of configuration the artifacts of the one before are still there: a critic with
+
+def made(
+    store: Store,
+    base: Config,
+    variant: str,
+    kinds: Iterable[str],
+    *,
+    dataset: str | None = None,
+    intact: bool = False,
+) -> dict[str, str]:
+    """The artifacts made with a configuration, from parents that were.
+
+    After a change of configuration or data the artifacts of before are still there: a critic with
     the right settings may have been made from a VAE with the wrong ones.
 
     Args:
@@ -48,6 +72,7 @@ def made(
         base: The configuration as loaded (the main pipeline's).
         variant: One of the pipelines that share the store.
         kinds: What is wanted, each after its `ancestors`.
+        dataset: Fingerprint of the data that they must descend from; None: any.
         intact: Read them whole, unless they are large, so that a damaged one is found now.
 
     Returns:
@@ -55,36 +80,140 @@ def made(
 
     Raises:
         NotMadeError: For the first that is not there.
-        CorruptArtifactError: One is damaged.
+        CorruptArtifactError: A current one is damaged.
     """
-    config = resolve_variant(base, variant)
-    known: dict[str, str] = {}  # what all that follow must be made from
-    for kind in kinds:
-        owner = owning_variant(base, variant, kind)
-        version = store.current(kind, owner)
-        meta = None if version is None else _meta(store, kind, version, intact)
-        if version is None or meta is None:
-            raise NotMadeError(store.url, kind, owner, None)
-        descends = all(meta.parents.get(name, parent) == parent for name, parent in known.items())
-        if not descends or meta.spec.get("config") != stage_sections(config, kind):
-            raise NotMadeError(store.url, kind, owner, version)
-        known[kind] = version
-    return known
-
-
-def _meta(store: Store, kind: str, version: str, intact: bool) -> Meta | None:
-    try:
-        if intact and not STAGES[kind].large:
-            return store.load(kind, version).meta
-        return store.meta(kind, version)
-    except MissingArtifactError:
-        return None  # deleted by hand; the stage that makes it publishes it again
+    known = {} if dataset is None else {"dataset": dataset}
+    return _chain(store, _wanted(base, variant, kinds), known, intact)
 
 
 def made_from(
     store: Store, base: Config, variant: str, kind: str, parents: Mapping[str, str]
 ) -> str | None:
     """A version of `kind` made with a configuration from exactly these parents (see `stage_spec`),
-    current or not; None where it is still to be made.
+    the current one if it is; None where it is still to be made.
     """
-    return store.find(kind, stage_spec(resolve_variant(base, variant), kind, parents))
+    current, config = (
+        store.current(kind, owning_variant(base, variant, kind)),
+        resolve_variant(base, variant),
+    )
+    spec = stage_spec(config, kind, parents)
+    found = store.find(kind, spec, current)
+    return _of_before(store, config, spec) if found is None and kind == "evaluation" else found
+
+
+def _of_before(store: Store, config: Config, spec: dict[str, JsonValue]) -> str | None:
+    """An evaluation whose spec does not say yet which entries of a state are its goal; the whole
+    configuration, which is kept beside it, does.
+    """
+    sections = spec["config"]
+    assert isinstance(sections, dict)
+    wanted = {**spec, "config": {key: sections[key] for key in sections if key != "data"}}
+    for version, meta in store.metas("evaluation"):
+        if meta.spec == wanted and "data" in sections:
+            content = store.place.read(f"{store.key('evaluation', version)}/config.yaml") or b""
+            kept = yaml.safe_load(content)["data"]["goal_indices"]
+            if kept == list(config.data.goal_indices):
+                return version
+    return None
+
+
+def meant(store: Store, base: Config, variant: str, kind: str) -> Callable[[], str | None]:
+    """Looks up, as often as it is called, the version of `kind` that a configuration means; the
+    current one of its owner where none was made with it.
+    """
+    owner = owning_variant(base, variant, kind)
+    wanted = _wanted(base, variant, (*ancestors(kind), kind))
+
+    def look_up() -> str | None:
+        try:
+            return _chain(store, wanted, {})[kind]
+        except NotMadeError:
+            return store.current(kind, owner)
+
+    return look_up
+
+
+def _wanted(base: Config, variant: str, kinds: Iterable[str]) -> list[_Wanted]:
+    config = resolve_variant(base, variant)
+    return [
+        _Wanted(kind, owning_variant(base, variant, kind), stage_sections(config, kind))
+        for kind in kinds
+    ]
+
+
+def _chain(
+    store: Store, wanted: Sequence[_Wanted], known: Mapping[str, str], intact: bool = False
+) -> dict[str, str]:
+    """The first whole chain of what is wanted, made from what is `known`."""
+    if not wanted:
+        return {}
+    first, *rest = wanted
+    missing: NotMadeError | None = None
+    for version in _versions(store, first, known, intact):
+        try:
+            after = _chain(store, rest, {**known, first.kind: version}, intact)
+        except NotMadeError as error:
+            missing = missing or error
+        else:
+            return {first.kind: version, **after}
+    if missing is None:
+        current = store.current(first.kind, first.owner)
+        meta = None if current is None else _meta(store, first.kind, current)
+        if meta is None:
+            raise NotMadeError(store, first.kind, first.owner)
+        raise NotMadeError(store, first.kind, first.owner, current, _why(meta, first, known))
+    raise missing
+
+
+def _versions(
+    store: Store, wanted: _Wanted, known: Mapping[str, str], intact: bool
+) -> Iterator[str]:
+    """The versions that are as wanted and made from what is known, the current one first. Where the
+    data are unknown, they are those of the current one.
+    """
+    kind, current = wanted.kind, store.current(wanted.kind, wanted.owner)
+    meta = None if current is None else _meta(store, kind, current)
+    if current is not None and meta is not None and not _why(meta, wanted, known):
+        if intact and not STAGES[kind].large:
+            store.load(kind, current)
+        yield current
+        known = {**meta.parents, **known}
+    for version, other in store.metas(kind):
+        if version != current and not _why(other, wanted, known):
+            try:
+                if intact and not STAGES[kind].large:
+                    store.load(kind, version)
+            except StoreError:
+                continue
+            yield version
+
+
+def _meta(store: Store, kind: str, version: str) -> Meta | None:
+    try:
+        return store.meta(kind, version)
+    except MissingArtifactError:
+        return None  # deleted by hand; the stage that makes it publishes it again
+
+
+def _why(meta: Meta, wanted: _Wanted, known: Mapping[str, str]) -> str:
+    """What makes it another artifact than the one that is wanted; empty: nothing."""
+    given = meta.spec.get("config")
+    if given != wanted.sections:
+        differences = list(_differences(given, wanted.sections))
+        more = f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
+        return f"with other settings ({', '.join(differences[:SHOWN])}{more})"
+    others = [name for name, it in known.items() if meta.parents.get(name, it) != it]
+    if others:
+        return "from other data" if "dataset" in others else f"from another {others[0]}"
+    return ""
+
+
+def _differences(given: JsonValue, wanted: JsonValue, path: str = "") -> Iterator[str]:
+    """The settings that differ, by their paths."""
+    if isinstance(given, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in given if key not in wanted)]:
+            yield from _differences(
+                given.get(key), wanted.get(key), f"{path}.{key}" if path else key
+            )
+    elif given != wanted:
+        yield f"{path} {given}, expected {wanted}" if path else "unknown ones"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,24 +27,32 @@ class FolderPlace:
     place does not take (a full disk, no right to write) is an OSError or a StoreError.
     """
 
-    def __init__(self, root: Path) -> None:
-        """The folder, which exists."""
+    def __init__(self, root: Path, under: Path | None = None) -> None:
+        """The folder, which exists; what it lacks is read from the folder `under` it, if any."""
         self.root = root
+        self._roots = [root] if under is None else [root, under]
 
     def where(self, key: str) -> str:
         """The full name of a file or folder, for people."""
-        return str(self.root / key)
+        return str(self._path(key))
+
+    def _path(self, key: str) -> Path:
+        found = (root / key for root in self._roots if (root / key).exists())
+        return next(found, self.root / key)
 
     def read(self, key: str) -> bytes | None:
         """A file's content, or None where there is none."""
         try:
-            return (self.root / key).read_bytes()
+            return self._path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, key: str, data: bytes) -> None:
         """Puts a file in place: readers see the old content or the new."""
-        replace_atomically(self.root / key, data)
+        path = self.root / key
+        if len(self._roots) > 1:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        replace_atomically(path, data)
 
     def remove(self, key: str) -> None:
         """Removes a file, or a folder and all below it; harmless where there is nothing."""
@@ -55,21 +64,25 @@ class FolderPlace:
 
     def names(self, folder: str) -> list[str]:
         """Names of the files directly in a folder, sorted."""
-        return sorted(path.name for path in (self.root / folder).glob("*") if path.is_file())
+        return self._names(folder, "*", Path.is_file)
 
     def wholes(self, folder: str) -> list[str]:
         """Names of the whole folders directly in a folder, sorted; hidden ones are not whole."""
-        return sorted(path.name for path in (self.root / folder).glob("[!.]*") if path.is_dir())
+        return self._names(folder, "[!.]*", Path.is_dir)
+
+    def _names(self, folder: str, pattern: str, wanted: Callable[[Path], bool]) -> list[str]:
+        paths = (path for root in self._roots for path in (root / folder).glob(pattern))
+        return sorted({path.name for path in paths if wanted(path)})
 
     def keys(self, folder: str) -> set[str]:
         """All files below a folder, relative to it."""
-        root = self.root / folder
+        root = self._path(folder)
         found = (Path(base) / name for base, _, names in os.walk(root) for name in names)
         return {path.relative_to(root).as_posix() for path in found}
 
     def is_whole(self, folder: str) -> bool:
         """Whether a folder has been published."""
-        return (self.root / folder).is_dir()
+        return self._path(folder).is_dir()
 
     def add(self, folder: str, files: Mapping[str, bytes], *, replace: bool = False) -> None:
         """Publishes a folder: it is seen with all its files or not at all.
@@ -109,7 +122,7 @@ class FolderPlace:
 
     def zarr(self, folder: str) -> Any:
         """The folder as Zarr takes it."""
-        return self.root / folder
+        return self._path(folder)
 
     def sync(self, folder: str) -> None:
         """Waits until all that was written below a folder stays."""
@@ -134,10 +147,31 @@ def local_root(url: str | Path) -> Path:
     A store in a folder shares all of it: the folder itself. One on S3 has a folder of its own on
     every machine, in LDCQ_SCRATCH or else in the user's cache.
     """
-    if not is_remote(url):
-        return Path(url).expanduser().absolute()
+    return scratch(url) if is_remote(url) else Path(url).expanduser().absolute()
+
+
+def scratch(url: str | Path) -> Path:
+    """The folder of this machine for a store that it cannot write to, or that is on S3."""
     base = os.environ.get("LDCQ_SCRATCH") or Path.home() / ".cache" / "ldcq"
-    return Path(base).expanduser().absolute() / str(url).partition("://")[2].strip("/")
+    name = str(url).partition("://")[2] if is_remote(url) else str(local_root(url))
+    return Path(base).expanduser().absolute() / name.strip("/")
+
+
+def beside(root: Path) -> Path:
+    """The folder of this machine for what is made from the read-only store in `root`. It shows the
+    datasets and the logs of that store as its own. Where it cannot be had, the store itself: to
+    serve and to look at it needs nothing more.
+    """
+    folder = scratch(root)
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return root
+    with suppress(OSError):
+        for name in ("datasets", "logs"):
+            if (root / name).is_dir() and not os.path.lexists(folder / name):
+                (folder / name).symlink_to(root / name)
+    return folder
 
 
 def is_remote(url: str | Path) -> bool:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from common.store.artifacts import Store
 from common.store.errors import StoreError
-from common.store.files import replace_atomically
+from common.store.files import refusal, replace_atomically
 from common.store.meta import digest
 
 _LOGGER = logging.getLogger(__name__)
@@ -93,4 +93,4 @@ def _write(path: Path, value: Timing) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_atomically(path, value.model_dump_json().encode())
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error}") from error
+        raise StoreError(f"cannot write {path}: {refusal(error)}") from error

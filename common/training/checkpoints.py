@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from common.store.files import replace_atomically
+from common.store.files import refusal, replace_atomically
 from common.store.meta import digest
 
 _LOGGER = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Checkpoints:
             for _, old in self._files()[self._keep :]:
                 old.unlink(missing_ok=True)
         except OSError as error:
-            raise CheckpointError(f"cannot save checkpoint {path}: {error}") from error
+            raise CheckpointError(f"cannot save checkpoint {path}: {refusal(error)}") from error
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
         """The last whole checkpoint: steps done and state, tensors on the CPU; None without one.

@@ -10,6 +10,7 @@ from functools import cached_property
 from common.rpc.stage import Progress
 from common.stages import STAGES, ancestors
 from common.store import NotMadeError, Store, made
+from common.store.datasets import UnreadDataError, known_fingerprint
 from ldcq.config import Config, resolve_variant
 from ldcq.learning.learner import Stopped
 
@@ -48,7 +49,8 @@ class StageContext:
         return self._wait_for(ancestors(kind))
 
     def wait_for(self, kind: str) -> str:
-        """Waits for the artifact of `kind` made with this configuration (see `made`); its version.
+        """Waits for the artifact of `kind` made with this configuration from the data as they are
+        (see `made`); its version.
 
         Raises:
             Stopped: `stop` was set meanwhile.
@@ -59,11 +61,14 @@ class StageContext:
         told = ""
         while True:
             try:
-                return made(self.store, self.base, self.variant, kinds)
+                data = known_fingerprint(self.config.data, self.store.root)
+                return made(self.store, self.base, self.variant, kinds, dataset=data)
+            except UnreadDataError as unread:
+                kind, reason = "dataset", f"{unread}; made and read by {STAGES['vae'].command()}"
             except NotMadeError as missing:
-                reason = self._waiting_for(missing)
+                kind, reason = missing.kind, self._waiting_for(missing)
             if reason != told:
-                self.progress.waiting(reason)
+                self.progress.waiting(reason, kind)
                 told = reason
             if self.stop.wait(_POLL_SECONDS):
                 raise Stopped(f"asked to stop while waiting: {reason}")
@@ -74,6 +79,6 @@ class StageContext:
         if current is None:
             return f"waiting for {kind} of {owner} in {self.store.where(kind)}; made by {start}"
         return (
-            f"waiting for {kind} of {owner}: the current one ({current}) was made with another "
-            f"configuration or from other parents; made anew by {start}"
+            f"waiting for {kind} of {owner}: the current one ({current}) was made {missing.why}; "
+            f"made anew by {start}"
         )

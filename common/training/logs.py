@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from common.store.files import replace_atomically
+from common.store.files import naming, replace_atomically
 
 HEADER = ("step", "metric", "value")
 
@@ -26,7 +26,7 @@ class MetricLog:
     def __init__(self, folder: Path, after: int) -> None:
         """Opens the log to go on after `after` steps; later rows, of a dead run, are dropped."""
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.csv"
+        path = self._path = folder / "metrics.csv"
         kept = [row for row in _rows(path) if row[0] <= after]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -51,13 +51,15 @@ class MetricLog:
 
     def flush(self) -> None:
         """Waits until the rows are on disk; a checkpoint must not be ahead of them."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Writes what is buffered."""
-        self._file.close()
-        self._board.close()
+        with naming(self._path):
+            self._file.close()
+            self._board.close()
 
 
 def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from common.rpc import stage
-from common.rpc.entry import explains_itself
+from common.rpc.entry import explanation
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
 from common.rpc.signals import StopSignals
@@ -121,9 +121,10 @@ def run_stage(
         _LOGGER.info("%s", stopped)
         return False
     except Exception as error:
-        if explains_itself(error):
-            _LOGGER.error("%s: %s", name, error)
-            progress.failed(str(error))
+        explained = explanation(error)
+        if explained is not None:
+            _LOGGER.error("%s: %s", name, explained)
+            progress.failed(explained)
         else:
             _LOGGER.exception("%s failed", name)
             progress.failed(f"{type(error).__name__}: {error}")

@@ -53,6 +53,9 @@ class DataConfig(Section):
     """Fetch the Minari dataset when it is not on this machine."""
     observation_keys: tuple[str, ...] | None = None
     """Keys of a dictionary observation to concatenate, in this order; None: all of them, sorted."""
+    episode_steps: Positive | None = None
+    """Of a D4RL HDF5 file: its episodes are cut after as many steps, beside `terminals` and
+    `timeouts`. None: where these leave something out, resets are found in the states."""
     goal_indices: tuple[NonNegative, ...] = ()
     """Entries of the flat state that a goal prescribes, in the goal's order (x and y in a maze);
     empty for a task without goals."""

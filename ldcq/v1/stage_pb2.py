@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13ldcq/v1/stage.proto\x12\x07ldcq.v1\"\x1a\n\x18StageServiceWatchRequest\"\xa6\x02\n\x19StageServiceWatchResponse\x12\r\n\x05stage\x18\x01 \x01(\t\x12\"\n\x05state\x18\x02 \x01(\x0e\x32\x13.ldcq.v1.StageState\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12\r\n\x05total\x18\x05 \x01(\x03\x12\x0c\n\x04rate\x18\x06 \x01(\x01\x12@\n\x07metrics\x18\x07 \x03(\x0b\x32/.ldcq.v1.StageServiceWatchResponse.MetricsEntry\x12\x18\n\x10\x61rtifact_version\x18\x08 \x01(\t\x12\x0e\n\x06reused\x18\t \x01(\x08\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*\x8e\x01\n\nStageState\x12\x1b\n\x17STAGE_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13STAGE_STATE_WAITING\x10\x01\x12\x17\n\x13STAGE_STATE_RUNNING\x10\x02\x12\x19\n\x15STAGE_STATE_PUBLISHED\x10\x03\x12\x16\n\x12STAGE_STATE_FAILED\x10\x04\x32`\n\x0cStageService\x12P\n\x05Watch\x12!.ldcq.v1.StageServiceWatchRequest\x1a\".ldcq.v1.StageServiceWatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13ldcq/v1/stage.proto\x12\x07ldcq.v1\"\x1a\n\x18StageServiceWatchRequest\"\xbb\x02\n\x19StageServiceWatchResponse\x12\r\n\x05stage\x18\x01 \x01(\t\x12\"\n\x05state\x18\x02 \x01(\x0e\x32\x13.ldcq.v1.StageState\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12\r\n\x05total\x18\x05 \x01(\x03\x12\x0c\n\x04rate\x18\x06 \x01(\x01\x12@\n\x07metrics\x18\x07 \x03(\x0b\x32/.ldcq.v1.StageServiceWatchResponse.MetricsEntry\x12\x18\n\x10\x61rtifact_version\x18\x08 \x01(\t\x12\x0e\n\x06reused\x18\t \x01(\x08\x12\x13\n\x0bwaiting_for\x18\n \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*\x8e\x01\n\nStageState\x12\x1b\n\x17STAGE_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13STAGE_STATE_WAITING\x10\x01\x12\x17\n\x13STAGE_STATE_RUNNING\x10\x02\x12\x19\n\x15STAGE_STATE_PUBLISHED\x10\x03\x12\x16\n\x12STAGE_STATE_FAILED\x10\x04\x32`\n\x0cStageService\x12P\n\x05Watch\x12!.ldcq.v1.StageServiceWatchRequest\x1a\".ldcq.v1.StageServiceWatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,14 +33,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STAGESERVICEWATCHRESPONSE_METRICSENTRY']._loaded_options = None
   _globals['_STAGESERVICEWATCHRESPONSE_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_STAGESTATE']._serialized_start=358
-  _globals['_STAGESTATE']._serialized_end=500
+  _globals['_STAGESTATE']._serialized_start=379
+  _globals['_STAGESTATE']._serialized_end=521
   _globals['_STAGESERVICEWATCHREQUEST']._serialized_start=32
   _globals['_STAGESERVICEWATCHREQUEST']._serialized_end=58
   _globals['_STAGESERVICEWATCHRESPONSE']._serialized_start=61
-  _globals['_STAGESERVICEWATCHRESPONSE']._serialized_end=355
-  _globals['_STAGESERVICEWATCHRESPONSE_METRICSENTRY']._serialized_start=309
-  _globals['_STAGESERVICEWATCHRESPONSE_METRICSENTRY']._serialized_end=355
-  _globals['_STAGESERVICE']._serialized_start=502
-  _globals['_STAGESERVICE']._serialized_end=598
+  _globals['_STAGESERVICEWATCHRESPONSE']._serialized_end=376
+  _globals['_STAGESERVICEWATCHRESPONSE_METRICSENTRY']._serialized_start=330
+  _globals['_STAGESERVICEWATCHRESPONSE_METRICSENTRY']._serialized_end=376
+  _globals['_STAGESERVICE']._serialized_start=523
+  _globals['_STAGESERVICE']._serialized_end=619
 # @@protoc_insertion_point(module_scope)

@@ -103,6 +103,7 @@ class StageServiceWatchResponse(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     ARTIFACT_VERSION_FIELD_NUMBER: _builtins.int
     REUSED_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """The stage's name: "vae", "prior", "critic"."""
     state: Global___StageState.ValueType
@@ -119,6 +120,10 @@ class StageServiceWatchResponse(_message.Message):
     """The version published, once it is."""
     reused: _builtins.bool
     """True when the artifact was already there and nothing was trained."""
+    waiting_for: _builtins.str
+    """The kind of artifact that it waits for, "vae" for example, or "dataset"; empty where it waits for a service, or does
+    not wait.
+    """
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """The latest metrics by name: losses, learning rate, mean values."""
@@ -135,10 +140,11 @@ class StageServiceWatchResponse(_message.Message):
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         artifact_version: _builtins.str = ...,
         reused: _builtins.bool = ...,
+        waiting_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_version", b"artifact_version", "message", b"message", "metrics", b"metrics", "rate", b"rate", "reused", b"reused", "stage", b"stage", "state", b"state", "step", b"step", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_version", b"artifact_version", "message", b"message", "metrics", b"metrics", "rate", b"rate", "reused", b"reused", "stage", b"stage", "state", b"state", "step", b"step", "total", b"total", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,6 +28,7 @@ class ServedMethods:
         priors: The prior services.
         device: Where decoders and critics are computed.
         on_change: Told whether this actor is ready, whenever a model was loaded.
+        served: What looks up the version to serve, for a kind and a variant; None: the current one.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class ServedMethods:
         priors: Priors,
         device: torch.device,
         on_change: Callable[[bool], None],
+        served: Callable[[str, str], Callable[[], str | None]] | None = None,
     ) -> None:
-        self._base, self._store, self._priors = base, store, priors
+        self._base, self._priors = base, priors
         self._on_change = on_change
         self._lock, self._changing = threading.Lock(), threading.Lock()
         self._policies: dict[str, MethodPolicy] = {}
@@ -50,6 +52,7 @@ class ServedMethods:
                 kind,
                 variant,
                 model_loader(store, kind, device),
+                wanted=served(kind, variant) if served else None,
                 on_swap=lambda _version, _part: self._changed(),
             )
             for sources in self._sources.values()
@@ -123,7 +126,7 @@ class ServedMethods:
         """Ready means: something to serve, and nothing published that is still to be loaded."""
         with self._changing:  # two followers may load at once: the last word must be the newest
             loaded = [
-                follower.current() is not None or self._store.current(*source) is None
-                for source, follower in self._followers.items()
+                follower.current() is not None or follower.wanted() is None
+                for follower in self._followers.values()
             ]
             self._on_change(all(loaded))

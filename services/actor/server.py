@@ -216,7 +216,8 @@ def add_actor(server: Server, settings: ServiceSettings, priors: Priors) -> Serv
     """
     base, on_change = settings.config, partial(server.set_serving, FULL_NAME)
     check_costs(base)
-    methods = ServedMethods(base, settings.store, priors, configure_torch(base), on_change)
+    device = configure_torch(base)
+    methods = ServedMethods(base, settings.store, priors, device, on_change, settings.served)
     servicer = ActorServicer(base, settings.store, methods)
     server.add(actor_pb2_grpc.add_ActorServiceServicer_to_server, servicer, FULL_NAME)
     return methods

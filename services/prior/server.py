@@ -67,11 +67,13 @@ class PriorProcess:
         self.queue = ComputeQueue(
             queue_rows, setup=self._use_threads, batch_rows=block_rows(self._device)
         )
+        owner = owning_variant(settings.config, settings.variant, "prior")
         self.follower = Follower(
             settings.store,
             "prior",
-            owning_variant(settings.config, settings.variant, "prior"),
+            owner,
             self._load,
+            wanted=settings.served("prior", owner),
             poll=poll,
             on_swap=self._swapped,
         )

@@ -100,11 +100,13 @@ def add_critic(server: Server, settings: ServiceSettings) -> Follower[ServedCrit
         What follows the current critic, to be started after the server.
     """
     device = configure_torch(resolve_variant(settings.config, settings.variant))
+    owner = owning_variant(settings.config, settings.variant, "critic")
     follower = Follower(
         settings.store,
         "critic",
-        owning_variant(settings.config, settings.variant, "critic"),
+        owner,
         lambda artifact: ServedCritic(artifact, device),
+        wanted=settings.served("critic", owner),
         on_swap=lambda _version, _critic: server.set_serving(FULL_NAME, True),
     )
     servicer = CriticServicer(follower)

@@ -136,11 +136,13 @@ def add_vae(server: Server, settings: ServiceSettings) -> Follower[Vae]:
     started after it.
     """
     device = configure_torch(resolve_variant(settings.config, settings.variant))
+    owner = owning_variant(settings.config, settings.variant, "vae")
     follower = Follower(
         settings.store,
         "vae",
-        owning_variant(settings.config, settings.variant, "vae"),
+        owner,
         lambda artifact: model_of(artifact, Vae, device),
+        wanted=settings.served("vae", owner),
         on_swap=lambda _version, _vae: server.set_serving(FULL_NAME, True),
     )
     add = vae_pb2_grpc.add_VaeServiceServicer_to_server

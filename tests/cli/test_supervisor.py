@@ -48,6 +48,8 @@ if behaviour == "fail":
     sys.exit(1)
 if behaviour == "publish" or (behaviour == "publish-second" and starts > 1):
     progress.published("abc", reused=starts > 1)
+if behaviour.startswith("wait"):
+    progress.waiting("waiting for vae of main", behaviour.removeprefix("wait "))
 with StopSignals() as signals:
     signals.event.wait()
 server.drain()
@@ -88,6 +90,38 @@ def test_progress_is_passed_on_until_the_goal_has_published(tmp_path: Path, port
     with pytest.raises(ProcessLookupError):
         os.kill(table[0]["pid"], 0)
     assert not (tmp_path / "processes.json").exists()
+
+
+def test_a_stage_that_waits_for_what_no_process_makes_ends_the_run(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.supervisor.STUCK_SECONDS", 0.5)
+    said = "toy is waiting for vae of main\nNo process of this command makes that"
+    plan = Plan((_spec(tmp_path, port, "wait vae"),))
+    with Supervisor(plan, tmp_path, _ignore) as run, pytest.raises(RunError, match=said):
+        run.wait()
+
+
+def test_a_stage_that_waits_for_a_service_is_waited_for(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.supervisor.STUCK_SECONDS", 0.0)
+    waiting = threading.Event()
+
+    def on_update(_name: str, update: Update) -> None:
+        if update.state == stage_pb2.STAGE_STATE_WAITING:
+            waiting.set()
+
+    with Supervisor(Plan((_spec(tmp_path, port, "wait "),)), tmp_path, on_update) as run:
+
+        def interrupt() -> None:
+            waiting.wait(30)
+            time.sleep(0.5)
+            run.interrupt(signal.SIGTERM)
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(Interrupted):
+            run.wait()
 
 
 def test_a_killed_process_is_started_again_and_watched_again(

@@ -21,6 +21,7 @@ from common.data.flattening import flattening
 from common.data.minari import local_datasets
 from ldcq.config import DataConfig
 from ldcq.data.episodes import DataError
+from ldcq.data.resets import suspicious_steps
 from tests.common.data.samples import UMAZE
 
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -234,11 +235,83 @@ def test_d4rl_file_without_next_observations(tmp_path: Path) -> None:
 
 
 def test_d4rl_file_with_next_observations(tmp_path: Path) -> None:
-    following = np.arange(30, dtype=np.float32).reshape(10, 3) + 100
+    following = np.arange(3, 33, dtype=np.float32).reshape(10, 3)
+    following[[3, 6, 9]] += 97
     episodes = load_episodes(d4rl_file(tmp_path, next_observations=following), tmp_path)
     assert episodes.lengths.tolist() == [4, 3, 3]
     assert episodes.observations_of(0)[:, 0].tolist() == [0, 3, 6, 9, 109]
     assert episodes.observations_of(1)[:, 0].tolist() == [12, 15, 18, 118]
+
+
+STEPS = 60
+
+
+def unmarked(path: Path, **changes: Any) -> DataConfig:
+    """Twenty episodes of 60 steps of a point with inertia, whose ends nothing marks."""
+    random = np.random.default_rng(0)
+    position, velocity = random.uniform(-3, 3, (20, 2)), np.zeros((20, 2))
+    rows = []
+    for _ in range(STEPS + 1):
+        rows.append(np.concatenate([position, velocity], axis=1))
+        velocity = 0.95 * velocity + 0.005 * random.normal(size=(20, 2))
+        position = position + velocity
+    states = np.stack(rows, axis=1).astype(np.float32)
+    arrays = {
+        "observations": states[:, :-1].reshape(-1, 4),
+        "next_observations": states[:, 1:].reshape(-1, 4),
+        "actions": np.zeros((20 * STEPS, 2)),
+        "rewards": np.zeros(20 * STEPS),
+        "terminals": np.zeros(20 * STEPS, bool),
+        "timeouts": None,
+    }
+    return d4rl_file(path, **(arrays | changes))
+
+
+MARKED = np.arange(20 * STEPS) % STEPS == STEPS - 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "lengths", "said"),
+    [
+        ({}, {60}, "no `timeouts`; 19 resets found where next_observations are not the next"),
+        ({"next_observations": None}, {59}, "no `timeouts`; 19 resets found where states jump"),
+        ({"timeouts": MARKED}, {60}, ""),
+        ({"timeouts": MARKED, "next_observations": None}, {59}, ""),
+        ({"timeouts": MARKED & (np.arange(20 * STEPS) > 600)}, {60}, "incomplete `timeouts`; 10"),
+        ({"timeouts": np.roll(MARKED, 1), "next_observations": None}, {58}, "19 resets found"),
+    ],
+)
+def test_resets_that_a_d4rl_file_does_not_mark_are_found(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    changes: dict[str, Any],
+    lengths: set[int],
+    said: str,
+) -> None:
+    episodes = load_episodes(unmarked(tmp_path, **changes), tmp_path)
+    assert set(episodes.lengths.tolist()) == lengths
+    warnings = " ".join(record.getMessage() for record in caplog.records if record.levelno > 20)
+    assert said in warnings
+    assert bool(warnings) == bool(said)
+    assert ("set data.episode_steps to 60" in warnings) == bool(said)
+    assert suspicious_steps(episodes) == []
+
+
+def test_the_length_of_episodes_can_be_given(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = unmarked(tmp_path, next_observations=None)
+    given = config.model_copy(update={"episode_steps": STEPS})
+    episodes = load_episodes(given, tmp_path)
+    assert episodes.lengths.tolist() == [59] * 20
+    assert not [record for record in caplog.records if record.levelno > 20]
+    other = DataConfig(dataset="mine/robot-v0", episode_steps=STEPS)
+    with pytest.raises(DataError, match=r"data.episode_steps: got 60 for 'mine/robot-v0'"):
+        load_episodes(other, tmp_path)
+
+
+def test_generated_data_have_no_suspicious_steps(umaze_store: Path) -> None:
+    assert suspicious_steps(load_episodes(UMAZE, umaze_store)) == []
 
 
 def test_d4rl_file_with_discrete_actions(tmp_path: Path) -> None:

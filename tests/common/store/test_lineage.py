@@ -94,6 +94,25 @@ def test_what_goals_are_counts_only_where_a_prior_is_conditioned_on_them(demo: C
         assert stage_sections(other, "latents") == stage_sections(demo, "latents")
 
 
+def test_where_goals_are_counts_for_an_evaluation_that_looks_for_them(demo: Config) -> None:
+    """And for no other: what a prior was conditioned on is in its own sections."""
+    near = {"distance": 1.0, "execute_steps": 5}
+    method, gaussian = {"policy": "ldcp"}, {"prior.implementation": "gaussian"}
+    looking = [
+        override(demo, {"actor.near_goal": near}),
+        override(demo, {"evaluation.methods": {"ldcp": method}}),
+        override(demo, {"variants": {"bcq_h": {**gaussian, "actor.near_goal": near}}}),
+    ]
+    for config in looking:
+        other = override(config, {"data.goal_indices": [1, 0]})
+        assert stage_sections(other, "evaluation") != stage_sections(config, "evaluation")
+    changes = {**gaussian, "actor.near_goal": near, "data.goal_indices": [1, 0]}
+    own = {"variants": {"bcq_h": changes}}
+    found = stage_sections(override(demo, own), "evaluation")["variants"]
+    assert isinstance(found, dict)
+    assert found["bcq_h"]["data"] == {"goal_indices": [1, 0]}  # type: ignore[index, call-overload]
+
+
 def test_the_size_of_a_cache_counts_only_where_there_is_one(demo: Config) -> None:
     searching = {"lengths": [], "critic.target": "max_min"}
     demo = override(demo, {**searching, "critic.candidate_source": "cache"})

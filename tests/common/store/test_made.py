@@ -11,9 +11,10 @@ from common.store import (
     Store,
     made,
     made_from,
+    meant,
     stage_spec,
 )
-from ldcq.config import Config, load, override
+from ldcq.config import Config, dump, load, override
 
 KINDS = ("vae", "latents", "prior")
 
@@ -60,19 +61,75 @@ def test_the_first_that_another_configuration_made_is_named(
     assert caught.value.current == versions[kind]
 
 
-def test_what_descends_from_another_parent_is_not_taken(store: Store) -> None:
+def test_a_whole_chain_is_found_whatever_is_current(store: Store) -> None:
     config = load("demo")
     versions = publish_all(store, config)
     newer = publish(store, config, "vae", {"dataset": "d"}, n=1)
-    with pytest.raises(NotMadeError, match="needs the latents"):
+    assert made(store, config, "main", ["vae"]) == {"vae": newer}
+    assert made(store, config, "main", KINDS) == versions
+    latents = publish(store, config, "latents", {"vae": newer, "dataset": "d"})
+    with_prior = publish(store, config, "prior", {"vae": newer, "latents": latents})
+    assert made(store, config, "main", KINDS)["prior"] == with_prior
+    store.point("vae", versions["vae"])
+    assert made(store, config, "main", KINDS) == versions
+    # Who makes it takes the current one, if it is one of those.
+    for version in (newer, versions["vae"]):
+        store.point("vae", version)
+        assert made_from(store, config, "main", "vae", {"dataset": "d"}) == version
+    assert made_from(store, config, "main", "vae", {"dataset": "e"}) is None
+    assert made_from(store, config, "main", "vae", {}) is None
+
+
+def test_an_older_configuration_is_found_though_another_is_current(store: Store) -> None:
+    config = load("demo")
+    versions = publish_all(store, config)
+    other = override(config, {"vae.epochs": 3})
+    newer = publish_all(store, other)
+    assert made(store, config, "main", KINDS) == versions
+    serving, following = meant(store, config, "main", "prior"), meant(store, other, "main", "prior")
+    assert (serving(), following()) == (versions["prior"], newer["prior"])
+    unknown = meant(store, override(config, {"seed": 9}), "main", "prior")
+    assert unknown() == newer["prior"] == store.current("prior")
+
+
+def test_what_was_made_from_other_data_is_not_taken(store: Store) -> None:
+    config = load("demo")
+    versions = publish_all(store, config)
+    assert made(store, config, "main", KINDS, dataset="d") == versions
+    with pytest.raises(NotMadeError, match=r"needs the vae of .main.*one made from other data"):
+        made(store, config, "main", KINDS, dataset="e")
+    newer = publish(store, config, "vae", {"dataset": "e"})
+    assert made(store, config, "main", ["vae"], dataset="e") == {"vae": newer}
+    with pytest.raises(NotMadeError, match=r"latents.*one made from other data"):
+        made(store, config, "main", KINDS, dataset="e")
+    assert made(store, config, "main", KINDS, dataset="d") == versions
+    # Where the data cannot be seen, they are those of the current VAE.
+    with pytest.raises(NotMadeError, match=r"latents.*one made from another vae"):
         made(store, config, "main", KINDS)
     store.point("vae", versions["vae"])
     assert made(store, config, "main", KINDS) == versions
-    # Who makes it takes what it published before, whatever is current.
-    store.point("vae", newer)
-    assert made_from(store, config, "main", "vae", {"dataset": "d"}) in (newer, versions["vae"])
-    assert made_from(store, config, "main", "vae", {"dataset": "e"}) is None
-    assert made_from(store, config, "main", "vae", {}) is None
+
+
+def test_an_evaluation_from_before_its_spec_named_goals_is_found(store: Store) -> None:
+    near = {"distance": 1.0, "execute_steps": 5}
+    config, parents = override(load("demo"), {"actor.near_goal": near}), {"dataset": "d"}
+    spec = stage_spec(config, "evaluation", parents)
+    sections = spec["config"]
+    assert isinstance(sections, dict)
+    assert sections.pop("data") == {"goal_indices": [0, 1]}
+    version = store.publish(Meta(kind="evaluation", spec=spec, parents=parents), {}, dump(config))
+    assert made_from(store, config, "main", "evaluation", parents) == version
+    other = override(config, {"data.goal_indices": [1, 0]})
+    assert made_from(store, other, "main", "evaluation", parents) is None
+
+
+def test_the_settings_that_differ_are_named(store: Store) -> None:
+    config = load("demo")
+    publish_all(store, config)
+    changed = override(config, {"vae.epochs": 3, "vae.hidden": 7, "seed": 9, "vae.latent_dim": 2})
+    said = r"with other settings \(seed 0, expected 9, vae.latent_dim .*, expected 2, .* and 1 more"
+    with pytest.raises(NotMadeError, match=said):
+        made(store, changed, "main", KINDS)
 
 
 def test_a_damaged_one_is_found_where_it_is_asked_for(store: Store) -> None:

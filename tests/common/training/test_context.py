@@ -9,6 +9,7 @@ import pytest
 
 from common.rpc.stage import Progress
 from common.store import CorruptArtifactError, Meta, Store, StoreError, owning_variant, stage_spec
+from common.store.datasets import keep_fingerprint, stamp
 from common.training.context import StageContext
 from ldcq.config import Config, load, override
 from ldcq.learning.learner import Stopped
@@ -22,8 +23,9 @@ def publish(
     return store.publish(meta, {}, "", variant)
 
 
-def publish_all(store: Store, config: Config) -> dict[str, str]:
+def publish_all(store: Store, config: Config, dataset: str = "") -> dict[str, str]:
     versions: dict[str, str] = {}
+    data = {"dataset": dataset} if dataset else {}
     for kind in ("vae", "latents", "prior", "critic"):
         if kind == "latents":  # what the context looks at, without the table
             meta = Meta(kind=kind, spec=stage_spec(config, kind, versions), parents=versions)
@@ -33,7 +35,8 @@ def publish_all(store: Store, config: Config) -> dict[str, str]:
             store.point(kind, folder.name)
             versions[kind] = folder.name
         else:
-            versions[kind] = publish(store, config, kind, dict(versions))
+            own = data if kind == "vae" else versions
+            versions[kind] = publish(store, config, kind, dict(own))
     return versions
 
 
@@ -52,30 +55,64 @@ def test_parents_of_this_configuration_are_taken_at_once(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "published"),
+    ("key", "value", "published", "said"),
     [
-        ("critic.updates", 3, []),
+        ("critic.updates", 3, [], "critic of main: the current one (VERSION) was made with other"),
         # The critic's own settings are as before, but it descends from another VAE.
-        ("vae.epochs", 3, ["vae"]),
+        ("vae.epochs", 3, ["vae"], "latents of main: the current one (VERSION) was made from an"),
     ],
 )
 def test_what_another_configuration_left_is_waited_over(
-    tmp_path: Path, key: str, value: object, published: list[str]
+    tmp_path: Path, key: str, value: object, published: list[str], said: str
 ) -> None:
     store, old = Store(tmp_path), load("demo")
-    publish_all(store, old)
+    before = publish_all(store, old)
     new = override(old, {key: value})
     for kind in published:
         meta = Meta(kind=kind, spec=stage_spec(new, kind, {}), details={"of": "new"})
         store.publish(meta, {}, "")
     waiting = context(store, new)
-    stop_once_said(waiting.progress, waiting.stop, "made with another configuration")
+    kind = said.split()[0]
+    stop_once_said(waiting.progress, waiting.stop, said.replace("VERSION", before[kind]))
     with pytest.raises(Stopped):
         waiting.wait_for("critic")
-    said = waiting.progress.snapshot().message
-    assert "made with another configuration or from other parents" in said
+    now = waiting.progress.snapshot()
+    assert said.replace("VERSION", before[kind]) in now.message
+    assert now.waiting_for == kind
     expected = publish_all(store, new)["critic"]
     assert context(store, new).wait_for("critic") == expected
+
+
+def test_what_was_made_from_the_data_of_before_is_waited_over(tmp_path: Path) -> None:
+    """By every stage, also by those that cannot read the data themselves."""
+    store, data = Store(tmp_path / "store"), tmp_path / "data.hdf5"
+    data.write_bytes(b"of before")
+    config = override(load("demo"), {"data.dataset": str(data), "data.generate": None})
+
+    def read(fingerprint: str) -> None:
+        files = stamp(config.data, store.root)
+        keep_fingerprint(config.data, store.root, files, fingerprint)
+
+    before = publish_all(store, config, "before")
+    assert context(store, config).wait_for("critic") == before["critic"]  # nobody read the data yet
+    read("before")
+    assert context(store, config).wait_for("critic") == before["critic"]
+    data.write_bytes(b"of now")
+    waiting = context(store, config)
+    stop_once_said(waiting.progress, waiting.stop, "has changed since it was read last")
+    with pytest.raises(Stopped):
+        waiting.wait_for("critic")
+    assert waiting.progress.snapshot().waiting_for == "dataset"
+    read("now")
+    waiting = context(store, config)
+    stop_once_said(waiting.progress, waiting.stop, "was made from other data")
+    with pytest.raises(Stopped):
+        waiting.wait_for("critic")
+    assert waiting.progress.snapshot().waiting_for == "vae"
+    now = publish_all(store, config, "now")
+    assert context(store, config).wait_for("critic") == now["critic"] != before["critic"]
+    read("before")  # the same data as before, written anew
+    assert context(store, config).wait_for("critic") == before["critic"]
 
 
 def test_a_stage_says_what_it_waits_for_and_takes_its_own_variants(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_waits_for_latents_of_this_vae(prepared: Store) -> None:
     thread = threading.Thread(target=lambda: result.append(run(context)))
     thread.start()
     for update in in_turn(context.progress.updates(timeout=5)):
-        if "other parents" in update.message:
+        if "was made from another vae" in update.message:
             break
     assert not result
     latents = publish_latents(prepared, config, new_vae)

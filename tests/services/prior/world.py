@@ -122,8 +122,9 @@ def publish(store: Store, config: Config, seed: int = 0, variant: str = "main") 
 
 
 def publish_vae(store: Store, config: Config, dataset: str = "d1") -> str:
-    spec = stage_spec(config, "vae", {"dataset": dataset})
-    meta = Meta(kind="vae", spec=spec, dimensions={"state": STATE, "latent": LATENT})
+    parents, dimensions = {"dataset": dataset}, {"state": STATE, "latent": LATENT}
+    spec = stage_spec(config, "vae", parents)
+    meta = Meta(kind="vae", spec=spec, parents=parents, dimensions=dimensions)
     return store.publish(meta, {"weight": np.zeros(2, np.float32)}, "")
 
 

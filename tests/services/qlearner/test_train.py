@@ -38,11 +38,15 @@ from tests.stopping import stop_once_said
 MakeConfig = Callable[..., Config]
 
 
+DATA = {"dataset": "d"}
+
+
 def publish_parents(store: Store, config: Config, table: LatentTable) -> str:
     """A VAE, its latents and a prior of them; returns the prior's version."""
     text = dump(config)
     vae = store.publish(
-        Meta(kind="vae", spec=stage_spec(config, "vae", {})), {"w": np.zeros(1)}, text
+        Meta(kind="vae", spec=stage_spec(config, "vae", DATA), parents=DATA),
+        *({"w": np.zeros(1)}, text),
     )
     parents = {"vae": vae}
     meta = Meta(kind="latents", spec=stage_spec(config, "latents", parents), parents=parents)
@@ -150,14 +154,14 @@ def test_a_prior_of_another_version_is_waited_for_and_named(
 def test_latents_of_another_vae_are_not_trained_on(
     make_config: MakeConfig, table: LatentTable, tmp_path: Path
 ) -> None:
-    """A new VAE is there, latents and prior are still the old one's: wait, do not mix."""
-    config, store = make_config(), Store(tmp_path)
+    """A VAE of new data is there, latents and prior are still the old one's: wait, do not mix."""
+    config, store, data = make_config(), Store(tmp_path), {"dataset": "new"}
     publish_parents(store, config, table)
-    new = Meta(kind="vae", spec=stage_spec(config, "vae", {}), details={"new": True})
+    new = Meta(kind="vae", spec=stage_spec(config, "vae", data), parents=data)
     store.publish(new, {"w": np.ones(1)}, "")
     stage = context(config, store)
-    stop_once_said(stage.progress, stage.stop, "from other parents")
-    with pytest.raises(Stopped, match=r"latents of main: the current one .* from other parents"):
+    stop_once_said(stage.progress, stage.stop, "made from another vae")
+    with pytest.raises(Stopped, match=r"latents of main: the current one .* from another vae"):
         run(stage)
 
 
