@@ -62,6 +62,7 @@ def main(
         assert train is not None
         return train(settings)
 
+    threading.excepthook = _thread_failed  # TensorBoard writes in a thread of its own
     os.environ.setdefault("OTEL_SERVICE_NAME", f"ldcq-{name}")
     sys.exit(run_service(serve if serve is not None and serves else train_only, **options))
 
@@ -151,6 +152,15 @@ def explanation(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return f"{error.filename or 'a file'}: {refusal(error)}"
     return None
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    error = failed.exc_value
+    explained = explanation(error) if isinstance(error, Exception) else None
+    if explained is None:
+        threading.__excepthook__(failed)
+    else:
+        _LOGGER.error("%s", explained)
 
 
 def _end_with_input() -> None:
