@@ -143,12 +143,15 @@ class Critic(Model):
         rows = ROWS_AT_ONCE.get(states.device.type, ROWS_AT_ONCE["cuda"])
         most = max(1, rows // max(1, latents.shape[1]))
 
-        def of(some: Tensor, candidates: Tensor) -> Tensor:
-            parts = [self.q_by_length(some, part) for part in torch.split(candidates, rows, 1)]
-            return torch.cat([together(part, self.config.deviations) for part in parts], dim=1)
-
-        blocks = zip(torch.split(states, most), torch.split(latents, most), strict=True)
-        return torch.cat([of(*block) for block in blocks])
+        # Into one tensor: small results between large blocks would keep the heap from reusing them.
+        values = states.new_empty(*latents.shape[:2], self.dimensions.lengths)
+        for first in range(0, len(states), most):
+            some = slice(first, first + most)
+            for start in range(0, latents.shape[1], rows):
+                part = slice(start, start + rows)
+                each = self.q_by_length(states[some], latents[some, part])
+                values[some, part] = together(each, self.config.deviations)
+        return values
 
     def greatest(self, states: Tensor, latents: Tensor) -> Tensor:
         """The value of each state's best candidate, (N,); see `lower_q`."""

@@ -125,7 +125,7 @@ def test_without_validation_windows_there_is_nothing_to_validate(
 def test_a_missing_address_and_too_large_calls_are_refused(
     make_config: MakeConfig, table: LatentTable, start_prior: Any, tmp_path: Path
 ) -> None:
-    config, store = make_config(candidates=2000), Store(tmp_path)
+    config, store = make_config(candidates=200_000), Store(tmp_path)
     target = start_prior(publish_parents(store, config, table)).address
     with pytest.raises(ConfigError, match=r"variant 'main' is missing .*--prior main=HOST:PORT"):
         run(context(config, store))
@@ -134,7 +134,7 @@ def test_a_missing_address_and_too_large_calls_are_refused(
     assert not run_stage(run, settings, stage.progress, threading.Event())
     snapshot = stage.progress.snapshot()
     assert snapshot.state == stage_pb2.STAGE_STATE_FAILED
-    assert "16000, expected at most 10000" in snapshot.message
+    assert "1600000, expected at most 1000000" in snapshot.message
 
 
 def test_a_prior_of_another_version_is_waited_for_and_named(
