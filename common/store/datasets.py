@@ -46,8 +46,8 @@ def dataset_path(store_root: Path, dataset: str) -> Path | None:
 
 
 def stamp(config: DataConfig, store_root: Path) -> str | None:
-    """What changes when a dataset is written anew: a digest of the sizes and times of its files.
-    None where it is not on this machine.
+    """What changes when a dataset is written anew, and stays when it is copied with its times: a
+    digest of the sizes and times of its files. None where it is not on this machine.
     """
     if is_hdf5(config.dataset):
         folder: Path | None = Path(config.dataset).expanduser()
@@ -56,7 +56,7 @@ def stamp(config: DataConfig, store_root: Path) -> str | None:
         folder = dataset_path(store_root, config.dataset)
         files = [] if folder is None else sorted(folder.rglob("*"))
     known = [(file.name, file.stat()) for file in files if file.is_file()]
-    state: list[JsonValue] = [[n, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for n, s in known]
+    state: list[JsonValue] = [[n, s.st_size, s.st_mtime_ns] for n, s in known]
     return digest(state) if state else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ def test_a_fingerprint_is_known_for_as_long_as_the_files_stay_as_they_are(tmp_pa
     assert known_fingerprint(config, tmp_path) == "f"
     other = config.model_copy(update={"observation_keys": ("position",)})
     assert known_fingerprint(other, tmp_path) is None
+    shutil.copytree(tmp_path / "datasets", tmp_path / "copy" / "datasets")
+    shutil.copytree(tmp_path / "fingerprints", tmp_path / "copy" / "fingerprints")
+    assert known_fingerprint(config, tmp_path / "copy") == "f"
     (folder / "main_data.hdf5").write_bytes(b"x")
     with pytest.raises(UnreadDataError, match="mine/robot-v0 has changed since it was read last"):
         known_fingerprint(config, tmp_path)
