@@ -108,7 +108,8 @@ def test_the_stack_ends_with_scores_and_everything_healthy(stack: Stack, broken:
     for service in ("data", "prior-trainer"):
         (container,) = stack.containers(service, running=False)
         assert container.attrs["State"]["ExitCode"] == 0
-    assert "ldcq: return" in stack.compose("logs", "actor")
+    # After the evaluation comes the report, and then this line.
+    stack.until("scores", lambda: "ldcq: return" in stack.compose("logs", "actor"))
     report = json.loads(stack.store("cat", "/store/report.json"))
     assert "ldcq" in json.dumps(report)
     (learner,) = stack.containers("qlearner")
