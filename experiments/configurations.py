@@ -40,7 +40,7 @@ def configuration(
     return override(config, changes)
 
 
-UNTOLD = {"name", "seed", "training"} | {
+UNTOLD = {"name", "task", "seed", "training"} | {
     f"evaluation.{key}" for key in ("methods", "report", "video")
 }
 """Keys that a page has elsewhere, or that decide no result."""

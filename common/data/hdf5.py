@@ -56,29 +56,11 @@ class Hdf5File:
 
     @cached_property
     def spaces(self) -> Spaces:
-        """Read off the arrays.
-
-        Box actions are bounded by [-1, 1], as everywhere in D4RL, or by the data where it goes
-        beyond.
+        """Read off the arrays: Box actions are bounded by [-1, 1], as everywhere in D4RL, or by
+        the data where it goes beyond.
         """
         arrays = self._arrays
-        observations, actions = arrays["observations"], arrays["actions"]
-        state_dim = int(np.prod(observations.shape[1:]))
-        if np.issubdtype(actions.dtype, np.integer):
-            if np.prod(actions.shape[1:]) > 1:
-                raise DataError(
-                    f"{self.name}: actions are {actions.dtype} of shape {actions.shape}; integers "
-                    "mean one index a step, (T,): take the index of one-hot ones, and store "
-                    "continuous ones as floating-point numbers"
-                )
-            return Spaces.discrete(
-                state_dim, max(int(block.max()) for block in blocks(actions)) + 1
-            )
-        low, high = np.float64(-1), np.float64(1)
-        for block in blocks(actions):
-            rows = block.reshape(len(block), -1)
-            low, high = np.fmin(rows.min(axis=0), low), np.fmax(rows.max(axis=0), high)
-        return Spaces.box(state_dim, low, high)
+        return array_spaces(arrays["observations"], arrays["actions"], self.name)
 
     def read(self, allocate: Allocate = np.empty) -> Episodes:
         """All episodes, in arrays that `allocate` makes.
@@ -206,3 +188,25 @@ class Hdf5File:
         if not rows:
             raise DataError(f"{self.name}: holds no steps")
         return arrays
+
+
+def array_spaces(observations: Any, actions: Any, name: str) -> Spaces:
+    """The spaces of flat arrays of steps, which record none.
+
+    Raises:
+        DataError: Actions are whole numbers, but not one index a step.
+    """
+    state_dim = int(np.prod(observations.shape[1:]))
+    if np.issubdtype(actions.dtype, np.integer):
+        if np.prod(actions.shape[1:]) > 1:
+            raise DataError(
+                f"{name}: actions are {actions.dtype} of shape {actions.shape}; integers "
+                "mean one index a step, (T,): take the index of one-hot ones, and store "
+                "continuous ones as floating-point numbers"
+            )
+        return Spaces.discrete(state_dim, max(int(block.max()) for block in blocks(actions)) + 1)
+    low, high = np.float64(-1), np.float64(1)
+    for block in blocks(actions):
+        rows = block.reshape(len(block), -1)
+        low, high = np.fmin(rows.min(axis=0), low), np.fmax(rows.max(axis=0), high)
+    return Spaces.box(state_dim, low, high)

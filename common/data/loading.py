@@ -12,11 +12,11 @@ from pathlib import Path
 from common.data.hdf5 import Hdf5File
 from common.data.minari import GENERATOR, MinariDataset, download, unknown_dataset
 from common.data.minari_writing import WRITING, Recording, check_dataset_id, write_minari
+from common.data.npz import NpzFile
 from common.store import Room, StoreError
 from common.store.datasets import (
     UnreadDataError,
     dataset_path,
-    is_hdf5,
     keep_fingerprint,
     known_fingerprint,
     stamp,
@@ -30,7 +30,7 @@ STEP_BYTES = 512
 """Of a generated step on disk, at most."""
 
 
-def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5File:
+def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5File | NpzFile:
     """Finds the dataset without reading its episodes; downloads it if `config.download` says so.
     Generated datasets are in the store's folder `datasets`.
 
@@ -42,16 +42,21 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
             f"data.dataset: {config.dataset!r} is an address; expected a Minari id, or the path of "
             "a D4RL file: download it first"
         )
-    if is_hdf5(config.dataset):
-        path = Path(config.dataset).expanduser()
-        if not path.is_file():
-            raise DataError(f"data.dataset: no file {path}; expected a D4RL HDF5 file")
+    path = Path(config.dataset).expanduser()
+    if config.is_file and not path.is_file():
+        raise DataError(
+            f"data.dataset: no file {path}; expected D4RL's HDF5 or OGBench's npz, which "
+            "`ldcq tasks` says where to get"
+        )
+    if config.is_file and path.suffix.lower() != ".npz":
         return Hdf5File(path, config.episode_steps)
     if config.episode_steps is not None:
         raise DataError(
             f"data.episode_steps: got {config.episode_steps} for {config.dataset!r}; expected "
-            "none, as Minari datasets record their episodes"
+            "none, as Minari datasets and OGBench's files record their episodes"
         )
+    if config.is_file:
+        return NpzFile(path)
     folder = dataset_path(store_root, config.dataset)
     if folder is None and config.download:
         logger.info("downloading %s", config.dataset)

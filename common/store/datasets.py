@@ -17,18 +17,11 @@ from common.store.files import refusal, replace_atomically
 from common.store.meta import digest
 from ldcq.config import DataConfig
 
-SUFFIXES = (".hdf5", ".h5")
-
 
 class UnreadDataError(StoreError):
     """The files of a dataset are others than those whose fingerprint is known, or are gone and
     will be generated anew.
     """
-
-
-def is_hdf5(dataset: str) -> bool:
-    """Whether `data.dataset` is the path of an HDF5 file, which its name says."""
-    return dataset.lower().endswith(SUFFIXES)
 
 
 def roots(store_root: Path) -> tuple[Path, Path]:
@@ -49,7 +42,7 @@ def stamp(config: DataConfig, store_root: Path) -> str | None:
     """What changes when a dataset is written anew, and stays when it is copied with its times: a
     digest of the sizes and times of its files. None where it is not on this machine.
     """
-    if is_hdf5(config.dataset):
+    if config.is_file:
         folder: Path | None = Path(config.dataset).expanduser()
         files = [folder] if folder and folder.is_file() else []
     else:

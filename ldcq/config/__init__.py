@@ -17,11 +17,13 @@ from ldcq.config.loading import (
     load,
     override,
     resolve_variant,
+    tasks,
     validated,
 )
 from ldcq.config.prior import PriorConfig, SamplingConfig
 from ldcq.config.schema import Config, TrainingConfig
 from ldcq.config.supervised import BcConfig, VaeConfig, WorldModelConfig
+from ldcq.config.task import TaskConfig
 
 __all__ = [
     "ActorConfig",
@@ -40,6 +42,7 @@ __all__ = [
     "ReplayConfig",
     "SamplingConfig",
     "SupportConfig",
+    "TaskConfig",
     "TrainingConfig",
     "VaeConfig",
     "WorldModelConfig",
@@ -47,5 +50,6 @@ __all__ = [
     "load",
     "override",
     "resolve_variant",
+    "tasks",
     "validated",
 ]

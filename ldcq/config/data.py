@@ -10,6 +10,8 @@ from ldcq.config.maze_map import maze_rows
 from ldcq.config.section import NonNegative, Positive, Section
 
 MazeName = Literal["umaze", "medium", "large"]
+FILES = (".hdf5", ".h5", ".npz")
+"""How the names of data files end: D4RL's and OGBench's."""
 
 
 class PointMazeConfig(Section):
@@ -48,7 +50,8 @@ class DataConfig(Section):
     """What is learned from."""
 
     dataset: Annotated[str, Field(min_length=1)] = "D4RL/pointmaze/large-v2"
-    """A Minari dataset id, or the path of a D4RL HDF5 file (ending in .hdf5 or .h5)."""
+    """A Minari dataset id, or the path of a file: D4RL's HDF5 (ending in .hdf5 or .h5), OGBench's
+    npz."""
     download: bool = False
     """Fetch the Minari dataset when it is not on this machine."""
     observation_keys: tuple[str, ...] | None = None
@@ -66,6 +69,11 @@ class DataConfig(Section):
     )
     """Generate the dataset under the id `dataset` when it is not on this machine; `kind` says what
     (left out: `pointmaze`)."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether `dataset` is a path, which its ending says."""
+        return self.dataset.lower().endswith(FILES)
 
     @field_validator("generate", mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -12,12 +13,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ldcq.config.actor import MethodConfig
+from ldcq.config.data import FILES
 from ldcq.config.prior import PriorConfig
 from ldcq.config.schema import Config
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
 PRESETS = resources.files("ldcq.config") / "presets"
-
+TASKS = Path(__file__).parents[2] / "configs" / "tasks"
+"""Of the repository, and of an installed wheel, in which `configs` lies beside `ldcq`."""
 
 OF_DATASET = {
     "data": ("generate", "observation_keys", "goal_indices"),
@@ -40,11 +43,13 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
     A file and an override follow one rule: a section changes the keys that it names; everything
     else replaces what was there, lists and the mappings `variants` and `evaluation.methods`
     included. Another `data.dataset` that is not generated leaves behind what was said of the one
-    before (`OF_DATASET`).
+    before (`OF_DATASET`). Where there is a `task`, that was said of the task and stays, and a
+    file's own differences (`task.of_file`) are added.
 
     Args:
-        source: A YAML file, or the name of a preset (`paper`, `demo`). The key `base` of a file
-            names the preset, or the file relative to this one, from which it starts.
+        source: A YAML file, or the name of a preset (`paper`, `demo`) or of a task
+            (`hopper-medium`). The key `base` of a file names one of these, or the file relative to
+            this one, from which it starts.
         overrides: `dotted.key=value` strings, applied last; values are YAML.
 
     Raises:
@@ -95,13 +100,13 @@ def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, An
     if path.is_file():
         text, identity, parent = _text(path), str(path.resolve()), path.parent
     else:
-        preset = PRESETS / f"{source}.yaml"
-        if not preset.is_file():
-            names = ", ".join(presets())
-            raise ConfigError(
-                f"configuration {source!r} not found: expected a YAML file or a preset ({names})"
-            )
-        text, identity, parent = preset.read_text(), f"preset {source}", folder
+        preset, task = PRESETS / f"{source}.yaml", TASKS / f"{source}.yaml"
+        if preset.is_file():
+            text, identity, parent = preset.read_text(), f"preset {source}", folder
+        elif source in tasks():
+            text, identity, parent = task.read_text(), f"task {source}", TASKS
+        else:
+            raise _not_found(source)
     if identity in seen:
         raise ConfigError(
             f"base: {source!r} is its own ancestor ({' -> '.join([*seen, identity])})"
@@ -113,6 +118,21 @@ def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, An
         raise ConfigError(f"{source}: expected keys and values, got {type(tree).__name__}")
     base = tree.pop("base", None)
     return _merge(_read(str(base), parent, (*seen, identity)), tree) if base is not None else tree
+
+
+def _not_found(source: str) -> ConfigError:
+    """The error that says what there is, and which of it may be meant."""
+    expected = f"expected a YAML file or a preset ({', '.join(presets())}), or a task"
+    if source.lower().endswith(FILES):
+        hint = f"name its task, and the file in --set data.dataset={source}; "
+    else:
+        plain = re.sub(r"-v\d+$", "", source)  # D4RL's names
+        close = difflib.get_close_matches(plain, [*tasks(), *presets()], n=3, cutoff=0.5)
+        near = [plain] if plain in tasks() else close
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return ConfigError(
+        f"configuration {source!r} not found: {expected}; {hint}`ldcq tasks` lists the tasks"
+    )
 
 
 def _text(path: Path) -> str:
@@ -133,6 +153,11 @@ def presets() -> list[str]:
     )
 
 
+def tasks() -> list[str]:
+    """The names of the tasks that ship with the project; none where `configs` is left out."""
+    return sorted(path.stem for path in TASKS.glob("*.yaml"))
+
+
 def _parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
@@ -141,13 +166,16 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    """The rule of `load`; a section of another `kind` is another section."""
+    """The rule of `load`; a section of another `kind`, or `id`, is another section."""
     merged = dict(base)
     if not at and _is_other_dataset(base, changes):
-        for section, keys in OF_DATASET.items():
+        task = base.get("task")
+        for section, keys in ({} if task else OF_DATASET).items():
             said = base.get(section) or {}
             merged[section] = {key: value for key, value in said.items() if key not in keys}
-        merged["data"]["generate"] = None
+        merged["data"] = {**merged["data"], "generate": None}
+        if task and str(changes["data"]["dataset"]).lower().endswith(FILES):
+            merged = _merge(merged, task.get("of_file") or {})
     for key, value in changes.items():
         path, old = f"{at}{key}", merged.get(key)
         if (
@@ -171,7 +199,7 @@ def _is_other_dataset(base: Mapping[str, Any], changes: Mapping[str, Any]) -> bo
 
 
 def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return bool(new.get("kind", old.get("kind")) == old.get("kind"))
+    return all(new.get(key, old.get(key)) == old.get(key) for key in ("kind", "id"))
 
 
 def _changed(tree: dict[str, Any], key: str, value: object, at: str = "") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ldcq.config.data import DataConfig
 from ldcq.config.prior import PriorConfig
 from ldcq.config.section import NonNegative, Positive, Section
 from ldcq.config.supervised import BcConfig, VaeConfig, WorldModelConfig
+from ldcq.config.task import TaskConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -39,6 +40,8 @@ class Config(Section):
     """
 
     name: str = "paper"
+    task: TaskConfig | None = None
+    """What is known of the task, where this is one of a benchmark's; for people only."""
     seed: NonNegative = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Positive = 1

@@ -1,0 +1,155 @@
+"""OGBench's npz files: flat arrays of steps, cut into trajectories by `terminals`."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+from zipfile import BadZipFile
+
+import numpy as np
+
+from common.data.flattening import check_vector, flat_actions
+from common.data.hdf5 import array_spaces
+from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, join_episodes
+
+REQUIRED = ("observations", "actions", "terminals")
+OPTIONAL = ("rewards", "masks", "next_observations")
+STATES = ("qpos", "button_states")
+"""What OGBench tells rewards of a task from."""
+
+
+@dataclass(frozen=True)
+class NpzFile:
+    """An OGBench file.
+
+    `terminals` mark the last row of a trajectory. A file with `next_observations` has a row for
+    every action; in one without, as OGBench publishes them, the last row of a trajectory is where
+    it ended, and its action was never seen to lead anywhere. A row whose `masks` are 0 ends the
+    task: nothing is bootstrapped from there, and the trajectory may go on.
+
+    The published files are of no task. Their rewards and masks are those of a single-task
+    environment of OGBench, told from the simulator's states in the file.
+
+    Attributes:
+        path: Of the file.
+        task: Gymnasium id of that environment; None: rewards are in the file.
+    """
+
+    path: Path
+    task: str | None = None
+    reference_scores: ClassVar[None] = None
+    """The files record none."""
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    @cached_property
+    def spaces(self) -> Spaces:
+        """Read off the arrays, as those of a D4RL file."""
+        return array_spaces(self._arrays["observations"], self._arrays["actions"], self.name)
+
+    def read(self, allocate: Allocate = np.empty) -> Episodes:
+        """All trajectories, in arrays that `allocate` makes.
+
+        Raises:
+            DataError: An array is missing or of another length, a value is not finite, or what
+                tells the rewards of `task` is not there.
+        """
+        arrays = self._arrays if self.task is None else {**self._arrays, **self._labels(self.task)}
+        if "rewards" not in arrays:
+            raise DataError(
+                f"{self.name}: no rewards; expected them, or the id of one of OGBench's tasks in "
+                "data.reward.task (scene-singletask-task1-v0) to tell them from qpos"
+            )
+        ends = np.flatnonzero(arrays["terminals"]) + 1
+        bounds = np.unique(np.concatenate([[0], ends, [len(arrays["rewards"])]]))
+        parts = (self._episode(arrays, int(start), int(end)) for start, end in pairwise(bounds))
+        kept = (part for part in parts if len(part.rewards))
+        most = len(bounds) - 1, len(arrays["rewards"])
+        return join_episodes(kept, self.spaces, self.name, most=most, allocate=allocate)
+
+    def _episode(self, arrays: dict[str, Any], start: int, end: int) -> Episode:
+        observations = arrays["observations"][start:end]
+        if "next_observations" in arrays:
+            last = arrays["next_observations"][end - 1 : end]
+            observations = np.concatenate([observations, last])
+        steps = slice(start, start + len(observations) - 1)
+        rewards = arrays["rewards"][steps].reshape(-1)
+        masks = arrays["masks"][steps].reshape(-1) if "masks" in arrays else np.ones(len(rewards))
+        truncations = np.zeros(len(rewards), np.bool_)
+        truncations[-1:] = bool(len(masks)) and masks[-1] != 0
+        return Episode(
+            observations.reshape(len(observations), -1),
+            flat_actions(arrays["actions"][steps], self.spaces),
+            rewards,
+            masks == 0,
+            truncations,
+        )
+
+    def _labels(self, task: str) -> dict[str, Any]:
+        """Rewards and masks of a task, by OGBench's own rule."""
+        if importlib.util.find_spec("ogbench") is None:
+            raise DataError(f"data.reward.task: {task} needs ogbench: pip install 'ldcq[ogbench]'")
+        from ogbench.relabel_utils import relabel_dataset
+
+        from common.data.flat_environment import make_registered
+
+        labels = dict(self._load(STATES))
+        if "qpos" not in labels:
+            raise DataError(
+                f"{self.name}: no qpos; expected the simulator's states, to tell the rewards of "
+                f"{task}, or rewards in the file and no data.reward.task"
+            )
+        environment = make_registered(f"ogbench:{task}", None)
+        try:
+            environment.reset(seed=0)
+            info = environment.step(environment.action_space.sample())[4]
+            given, expected = labels["qpos"].shape[1:], np.shape(info["qpos"])
+            if given != expected:
+                raise ValueError(f"qpos of {given[0]} entries, expected {expected[0]}")
+            relabel_dataset(task, environment, labels)
+        except (AssertionError, KeyError, ValueError) as error:
+            raise DataError(
+                f"data.reward.task: {task} does not go with the states in {self.name} ({error}); "
+                "expected one of OGBench's single-task ids, of the same environment"
+            ) from error
+        finally:
+            environment.close()
+        return {key: labels[key] for key in ("rewards", "masks")}
+
+    @cached_property
+    def _arrays(self) -> dict[str, Any]:
+        arrays = dict(self._load((*REQUIRED, *OPTIONAL)))
+        missing = [key for key in REQUIRED if key not in arrays]
+        if missing:
+            raise DataError(
+                f"{self.name}: no {', '.join(missing)}; expected OGBench's arrays "
+                f"{', '.join(REQUIRED)}, found {', '.join(arrays) or 'none of them'}"
+            )
+        check_vector(arrays["observations"].shape[1:], f"{self.name}: observations")
+        rows = len(arrays["observations"])
+        for key, values in arrays.items():
+            if values.shape[:1] != (rows,):
+                raise DataError(
+                    f"{self.name}: {key} have shape {values.shape}, expected {rows} rows as "
+                    "observations"
+                )
+        if not rows:
+            raise DataError(f"{self.name}: holds no steps")
+        return arrays
+
+    def _load(self, keys: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                yield from ((key, file[key]) for key in keys if key in file)
+        except (OSError, ValueError, BadZipFile, AttributeError, TypeError) as error:
+            raise DataError(
+                f"{self.name}: not a NumPy archive (.npz) of arrays ({error})"
+            ) from error

@@ -1,0 +1,34 @@
+"""The section `task`: what is known of a benchmark's task beside its settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from ldcq.config.section import Section
+
+
+class TaskConfig(Section):
+    """A named task, as `ldcq tasks` prints it. It decides no result, but for `of_file`, which the
+    loader applies.
+    """
+
+    family: str
+    benchmark: str
+    """Its name there: `hopper-medium-v2` in D4RL."""
+    url: str | None = None
+    """Where its file can be had: D4RL's HDF5, OGBench's npz."""
+    extra: str = "all"
+    """The extra of the package that has its environment."""
+    generate: str | None = None
+    """The command that makes data of the kind, from nothing or from what its author publishes."""
+    paper: dict[str, tuple[float, ...]] = Field(default={})
+    """Scores that the paper gives, by policy: the mean, and the deviation where it gives one."""
+    citation: str | None = None
+    """Where they stand."""
+    note: str | None = None
+    """What makes a score here another than the paper's."""
+    of_file: dict[str, Any] = Field(default={})
+    """Sections that change where `data.dataset` is the path of a file, whose states are in other
+    units, or of other entries, than those of the Minari dataset."""
