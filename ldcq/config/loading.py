@@ -21,11 +21,16 @@ PRESETS = resources.files("ldcq.config") / "presets"
 
 OF_DATASET = {
     "data": ("generate", "observation_keys", "goal_indices"),
-    "evaluation": ("environment", "reference_scores"),
+    "evaluation": ("environment", "score", "reference_scores"),
 }
 """Keys, by section, that say something of one dataset."""
-_REPLACED = ("variants", "evaluation.methods")
-"""Mappings of names that a user gives."""
+_REPLACED = (
+    "variants",
+    "evaluation.methods",
+    "evaluation.environment",
+    "evaluation.environment.kwargs",
+)
+"""Mappings that are replaced as a whole: names that a user gives, and what one environment needs."""
 
 
 class ConfigError(ValueError):
@@ -38,8 +43,8 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads a configuration.
 
     A file and an override follow one rule: a section changes the keys that it names; everything
-    else replaces what was there, lists and the mappings `variants` and `evaluation.methods`
-    included. Another `data.dataset` that is not generated leaves behind what was said of the one
+    else replaces what was there, lists and the mappings `variants`, `evaluation.methods` and
+    `evaluation.environment` included. Another `data.dataset` that is not generated leaves behind what was said of the one
     before (`OF_DATASET`).
 
     Args:
