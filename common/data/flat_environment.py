@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Sequence
 from typing import Any, Final, SupportsFloat
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from common.data.environments import register_robotics
 from common.data.flattening import Flattening
+from ldcq.config import ConfigError
+from ldcq.config.callables import imported
 from ldcq.data.episodes import DataError, Float
 
 Action = npt.NDArray[np.generic] | int
@@ -17,6 +20,9 @@ Action = npt.NDArray[np.generic] | int
 GOAL: Final = "ldcq_goal"
 """The entry of `info` that holds the goal, shape (G,), after every reset and step of a task that
 has one."""
+
+SUCCESS: Final = "success"
+"""The entry of `info` that says, after a step, whether the task is done."""
 
 
 class FlatEnvironment(gymnasium.Wrapper[Float, Action, Any, Any]):
@@ -71,19 +77,47 @@ def _with_goal(info: dict[str, Any], observation: Any) -> dict[str, Any]:
 def make_registered(
     environment: str, render_mode: str | None, **settings: Any
 ) -> gymnasium.Env[Any, Any]:
-    """`gymnasium.make`; the environments of gymnasium-robotics are registered first.
+    """`gymnasium.make`; the project's own environments and those of gymnasium-robotics are
+    registered first.
 
     Raises:
-        DataError: The id is unknown, or what it needs is not installed.
+        DataError: The id is unknown, what it needs is not installed, or it takes other settings.
     """
-    if importlib.util.find_spec("gymnasium_robotics") is not None:
-        import gymnasium_robotics
-
-        gymnasium.register_envs(gymnasium_robotics)
+    register_robotics()
     try:
         return gymnasium.make(environment, render_mode=render_mode, **settings)
     except Exception as error:  # whatever the environment's own constructor raises
+        given = f" with {settings}" if settings else ""
+        taken = ", and keyword arguments that it takes" if settings else ""
         raise DataError(
-            f"evaluation.environment: {environment!r} cannot be made ({error}); expected a "
-            "Gymnasium id whose package is installed"
+            f"evaluation.environment: {environment!r} cannot be made{given} ({error}); expected a "
+            f"Gymnasium id whose package is installed{taken}"
         ) from error
+
+
+def wrapped(
+    environment: gymnasium.Env[Any, Any], wrappers: Sequence[str]
+) -> gymnasium.Env[Any, Any]:
+    """The environment inside wrappers, each named as `package.module:Callable`, first to last.
+
+    Raises:
+        ConfigError: One cannot be imported.
+        DataError: One cannot wrap it, or returns no environment.
+    """
+    key, expected = "evaluation.environment.wrappers", "a wrapper as package.module:Callable"
+    for name in wrappers:
+        try:
+            outer = imported(name, key, expected)(environment)
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever the wrapper raises
+            raise DataError(
+                f"{key}: {name!r} cannot wrap {environment} ({type(error).__name__}: {error}); "
+                "expected one that takes an environment and nothing else"
+            ) from error
+        if not isinstance(outer, gymnasium.Env):
+            raise DataError(
+                f"{key}: {name!r} returns {type(outer).__name__}, expected a gymnasium.Env"
+            )
+        environment = outer
+    return environment

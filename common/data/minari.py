@@ -150,22 +150,34 @@ class MinariDataset:
         """Of its flattened states and actions."""
         return flat_spaces(self.flattening.size, self._dataset.action_space, self.name)
 
-    def make_environment(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
-        """The environment recorded for evaluation, or that of the data if there is no other.
+    def make_environment(
+        self, render_mode: str | None = None, **settings: Any
+    ) -> gymnasium.Env[Any, Any]:
+        """The environment recorded for evaluation, or that of the data if there is no other, made
+        with `settings` beside or instead of those recorded.
 
         Raises:
             NoEnvironmentError: None is recorded.
-            DataError: What it needs is not installed.
+            DataError: What it needs is not installed, or it takes other settings.
         """
-        if not any(self.metadata.get(key) for key in ("env_spec", "eval_env_spec")):
+        specs = [self.metadata.get(key) for key in ("eval_env_spec", "env_spec")]
+        spec = next((str(spec) for spec in specs if spec), None)
+        if spec is None:
             raise NoEnvironmentError(self.name)
+        from common.data.environments import register_robotics
+
+        register_robotics()
         try:
             recover = self._dataset.recover_environment
-            environment: gymnasium.Env[Any, Any] = recover(eval_env=True, render_mode=render_mode)
+            environment: gymnasium.Env[Any, Any] = recover(
+                eval_env=True, render_mode=render_mode, **settings
+            )
         except Exception as error:  # whatever the environment's own constructor raises
+            needs = ", ".join(map(str, self.metadata.get("requirements") or ()))
             raise DataError(
-                f"{self.name}: its evaluation environment cannot be made ({error}); install "
-                "what it needs, or set evaluation.environment"
+                f"evaluation.environment: {_id(spec)!r}, which {self.name} records, cannot be made"
+                f"{f' with {settings}' if settings else ''} ({error}); install "
+                f"{needs or 'what it needs'}, or set evaluation.environment to another id"
             ) from error
         return environment
 
@@ -207,3 +219,11 @@ class MinariDataset:
             return minari.MinariDataset(self.folder / "data")
         except (OSError, ValueError, KeyError, AssertionError) as error:
             raise DataError(f"{self.name}: cannot be opened in {self.folder} ({error})") from error
+
+
+def _id(spec: str) -> str:
+    """Of an environment's recorded specification."""
+    try:
+        return str(json.loads(spec)["id"])
+    except (ValueError, KeyError, TypeError):
+        return spec

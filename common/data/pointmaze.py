@@ -161,7 +161,7 @@ def record(config: PointMazeConfig, on_progress: Callable[[int, int], None]) -> 
         DataError: The simulator is not installed.
     """
     maze, environment = find_maze(config.maze), _environment(config.maze)
-    from common.data.pointmaze_env import evaluation_spec
+    from common.data.environments import POINT_MAZE, recorded_spec
 
     metadata: dict[str, Any] = {
         "algorithm_name": "waypoint controller",
@@ -174,7 +174,11 @@ def record(config: PointMazeConfig, on_progress: Callable[[int, int], None]) -> 
     return Recording(
         _episodes(trajectory, maze),
         environment,
-        evaluation_spec(config.maze, config.max_episode_steps),
+        recorded_spec(
+            POINT_MAZE,
+            config.max_episode_steps or maze.max_episode_steps,
+            maze=config.maze if isinstance(config.maze, str) else list(config.maze),
+        ),
         metadata,
     )
 

@@ -1,7 +1,7 @@
 """D4RL's maze2d task in PointMaze, in its mazes or your own: one fixed goal, random starts, reward
 within 0.5 m.
 
-Made through a spec with this module as entry point: a dataset recovers it without a registry.
+`common.data.environments` registers it. Recorded data name this class: it stays where it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import EzPickle
 
 from common.data.maze import GOAL_RADIUS, POSITION_NOISE, START_SPEED, Maze, find_maze
@@ -25,18 +24,6 @@ with contextlib.redirect_stderr(io.StringIO()):
     from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv
 
 Observation = dict[str, npt.NDArray[np.float64]]
-
-
-def evaluation_spec(maze: str | Sequence[str], max_episode_steps: int | None = None) -> EnvSpec:
-    """How the task is made, with the maze's own time limit where none is given."""
-    found = find_maze(maze)
-    return EnvSpec(
-        id=f"ldcq/PointMaze-{found.name}-v0",
-        entry_point="common.data.pointmaze_env:FixedGoalPointMaze",
-        max_episode_steps=max_episode_steps or found.max_episode_steps,
-        disable_env_checker=True,
-        kwargs={"maze": maze if isinstance(maze, str) else list(maze)},
-    )
 
 
 def _map(maze: Maze) -> list[list[int | str]]:

@@ -60,10 +60,11 @@ def generate(
 
 def record(config: RandomWalkConfig, on_progress: Callable[[int, int], None]) -> Recording:
     """The dataset of such episodes, which are generated while they are written."""
-    from common.data.random_walk_env import RandomWalk, evaluation_spec
+    from common.data.environments import RANDOM_WALK, recorded_spec
+    from common.data.random_walk_env import RandomWalk
 
     metadata = {
         "algorithm_name": "random walk",
         "description": "Steps of 0.8 to 1 to either side (supplement D of the LDCQ paper).",
     }
-    return Recording(generate(config, on_progress), RandomWalk(), evaluation_spec(), metadata)
+    return Recording(generate(config, on_progress), RandomWalk(), recorded_spec(RANDOM_WALK), metadata)

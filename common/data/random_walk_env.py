@@ -1,6 +1,6 @@
 """The one-dimensional random walk of supplement D as an environment.
 
-Made through a spec with this module as entry point: a dataset recovers it without a registry.
+`common.data.environments` registers it. Recorded data name this class: it stays where it is.
 """
 
 from __future__ import annotations
@@ -10,24 +10,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from gymnasium.envs.registration import EnvSpec
 
 LIMIT = 10.0
 """The states are [-10, 10]."""
 END_REWARD, STEP_REWARD = 10.0, -1.0
 MAX_EPISODE_STEPS = 500
+"""The paper's time limit."""
 
 State = npt.NDArray[np.float32]
-
-
-def evaluation_spec() -> EnvSpec:
-    """How the task is made, with the paper's time limit."""
-    return EnvSpec(
-        id="ldcq/RandomWalk-v0",
-        entry_point="common.data.random_walk_env:RandomWalk",
-        max_episode_steps=MAX_EPISODE_STEPS,
-        disable_env_checker=True,
-    )
 
 
 class RandomWalk(gymnasium.Env[State, npt.NDArray[np.floating[Any]]]):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from common.data.flattening import flat_spaces, flattening
+from common.data.flattening import Flattening, flat_spaces, flattening
 from common.data.loading import open_dataset
 from common.data.minari import MinariDataset, NoEnvironmentError
-from ldcq.config import Config
+from common.stages import executed_kinds
+from ldcq.config import Config, EnvironmentConfig, resolve_variant
 from ldcq.data.episodes import DataError, Episodes, Float, Spaces
+
+RESETS = 10
+"""How often an environment is reset to see whether its goals differ."""
 
 if TYPE_CHECKING:
     import gymnasium
@@ -55,25 +60,30 @@ class EnvironmentFactory:
     """Makes the evaluation environment with flat observations; can be sent to another process.
 
     Attributes:
-        dataset: Folder of the Minari dataset that records it; None if `environment` is given.
-        environment: A Gymnasium id that overrides it.
+        dataset: Folder of the Minari dataset that records it; None where `environment` has an id.
+        environment: Its id, settings, wrappers and time limit.
         observation_keys: Keys of dictionary observations to concatenate; None: all, sorted.
     """
 
     dataset: Path | None
-    environment: str | None
+    environment: EnvironmentConfig
     observation_keys: tuple[str, ...] | None
 
     def __call__(self, render_mode: str | None = None) -> FlatEnvironment:
-        """A new environment. Raises DataError if it cannot be made."""
-        from common.data.flat_environment import FlatEnvironment, make_registered
+        """A new environment. Raises DataError or ConfigError if it cannot be made."""
+        from common.data.flat_environment import FlatEnvironment, make_registered, wrapped
 
-        if self.environment is not None:
-            raw = make_registered(self.environment, render_mode)
+        wanted = self.environment
+        settings: dict[str, Any] = deepcopy(wanted.kwargs)
+        if wanted.max_episode_steps is not None:
+            settings["max_episode_steps"] = wanted.max_episode_steps
+        if wanted.id is not None:
+            raw = make_registered(wanted.id, render_mode, **settings)
         else:
             assert self.dataset is not None, "neither a dataset nor an environment"
-            raw = MinariDataset(self.dataset).make_environment(render_mode)
-        name = self.environment or str(self.dataset)
+            raw = MinariDataset(self.dataset).make_environment(render_mode, **settings)
+        raw = wrapped(raw, wanted.wrappers)
+        name = wanted.id or str(self.dataset)
         return FlatEnvironment(raw, flattening(raw.observation_space, self.observation_keys, name))
 
 
@@ -106,32 +116,120 @@ def load_task(config: Config, store_root: Path) -> Task:
 
     Raises:
         NoEnvironmentError: None is recorded or given.
-        DataError: The dataset is not on this machine, the environment cannot be made, has no time
-            limit, or its spaces are not those of the dataset.
+        DataError: The dataset is not on this machine, or the environment cannot be made, has no
+            time limit, other spaces than the dataset, goals that differ where a method needs one
+            goal, or no `success` where that is the score.
+        ConfigError: A wrapper cannot be imported.
     """
     dataset = open_dataset(config.data, store_root)
     folder = dataset.folder if isinstance(dataset, MinariDataset) else None
-    override = config.evaluation.environment
-    if folder is None and override is None:
+    wanted = config.evaluation.environment
+    if folder is None and wanted.id is None:
         raise NoEnvironmentError(dataset.name)
     factory = EnvironmentFactory(
-        folder if override is None else None, override, config.data.observation_keys
+        folder if wanted.id is None else None, wanted, config.data.observation_keys
     )
     environment = factory()
     try:
         name = environment.spec.id if environment.spec else str(environment.unwrapped)
         spaces = flat_spaces(environment.flattening.size, environment.action_space, name)
         _check_spaces(spaces, name, dataset.spaces, dataset.name)
+        limit = _time_limit(environment, name)
+        if config.evaluation.score == "success":
+            _check_success(environment, name)
+        if method := _blind_to_goals(config, environment.flattening):
+            who = f"evaluation.methods.{method} values latents by the rewards of one goal"
+            check_one_goal(environment, name, who)
         return Task(
             make_env=factory,
             spaces=dataset.spaces,
             reference_scores=config.evaluation.reference_scores or dataset.reference_scores,
-            max_episode_steps=_time_limit(environment, name),
+            max_episode_steps=limit,
             first_hit=_first_hit(environment.unwrapped),
             layout=_layout(environment),
         )
     finally:
         environment.close()
+
+
+def check_one_goal(
+    environment: FlatEnvironment, name: str, who: str, expected: Sequence[float] | None = None
+) -> None:
+    """Refuses an environment whose goals differ between episodes.
+
+    It is reset a few times. Its goals are one where reaching their centre, or what is expected, is
+    reaching each of them, as its own `compute_reward` says (gymnasium-robotics moves a goal a bit
+    in every episode); without that, where they are equal. An environment without goals passes.
+
+    Args:
+        environment: Is reset.
+        name: Its id, for messages.
+        who: What needs one goal, for messages.
+        expected: The goal that it must be, shape (G,); None: any.
+
+    Raises:
+        DataError: They differ, or are not as expected.
+    """
+    from common.data.flat_environment import GOAL
+
+    infos = [environment.reset(seed=seed)[1] for seed in range(RESETS)]
+    if GOAL not in infos[0]:
+        return
+    goals = np.stack([info[GOAL] for info in infos]).astype(np.float64)
+    wanted = goals.mean(axis=0) if expected is None else np.asarray(expected, np.float64)
+    shown = ", ".join(str(goal.round(2).tolist()) for goal in np.unique(goals, axis=0)[:3])
+    if not _reaches(environment, goals.mean(axis=0), goals):
+        raise DataError(
+            f"evaluation.environment: the goals of {name} differ between episodes ({shown}, ...), "
+            f"but {who}; expected one goal. What helps in mazes: kwargs.maze_map with one 'g', and "
+            "common.data.wrappers:CentredGoal in wrappers. Elsewhere: an environment with one goal, "
+            "'desired_goal' in data.observation_keys, or methods that pursue goals (ldgc, ldcp)"
+        )
+    if wanted.shape != goals[0].shape or not _reaches(environment, wanted, goals):
+        raise DataError(
+            f"evaluation.environment: the goal of {name} is {shown}, but {who}, which is "
+            f"{wanted.tolist()}; expected the same"
+        )
+
+
+def _reaches(environment: FlatEnvironment, place: Float, goals: Float) -> bool:
+    """Whether being at `place`, (G,), is being at each of the goals, (M, G)."""
+    import gymnasium
+
+    if np.allclose(goals, place, atol=1e-6):
+        return True
+    space: Any = environment.env.observation_space
+    reward: Any = getattr(environment.unwrapped, "compute_reward", None)
+    if reward is None or not isinstance(space["desired_goal"], gymnasium.spaces.Box):
+        return False
+    there = place.reshape(space["desired_goal"].shape)
+    each = [goal.reshape(there.shape) for goal in goals]
+    return all(float(reward(there, goal, {})) == float(reward(goal, goal, {})) for goal in each)
+
+
+def _blind_to_goals(config: Config, flattening: Flattening) -> str | None:
+    """A method with a critic, where states do not say which goal an episode has."""
+    if any(leaf.path[:1] == ("desired_goal",) for leaf in flattening.leaves):
+        return None
+    for name, method in config.evaluation.methods.items():
+        own = resolve_variant(config, method.variant)
+        if "critic" in executed_kinds(method.policy, own):
+            return name
+    return None
+
+
+def _check_success(environment: FlatEnvironment, name: str) -> None:
+    from common.data.flat_environment import SUCCESS
+
+    environment.reset(seed=0)
+    environment.action_space.seed(0)
+    info = environment.step(environment.action_space.sample())[-1]
+    if SUCCESS not in info:
+        raise DataError(
+            f"evaluation.score: got 'success', but the info of {name} has none (it has "
+            f"{', '.join(sorted(info)) or 'nothing'}); expected an environment whose info says "
+            "`success` after a step, or evaluation.score=return"
+        )
 
 
 def behaviour_episodes(episodes: Episodes, max_episode_steps: int) -> list[Float]:

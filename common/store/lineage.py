@@ -37,6 +37,8 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
         del tree["critic"]["cached_candidates"]
     if kind == "evaluation":
         del tree["evaluation"]["video"], tree["evaluation"]["report"]
+        if config.evaluation.score == "return":  # as evaluations of before, which do not say it
+            del tree["evaluation"]["score"]
         if _acts_by_goals(config):
             paths += ("data.goal_indices",)
     sections: dict[str, JsonValue] = {"format": FORMAT}

@@ -4,6 +4,7 @@ project.
 
 from ldcq.config.actor import (
     ActorConfig,
+    EnvironmentConfig,
     EvaluationConfig,
     MethodConfig,
     PlanningConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "ConfigError",
     "CriticConfig",
     "DataConfig",
+    "EnvironmentConfig",
     "EvaluationConfig",
     "MazeName",
     "MethodConfig",

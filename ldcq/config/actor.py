@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from math import inf
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator, model_serializer, model_validator
 
 from ldcq.config.prior import SamplingConfig
 from ldcq.config.section import Fraction, NonNegative, Positive, PositiveFloat, Section
@@ -98,6 +99,68 @@ class MethodConfig(Section):
         return given
 
 
+class EnvironmentConfig(Section):
+    """An environment to play in. A string in its place is its `id`; null is one without any key."""
+
+    id: Annotated[str, Field(min_length=1)] | None = None
+    """A Gymnasium id, or `module:id` of one of your own; None: the evaluation environment recorded
+    with the dataset."""
+    kwargs: dict[str, JsonValue] = Field(default={})
+    """Keyword arguments that it is made with."""
+    wrappers: tuple[str, ...] = ()
+    """What it is wrapped in, first to last, as `package.module:Callable`: each takes an environment
+    and returns one. Observations are flattened afterwards."""
+    max_episode_steps: Positive | None = None
+    """Its time limit; None: its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_named_by_a_string(cls, given: object) -> object:
+        if given is None:
+            return {}
+        if isinstance(given, str):
+            return {"id": given}
+        if not isinstance(given, dict):
+            raise ValueError(
+                f"got {given!r}, expected a Gymnasium id, or a section of {', '.join(cls._keys())}"
+            )
+        return given
+
+    @field_validator("kwargs")
+    @classmethod
+    def _kwargs_are_its_own(cls, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for key in given:
+            if key in ("id", "max_episode_steps"):
+                raise ValueError(
+                    f"got {key!r}, expected arguments of the environment; write it as "
+                    f"evaluation.environment.{key}"
+                )
+            if key == "render_mode":
+                raise ValueError("got 'render_mode', expected none: evaluation.video decides it")
+        return given
+
+    @field_validator("wrappers")
+    @classmethod
+    def _wrappers_are_named(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for name in given:
+            if not re.fullmatch(r"[\w.]+:\w+", name):
+                raise ValueError(f"got {name!r}, expected package.module:Callable")
+        return given
+
+    @model_serializer(mode="plain")
+    def _as_it_is_written(self) -> str | dict[str, Any] | None:
+        """A lone id is a string, so that the evaluations of before are found again."""
+        said = {key: getattr(self, key) for key in self._keys()}
+        given = {key: value for key, value in said.items() if value}
+        if set(given) <= {"id"}:
+            return self.id
+        return said | {"wrappers": [*self.wrappers]}
+
+    @classmethod
+    def _keys(cls) -> list[str]:
+        return [*cls.model_fields]
+
+
 class EvaluationConfig(Section):
     """Rollouts and scores (section 5.4)."""
 
@@ -112,8 +175,12 @@ class EvaluationConfig(Section):
     environments: Positive = 50
     """Environments stepped side by side."""
     seed: NonNegative = 1000
-    environment: str | None = None
-    """A Gymnasium id; None: the evaluation environment recorded with the dataset."""
+    environment: EnvironmentConfig = EnvironmentConfig()
+    """What is played in; null: the evaluation environment recorded with the dataset."""
+    score: Literal["return", "success"] = "return"
+    """What methods are scored by: `return`, normalised by the reference scores where these are
+    known, or `success`: 100 times the share of episodes with `info["success"]` true at some step.
+    """
     reference_scores: tuple[float, float] | None = None
     """Returns that score 0 and 100; None: those recorded with the dataset."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95

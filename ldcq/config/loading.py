@@ -24,11 +24,16 @@ TASKS = Path(__file__).parents[2] / "configs" / "tasks"
 
 OF_DATASET = {
     "data": ("generate", "observation_keys", "goal_indices"),
-    "evaluation": ("environment", "reference_scores"),
+    "evaluation": ("environment", "score", "reference_scores"),
 }
 """Keys, by section, that say something of one dataset."""
-_REPLACED = ("variants", "evaluation.methods")
-"""Mappings of names that a user gives."""
+_REPLACED = (
+    "variants",
+    "evaluation.methods",
+    "evaluation.environment",
+    "evaluation.environment.kwargs",
+)
+"""Mappings that are replaced as a whole: names that a user gives, and what one environment needs."""
 
 
 class ConfigError(ValueError):
@@ -41,10 +46,10 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads a configuration.
 
     A file and an override follow one rule: a section changes the keys that it names; everything
-    else replaces what was there, lists and the mappings `variants` and `evaluation.methods`
-    included. Another `data.dataset` that is not generated leaves behind what was said of the one
-    before (`OF_DATASET`). Where there is a `task`, that was said of the task and stays, and a
-    file's own differences (`task.of_file`) are added.
+    else replaces what was there, lists and the mappings `variants`, `evaluation.methods` and
+    `evaluation.environment` included. Another `data.dataset` that is not generated leaves behind
+    what was said of the one before (`OF_DATASET`). Where there is a `task`, that was said of the
+    task and stays, and a file's own differences (`task.of_file`) are added.
 
     Args:
         source: A YAML file, or the name of a preset (`paper`, `demo`) or of a task
@@ -166,7 +171,7 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    """The rule of `load`; a section of another `kind`, or `id`, is another section."""
+    """The rule of `load`; a section of another `kind` is another section."""
     merged = dict(base)
     if not at and _is_other_dataset(base, changes):
         task = base.get("task")
@@ -199,7 +204,7 @@ def _is_other_dataset(base: Mapping[str, Any], changes: Mapping[str, Any]) -> bo
 
 
 def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return all(new.get(key, old.get(key)) == old.get(key) for key in ("kind", "id"))
+    return bool(new.get("kind", old.get("kind")) == old.get("kind"))
 
 
 def _changed(tree: dict[str, Any], key: str, value: object, at: str = "") -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldcq.config import Config, ConfigError, resolve_variant
+from ldcq.config.callables import imported
 
 Array = NDArray[Any]
 Cost = Callable[[Array, Array | None], Array]
@@ -70,21 +70,8 @@ def euclidean(goal_indices: Sequence[int]) -> Cost:
 
 
 def _imported(name: str) -> Callable[..., Any]:
-    module, separator, function = name.partition(":")
-    if not separator or not module or not function:
-        raise ConfigError(
-            f"{_KEY} is {name!r}, expected {EUCLIDEAN!r} or a function of your own as "
-            "package.module:function"
-        )
-    try:
-        found = getattr(importlib.import_module(module), function, None)
-    except Exception as error:  # whatever the user's module raises
-        raise ConfigError(
-            f"{_KEY} is {name!r}: cannot import {module} ({type(error).__name__}: {error}); it "
-            "must be in the folder where the actor is started, or on its PYTHONPATH"
-        ) from error
-    if not callable(found):
-        raise ConfigError(f"{_KEY} is {name!r}: {module} has no function {function}")
+    wanted = f"{EUCLIDEAN!r} or a function of your own as package.module:function"
+    found = imported(name, _KEY, wanted)
     try:
         inspect.signature(found).bind(None, None)
     except TypeError as error:
@@ -93,7 +80,7 @@ def _imported(name: str) -> Callable[..., Any]:
         ) from error
     except ValueError:
         pass  # a function of C without a signature: its first call will tell
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _checked(name: str, function: Callable[..., Any]) -> Cost:
