@@ -20,7 +20,7 @@ from common.data import ensure_dataset, load_episodes, open_dataset
 from common.data.minari import SHOWN, MinariDataset, local_datasets
 from common.store import local_root
 from common.store.datasets import dataset_path
-from ldcq.config import DataConfig, PointMazeConfig, load
+from ldcq.config import DataConfig, PointMazeConfig, load, tasks
 from ldcq.data.episodes import Episodes
 from ldcq.data.resets import suspicious_steps
 from ldcq.data.windows import Windows, make_windows
@@ -72,7 +72,8 @@ def pointmaze(
 @app.command(epilog="Example: ldcq data ensure configs/demo.yaml --store runs/demo")
 def ensure(
     config: Annotated[
-        str, typer.Argument(help="A YAML file, or a preset: demo, paper.", metavar="CONFIG")
+        str,
+        typer.Argument(help="A YAML file, a preset (demo, paper), or a task.", metavar="CONFIG"),
     ],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -104,8 +105,12 @@ def door_demos(
     epilog="Example: ldcq data inspect ldcq/pointmaze-medium-v0 --store runs/demo --horizon 30"
 )
 def inspect(
-    dataset: Annotated[str, typer.Argument(help="A Minari id, or a D4RL HDF5 file.")],
-    horizon: Annotated[int, typer.Option(min=1, help="H, the steps of a window.")] = 30,
+    dataset: Annotated[
+        str, typer.Argument(help="A Minari id, a file of D4RL (HDF5) or OGBench (npz), or a task.")
+    ],
+    horizon: Annotated[
+        int | None, typer.Option(min=1, help="H, the steps of a window; default: the task's, or 30.")
+    ] = None,
     observation_key: Annotated[
         list[str] | None,
         typer.Option(help="Key of dictionary observations; repeatable; default: all."),
@@ -121,8 +126,11 @@ def inspect(
     """
     keys = tuple(observation_key) if observation_key else None
     config = DataConfig(dataset=dataset, observation_keys=keys, episode_steps=episode_steps)
+    if dataset in tasks():
+        task = load(dataset)
+        horizon, config = horizon or task.horizon, task.data
     episodes = load_episodes(config, store)
-    windows = make_windows(episodes, horizon, 0.0, 0)
+    windows = make_windows(episodes, horizon or 30, 0.0, 0)
     summary = _summary(episodes, windows)
     if as_json:
         typer.echo(json.dumps(summary))

@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli import bench, conformance, data, experiment, pipeline, scale, status
+from cli import bench, conformance, data, experiment, pipeline, scale, status, tasks
 from cli.interrupts import Interrupted
 from cli.plan import MOST_REPLICAS
 from cli.supervisor import RunError
 from common.rpc.entry import EXIT_REFUSED, explanation, run_service
 from common.stages import STAGES, TRAINED
-from ldcq.config import dump, load
+from common.store import local_root
+from ldcq.config import Config, dump, load
 
 app = typer.Typer(
     help="Offline reinforcement learning with latent diffusion.",
@@ -51,7 +52,10 @@ def _one_of(metavar: str, choices: Iterable[str]) -> Any:
 
 
 ConfigArgument = Annotated[
-    str, typer.Argument(help="A YAML file, or a preset: demo, paper.", metavar="CONFIG")
+    str,
+    typer.Argument(
+        help="A YAML file, a preset (demo, paper), or a task (`ldcq tasks`).", metavar="CONFIG"
+    ),
 ]
 StoreOption = Annotated[str, typer.Option("--store", help="Folder of the shared store.")]
 SetOption = Annotated[
@@ -86,9 +90,9 @@ def run(
     need. The policy ldcp adds the world model, the policy bc its network. The same command resumes
     an interrupted run. Stages whose artifacts are in the store are skipped.
     """
-    pipeline.run(
-        load(config, set_), store, replicas, keep_serving, console, partial(show_scores, as_json)
-    )
+    settings = load(config, set_)
+    show = partial(show_scores, as_json, settings)
+    pipeline.run(settings, store, replicas, keep_serving, console, show)
 
 
 @app.command(epilog="Example: ldcq train vae configs/demo.yaml --store runs/demo")
@@ -116,7 +120,7 @@ def serve(
     service: Annotated[str, _one_of("SERVICE", SERVED)],
     config: Annotated[
         str | None,
-        typer.Argument(help="A YAML file or a preset; default: that of the store's last run."),
+        typer.Argument(help="A YAML file, preset or task; default: that of the store's last run."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     listen: Annotated[str, typer.Option(help="host:port, or unix:/path.")] = "127.0.0.1:50051",
@@ -172,7 +176,8 @@ def evaluate(
     """Play episodes with the methods of a trained store and print their scores."""
     if episodes is not None:
         set_ = [*set_, f"evaluation.episodes={episodes}"]
-    show_scores(as_json, pipeline.evaluate(load(config, set_), store, replicas, console))
+    settings = load(config, set_)
+    show_scores(as_json, settings, pipeline.evaluate(settings, store, replicas, console))
 
 
 app.command(name="experiment", epilog="Example: ldcq experiment maze2d --scale small --seeds 3")(
@@ -223,6 +228,27 @@ def show_status(
 def show_config(config: ConfigArgument, set_: SetOption = []) -> None:  # noqa: B006
     """Print a configuration with every default."""
     print(dump(load(config, set_)), end="")
+
+
+@app.command(name="tasks", epilog="Example: ldcq run hopper-medium --store runs/hopper")
+def show_tasks(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show all that is known of one task.")
+    ] = None,
+    store: Annotated[
+        Path,
+        typer.Option(
+            parser=local_root, metavar="STORE", help="A store, whose datasets count as here."
+        ),
+    ] = Path(DEFAULT_STORE),
+    as_json: JsonOption = False,
+) -> None:
+    """List the tasks that can be run by name: `ldcq run NAME`.
+
+    For each: the data on this machine, what can be downloaded or generated, the extra of the
+    package that its environment needs, and the paper's score.
+    """
+    tasks.show(name, store, as_json, Console())
 
 
 @app.command(epilog="Example: ldcq export runs/demo policy --method ldcq")
@@ -299,14 +325,15 @@ def certificates(
         print(f"{variable}={value}")
 
 
-def show_scores(as_json: bool, result: pipeline.RunResult) -> None:
-    """Prints the scores and the path of the report."""
+def show_scores(as_json: bool, config: Config, result: pipeline.RunResult) -> None:
+    """Prints the scores, those of the paper where it is one of its tasks, and the report's path."""
     if as_json:
         print(json.dumps(asdict(result), indent=2, default=str), flush=True)
         return
     out = Console()
     if result.rows:
         out.print(score_table(result.rows, result.normalised))
+        out.print(tasks.paper_line(config), style="dim", markup=False)
     else:
         out.print(
             "Nothing was scored: there is no environment to play in, or no method to play. The "

@@ -21,11 +21,16 @@ POINT_MAZE: Final = "ldcq/PointMaze-v0"
 RANDOM_WALK: Final = "ldcq/RandomWalk-v0"
 FRANKA_KITCHEN: Final = "ldcq/FrankaKitchen-v0"
 """Takes `tasks` and `observations`, see `common.data.kitchen`."""
+D4RL_MAZE2D: Final = "ldcq/D4rlMaze2d-v0"
+D4RL_ANT_MAZE: Final = "ldcq/D4rlAntMaze-v0"
+"""Both take `maze`, see `common.data.d4rl_env`."""
 
 _SPECS = (
     (POINT_MAZE, "common.data.pointmaze_env:FixedGoalPointMaze", MAZES["large"].max_episode_steps),
     (RANDOM_WALK, "common.data.random_walk_env:RandomWalk", MAX_EPISODE_STEPS),
     (FRANKA_KITCHEN, "common.data.kitchen:franka_kitchen", 280),
+    (D4RL_MAZE2D, "common.data.d4rl_env:D4rlMaze2d", MAZES["large"].max_episode_steps),
+    (D4RL_ANT_MAZE, "common.data.d4rl_env:D4rlAntMaze", 1000),
 )
 for _id, _entry_point, _steps in _SPECS:
     gymnasium.register(
