@@ -30,7 +30,7 @@ _REPLACED = (
     "evaluation.environment",
     "evaluation.environment.kwargs",
 )
-"""Mappings that are replaced as a whole: names that a user gives, and what one environment needs."""
+"""Mappings that are replaced whole: names that a user gives, and what is of one environment."""
 
 
 class ConfigError(ValueError):
@@ -44,8 +44,8 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     A file and an override follow one rule: a section changes the keys that it names; everything
     else replaces what was there, lists and the mappings `variants`, `evaluation.methods` and
-    `evaluation.environment` included. Another `data.dataset` that is not generated leaves behind what was said of the one
-    before (`OF_DATASET`).
+    `evaluation.environment` included. Another `data.dataset` that is not generated leaves behind
+    what was said of the one before (`OF_DATASET`).
 
     Args:
         source: A YAML file, or the name of a preset (`paper`, `demo`). The key `base` of a file
