@@ -49,7 +49,7 @@ from services.actor.report.theme import LIGHT, Draw, to_png
 STATES = 256
 """Held-out windows whose candidates are looked at."""
 SIGNIFICANT = 0.05
-SCORES = ("return", "first_hit")
+SCORES = ("return", "first_hit", "success_score")
 
 CHOICES = {
     "n and temperature": ("critic",),
@@ -333,7 +333,7 @@ def _print(console: Console, title: str, rows: Mapping[str, Mapping[str, Any]]) 
 
 
 def _mean(row: Mapping[str, Any] | None, score: str) -> float | None:
-    return row[score]["mean"] if row and row[score] else None
+    return row[score]["mean"] if row and row.get(score) else None
 
 
 def _known(numbers: Mapping[str, float]) -> dict[str, float | None]:

@@ -6,7 +6,7 @@ import importlib
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -346,21 +346,28 @@ def show_scores(as_json: bool, config: Config, result: pipeline.RunResult) -> No
 
 
 def score_table(rows: Sequence[Mapping[str, Any]], normalised: bool) -> Table:
-    """Scores with their confidence intervals, one row per method."""
+    """Scores with their confidence intervals, one row per method; what they are in the title."""
+    by_success = any(row.get("success_score") for row in rows)
     scores = "Normalised scores" if normalised else "Scores, not normalised"
+    if by_success:
+        returns = "normalised return" if normalised else "return, not normalised"
+        scores = f"Score: success, % of episodes; beside it the {returns}"
     title = escape(f"{scores}, mean [confidence interval]")
     table = Table(title=title, title_justify="left")
-    for column in ("method", "return", "first hit", "success", "episodes"):
-        table.add_column(column, justify="left" if column == "method" else "right")
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "return": lambda row: _estimate(row["return"]),
+        "first hit": lambda row: _estimate(row["first_hit"]),
+        "success": lambda row: "-" if row["success"] is None else f"{row['success']:.2f}",
+    }
+    if by_success:
+        columns = {"success %": lambda row: _estimate(row.get("success_score")), **columns}
+        del columns["success"], columns["first hit"]
+    columns["episodes"] = lambda row: str(row["episodes"])
+    table.add_column("method")
+    for column in columns:
+        table.add_column(column, justify="right")
     for row in rows:
-        success = row["success"]
-        table.add_row(
-            row["method"],
-            _estimate(row["return"]),
-            _estimate(row["first_hit"]),
-            "-" if success is None else f"{success:.2f}",
-            str(row["episodes"]),
-        )
+        table.add_row(row["method"], *(get(row) for get in columns.values()))
     return table
 
 

@@ -188,14 +188,17 @@ def _prior(first: Scrape, second: Scrape | None) -> dict[str, Any]:
 
 
 def _actor(said: Scrape) -> dict[str, Any] | None:
-    """Episodes and their mean return by method; None where none was played."""
-    sums = said.by("method", "ldcq_actor_episode_return_sum")
-    counts = said.by("method", "ldcq_actor_episode_return_count")
-    methods = {
-        method: {"episodes": int(count), "mean_return": sums[method] / count}
-        for method, count in counts.items()
-        if count
-    }
+    """Episodes, their mean return, and the share with success where their environment says it, by
+    method; None where none was played.
+    """
+    known = {"mean_return": "ldcq_actor_episode_return", "success": "ldcq_actor_episode_success"}
+    methods: dict[str, Any] = {}
+    for name, metric in known.items():
+        sums = said.by("method", f"{metric}_sum")
+        for method, count in said.by("method", f"{metric}_count").items():
+            if count:
+                row = methods.setdefault(method, {"episodes": int(count)})
+                row[name] = sums[method] / count
     return {"methods": methods} if methods else None
 
 

@@ -34,7 +34,8 @@ def run_tables(overview: Row) -> Iterator[Table | str]:
         yield _prior_table(overview["priors"])
     for row in overview["actors"]:
         played = (
-            f"{method} {numbers['mean_return']:.4g} ({numbers['episodes']} episodes)"
+            f"{method} {numbers['mean_return']:.4g} ({_success(numbers)}"
+            f"{numbers['episodes']} episodes)"
             for method, numbers in row["methods"].items()
         )
         yield escape(f"{row['process']}: mean return {', '.join(played)}")
@@ -43,6 +44,10 @@ def run_tables(overview: Row) -> Iterator[Table | str]:
     if overview["unreachable"]:
         silent = (f"{address} ({why})" for address, why in overview["unreachable"].items())
         yield escape(f"no metrics from {', '.join(silent)}")
+
+
+def _success(numbers: Row) -> str:
+    return f"success {numbers['success']:.0%}, " if "success" in numbers else ""
 
 
 def _stage_table(rows: Iterable[Row]) -> Table:

@@ -45,13 +45,16 @@ def with_elsewhere(findings: Findings, folder: Path, seeds: int) -> Findings:
 
 
 def _row(row: dict[str, Any], name: str) -> Row:
-    own = {"method", "return", "first_hit", "success", "episodes", "seeds", "train_seconds"}
+    own = {"method", "return", "first_hit", "success", "success_score", "episodes", "seeds"}
     return Row(
         f"{row['method']} ({name})",
-        settings={key: value for key, value in row.items() if key not in {*own, "paper"}},
+        settings={
+            key: value for key, value in row.items() if key not in own | {"train_seconds", "paper"}
+        },
         episode_return=_estimate(row["return"]),
         first_hit=_estimate(row["first_hit"]),
         success=row["success"],
+        success_score=_estimate(row.get("success_score")),
         episodes=row["episodes"],
         seeds=row["seeds"],
         train_seconds=row["train_seconds"],

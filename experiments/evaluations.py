@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from services.actor.scores import (
     first_hit_returns,
     first_reward_steps,
     normalise,
+    successes,
 )
 
 Floats = NDArray[np.float64]
@@ -88,7 +89,7 @@ class Evaluations:
         scored = self._loaded if trained else self._loaded[:1]
         rewards = [_rewards(artifact, played) for artifact in scored]
         estimate, first_hit = self._estimate, rows[0]["first_hit"]
-        hits = [first_reward_steps(of_seed) >= 0 for of_seed in rewards] if first_hit else []
+        shares = [row["success"] for row in rows if row["success"] is not None]
         seconds = [
             sum(timing.seconds for timing in self._timings(artifact, row).values())
             for artifact, row in zip(self._loaded, rows, strict=True)
@@ -98,7 +99,8 @@ class Evaluations:
             settings={**(settings or {}), **self._sampling(rows[0])},
             episode_return=estimate(map(self._returns, rewards)),
             first_hit=estimate(map(self._first_hits, rewards)) if first_hit else None,
-            success=float(np.mean(hits)) if hits else None,
+            success=float(np.mean(shares)) if shares else None,
+            success_score=self._success_score(scored, played, rows[0]),
             episodes=len(rewards[0]),
             seeds=len(self._loaded) if trained else 0,
             train_seconds=float(np.mean(seconds)) if trained and all(seconds) else None,
@@ -112,10 +114,10 @@ class Evaluations:
             found = []
             for artifact in self._loaded:
                 rewards = _rewards(artifact, played)
-                success = float(np.mean(first_reward_steps(rewards) >= 0))
+                row = _rows(artifact)[played]
                 scored = f"{self._returns(rewards).mean():.1f}"
-                if _rows(artifact)[played]["first_hit"]:
-                    scored += f" / {self._first_hits(rewards).mean():.1f} / {success:.2f}"
+                if row["first_hit"]:
+                    scored += f" / {self._first_hits(rewards).mean():.1f} / {row['success']:.2f}"
                 found.append(scored)
             sentences.append(
                 f"{method_label(played)}, return / first hit / success by training seed: "
@@ -153,6 +155,15 @@ class Evaluations:
         """
         return self._loaded[0].tensors.get(f"{played}/positions")
 
+    def _success_score(
+        self, scored: Sequence[Artifact], played: str, row: Mapping[str, Any]
+    ) -> Estimate | None:
+        if not row.get("success_score"):
+            return None
+        return self._estimate(
+            100.0 * _successes(artifact, played, bool(row["first_hit"])) for artifact in scored
+        )
+
     def _returns(self, rewards: Rewards) -> Floats:
         return normalise(episode_returns(rewards), self._details["reference_scores"])
 
@@ -185,6 +196,13 @@ class Evaluations:
 def _rows(artifact: Artifact) -> dict[str, Mapping[str, Any]]:
     rows: Any = artifact.meta.details["rows"]
     return {row["method"]: row for row in rows}
+
+
+def _successes(artifact: Artifact, played: str, first_hit: bool) -> Floats:
+    said = artifact.tensors.get(f"{played}/success")
+    done = successes(said, _rewards(artifact, played), first_hit)
+    assert done is not None  # the row has a score by it
+    return done.astype(np.float64)
 
 
 def _rewards(artifact: Artifact, played: str) -> Rewards:

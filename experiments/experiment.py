@@ -79,7 +79,8 @@ class Row:
     """What was varied, `{"horizon": 10}`: columns that all rows of a result have."""
     episode_return: Estimate | None = None  # undiscounted, normalised where the task defines that
     first_hit: Estimate | None = None
-    success: float | None = None  # share of episodes with a reward
+    success: float | None = None  # share of episodes
+    success_score: Estimate | None = None  # 100 times that, where it is the score
     measures: Mapping[str, Value] = field(default_factory=dict)  # further measured columns
     episodes: int = 0  # played per training seed
     seeds: int = 0
@@ -96,6 +97,7 @@ class Row:
             "return": row["episode_return"],
             "first_hit": row["first_hit"],
             "success": self.success,
+            "success_score": row["success_score"],
             **row["measures"],
             **{name: row[name] for name in ("episodes", "seeds", "train_seconds", "paper")},
         }

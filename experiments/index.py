@@ -45,10 +45,17 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     if len({row["method"] for row in rows}) < len(rows):
         return ""
     return ", ".join(
-        f"{row['method']} {'first hit ' if row['first_hit'] else ''}{shown(Estimate(**score))}"
+        f"{row['method']} {called}{shown(Estimate(**row[key]))}"
         for row in rows
-        if (score := row["first_hit"] or row["return"])
+        for key, called in [_score(row)]
+        if row[key]
     )
+
+
+def _score(row: dict[str, Any]) -> tuple[str, str]:
+    """The key of the row's score, and what it is called before its number."""
+    known = {"success_score": "success % ", "first_hit": "first hit "}
+    return next(((key, called) for key, called in known.items() if row.get(key)), ("return", ""))
 
 
 def main(arguments: list[str]) -> int:

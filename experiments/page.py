@@ -174,6 +174,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     columns: list[Column] = [("method", lambda row: method_label(row.method))]
     columns += [_named(name, lambda row: row.settings) for name in _names(r.settings for r in rows)]
     optional: list[tuple[str, Callable[[Row], Value]]] = [
+        ("success %", lambda row: row.success_score),
         ("return", lambda row: row.episode_return),
         ("first hit", lambda row: row.first_hit),
         ("success", lambda row: row.success),
@@ -220,6 +221,8 @@ def _explanations(result: Result) -> list[str]:
             "*return* is the true return of whole episodes. *first hit* counts an episode as if "
             "the agent stayed at the goal from its first reward on, as the authors' release does."
         )
+    if any(row.success_score for row in rows):
+        notes.append("*success %* is the score: 100 times the share of episodes with success.")
     papers = [row.paper for row in rows if row.paper]
     if papers:
         sources = dict.fromkeys(f"{paper.source}, {paper.data}" for paper in papers)

@@ -52,8 +52,7 @@ def franka_kitchen(
     register_robotics()
     from gymnasium_robotics.envs.franka_kitchen import KitchenEnv
 
-    named = isinstance(tasks, str)
-    if named and tasks not in TASKS:
+    if isinstance(tasks, str) and tasks not in TASKS:
         raise ValueError(f"tasks is {tasks!r}, expected one of {', '.join(TASKS)}, or subtasks")
     if observations not in ("d4rl", "minari"):
         raise ValueError(f"observations is {observations!r}, expected 'd4rl' or 'minari'")

@@ -67,4 +67,6 @@ def record(config: RandomWalkConfig, on_progress: Callable[[int, int], None]) ->
         "algorithm_name": "random walk",
         "description": "Steps of 0.8 to 1 to either side (supplement D of the LDCQ paper).",
     }
-    return Recording(generate(config, on_progress), RandomWalk(), recorded_spec(RANDOM_WALK), metadata)
+    return Recording(
+        generate(config, on_progress), RandomWalk(), recorded_spec(RANDOM_WALK), metadata
+    )

@@ -33,7 +33,7 @@ _REPLACED = (
     "evaluation.environment",
     "evaluation.environment.kwargs",
 )
-"""Mappings that are replaced as a whole: names that a user gives, and what one environment needs."""
+"""Mappings that are replaced whole: names that a user gives, and what is of one environment."""
 
 
 class ConfigError(ValueError):

@@ -337,10 +337,11 @@ class ScoreRow(_message.Message):
     SUCCESS_FIELD_NUMBER: _builtins.int
     EPISODES_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    SUCCESS_SCORE_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """The method."""
     success: _builtins.float
-    """Share of episodes that saw a reward at all; only for tasks that define it."""
+    """Share of episodes with success, as the environment says, or with a reward in a task of first hits; only for tasks that define it."""
     episodes: _builtins.int
     """Episodes rolled out."""
     seed: _builtins.int
@@ -348,6 +349,10 @@ class ScoreRow(_message.Message):
     @_builtins.property
     def first_hit(self) -> Global___Estimate:
         """Normalised score when an episode ends at its first reward as if the agent then stayed; only for tasks that define it."""
+
+    @_builtins.property
+    def success_score(self) -> Global___Estimate:
+        """100 times `success`, with its interval; only where it is the score (`evaluation.score`)."""
 
     def __init__(
         self,
@@ -357,18 +362,23 @@ class ScoreRow(_message.Message):
         success: _builtins.float | None = ...,
         episodes: _builtins.int = ...,
         seed: _builtins.int = ...,
+        success_score: Global___Estimate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_hit", b"_first_hit", "_success", b"_success", "first_hit", b"first_hit", "return", b"return", "success", b"success"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_hit", b"_first_hit", "_success", b"_success", "_success_score", b"_success_score", "first_hit", b"first_hit", "return", b"return", "success", b"success", "success_score", b"success_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_hit", b"_first_hit", "_success", b"_success", "episodes", b"episodes", "first_hit", b"first_hit", "method", b"method", "return", b"return", "seed", b"seed", "success", b"success"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_hit", b"_first_hit", "_success", b"_success", "_success_score", b"_success_score", "episodes", b"episodes", "first_hit", b"first_hit", "method", b"method", "return", b"return", "seed", b"seed", "success", b"success", "success_score", b"success_score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_hit: _TypeAlias = _typing.Literal["first_hit"]  # noqa: Y015
     _WhichOneofArgType__first_hit: _TypeAlias = _typing.Literal["_first_hit", b"_first_hit"]  # noqa: Y015
     _WhichOneofReturnType__success: _TypeAlias = _typing.Literal["success"]  # noqa: Y015
     _WhichOneofArgType__success: _TypeAlias = _typing.Literal["_success", b"_success"]  # noqa: Y015
+    _WhichOneofReturnType__success_score: _TypeAlias = _typing.Literal["success_score"]  # noqa: Y015
+    _WhichOneofArgType__success_score: _TypeAlias = _typing.Literal["_success_score", b"_success_score"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__first_hit) -> _WhichOneofReturnType__first_hit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__success) -> _WhichOneofReturnType__success | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__success_score) -> _WhichOneofReturnType__success_score | None: ...
 
 Global___ScoreRow: _TypeAlias = ScoreRow  # noqa: Y015

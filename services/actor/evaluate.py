@@ -136,6 +136,8 @@ class Evaluation:
             for done, (method, episode) in enumerate(merged(playing, at_once=2), start=1):
                 self.episodes[method].append(episode)
                 metrics.RETURNS.labels(method).observe(float(episode.rewards.sum()))
+                if episode.success is not None:
+                    metrics.SUCCESSES.labels(method).observe(episode.success)
                 yield EpisodeDone(method, done)
         finally:
             self._environments.close()
@@ -154,8 +156,9 @@ class Evaluation:
         """Puts scores, rewards and trajectories into the store.
 
         Tensors, for E episodes of at most T steps: `<method>/rewards` (E, T), `<method>/lengths`
-        (E,), and with a layout `<method>/positions` (E, T + 1, 2); steps after the end of an
-        episode are 0 (rewards) and NaN (positions).
+        (E,), `<method>/first_reward` (E,), `<method>/success` (E,) where the environment says it,
+        and with a layout `<method>/positions` (E, T + 1, 2); steps after the end of an episode are
+        0 (rewards) and NaN (positions).
 
         Returns:
             The version of the evaluation.
@@ -167,6 +170,7 @@ class Evaluation:
             parents=dict(parents),
             details={
                 "rows": list(self.rows()),
+                "score": self.base.evaluation.score,
                 "max_episode_steps": task.max_episode_steps,
                 "reference_scores": list(task.reference_scores) if task.reference_scores else None,
                 "confidence": self.base.evaluation.confidence,
@@ -218,12 +222,15 @@ class Evaluation:
             max_episode_steps=self.task.max_episode_steps,
             confidence=settings.confidence,
             seed=settings.seed,
+            said=[episode.success for episode in episodes],
+            by_success=settings.score == "success",
         )
         row: dict[str, Any] = {
             "method": method,
             "return": asdict(scores.true_return),
             "first_hit": asdict(scores.first_hit) if scores.first_hit else None,
             "success": scores.success,
+            "success_score": asdict(scores.success_score) if scores.success_score else None,
             "normalised": scores.normalised,
             "episodes": scores.episodes,
             "seed": settings.seed,
@@ -258,6 +265,9 @@ def _tensors(method: str, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]
         f"{method}/lengths": lengths,
         f"{method}/first_reward": first_reward_steps([e.rewards for e in episodes]),
     }
+    said = [episode.success for episode in episodes]
+    if None not in said:
+        tensors[f"{method}/success"] = np.array(said, np.bool_)
     positions = padded_positions(episodes)
     return tensors if positions is None else {**tensors, f"{method}/positions": positions}
 

@@ -13,6 +13,12 @@ RETURNS = Summary(
     "Undiscounted returns of finished episodes, in units of reward, by method.",
     ["method"],
 )
+SUCCESSES = Summary(
+    "ldcq_actor_episode_success",
+    "1 for each finished episode with success, 0 for the others, by method; none where the "
+    "environment does not say it.",
+    ["method"],
+)
 CHOOSE_SECONDS = Histogram(
     "ldcq_actor_choose_seconds",
     "Seconds to choose latents: candidates from the prior, and their ranking, by method.",

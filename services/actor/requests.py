@@ -48,11 +48,12 @@ def most_episodes(base: Config) -> int:
 
 def score_row(row: Mapping[str, Any]) -> actor_pb2.ScoreRow:
     """A row of an evaluation as a message."""
-    first_hit = row["first_hit"]
+    first_hit, success_score = row["first_hit"], row["success_score"]
     return actor_pb2.ScoreRow(
         method=row["method"],
         first_hit=actor_pb2.Estimate(**first_hit) if first_hit else None,
         success=row["success"],
+        success_score=actor_pb2.Estimate(**success_score) if success_score else None,
         episodes=row["episodes"],
         seed=row["seed"],
         # `return` is a keyword of the language.

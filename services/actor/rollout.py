@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
-from common.data.flat_environment import GOAL
+from common.data.flat_environment import GOAL, SUCCESS
 from ldcq.policy import Policy
 
 EnvFactory = Callable[[], "gymnasium.Env[Any, Any]"]
@@ -30,11 +30,13 @@ class Episode:
         index: Its number, from 0; its seed is the rollout's plus this.
         rewards: Shape (T,), float32.
         positions: Where the agent was, shape (T + 1, 2), float32; None for tasks without a layout.
+        success: Whether `info` said so after some step; None where it says nothing.
     """
 
     index: int
     rewards: Array
     positions: Array | None
+    success: bool | None = None
 
 
 @dataclass
@@ -44,6 +46,7 @@ class _Slot:
     index: int | None
     rewards: list[float] = field(default_factory=list)
     positions: list[Array] = field(default_factory=list)
+    success: bool | None = None
 
 
 def check_spaces(
@@ -135,6 +138,8 @@ def rollout(
             goals = _goals(goals, info)
             ended = terminations | truncations
             _remember(slots, states, position_indices, rewards)
+            for place in np.flatnonzero(info.get(f"_{SUCCESS}", ())):
+                slots[place].success = bool(slots[place].success or info[SUCCESS][place])
             ended |= [len(slot.rewards) >= max_episode_steps for slot in slots]
             for place in np.flatnonzero(ended):
                 if slots[place].index is not None:
@@ -184,7 +189,7 @@ def _remember(
 def _finish(slot: _Slot) -> Episode:
     assert slot.index is not None
     positions = np.stack(slot.positions) if slot.positions else None
-    return Episode(slot.index, np.array(slot.rewards, dtype=np.float32), positions)
+    return Episode(slot.index, np.array(slot.rewards, dtype=np.float32), positions, slot.success)
 
 
 def _for_environment(actions: Array, space: gymnasium.Space[Any]) -> Array:

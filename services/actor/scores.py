@@ -35,7 +35,8 @@ class Scores:
             False).
         first_hit: The same when an episode ends at its first reward as if the agent then stayed;
             None where the task does not define it.
-        success: Share of episodes with any reward; None where the task does not define it.
+        success: Share of episodes with success; None where nothing says what that is.
+        success_score: 100 times that, where it is the score; else None.
         normalised: Whether reference returns were known.
         episodes: How many episodes.
     """
@@ -43,6 +44,7 @@ class Scores:
     true_return: Estimate
     first_hit: Estimate | None
     success: float | None
+    success_score: Estimate | None
     normalised: bool
     episodes: int
 
@@ -62,6 +64,22 @@ def first_reward_steps(rewards: Sequence[NDArray[np.floating]]) -> NDArray[np.in
         if hits.size:
             steps[index] = hits[0]
     return steps
+
+
+def successes(
+    said: Sequence[bool | None] | None, rewards: Sequence[NDArray[np.floating]], first_hit: bool
+) -> NDArray[np.bool_] | None:
+    """Which episodes succeeded, shape (E,): those whose environment said so, or, where it says
+    nothing, those with a reward in a task of first hits; None where neither is known.
+
+    Args:
+        said: What each episode's environment said, None where that is nothing.
+        rewards: The rewards of each episode, shapes (T_i,).
+        first_hit: Whether the task is one of first hits.
+    """
+    if said is not None and None not in said:
+        return np.array(said, np.bool_)
+    return first_reward_steps(rewards) >= 0 if first_hit else None
 
 
 def first_hit_returns(first_steps: NDArray[np.int64], max_episode_steps: int) -> Floats:
@@ -124,27 +142,41 @@ def score(
     max_episode_steps: int,
     confidence: float,
     seed: int,
+    said: Sequence[bool | None] | None = None,
+    by_success: bool = False,
 ) -> Scores:
     """Scores episodes.
 
     Args:
         rewards: The rewards of each episode, shapes (T_i,).
         reference: Returns that score 0 and 100; None leaves returns raw.
-        first_hit: Whether the task defines first-hit scores and success.
+        first_hit: Whether the task defines first-hit scores.
         max_episode_steps: Steps of a whole episode.
         confidence: Coverage of the intervals.
         seed: Seed of the bootstrap.
+        said: Whether each episode succeeded, as its environment says, or None where it says
+            nothing.
+        by_success: Whether the share of successes is the score (`evaluation.score`).
 
     Raises:
         ValueError: No episodes, or reference returns that are equal.
     """
     returns = normalise(episode_returns(rewards), reference)
-    hit = success = None
+    hit = None
     if first_hit:
         steps = first_reward_steps(rewards)
         hits = normalise(first_hit_returns(steps, max_episode_steps), reference)
         hit = bootstrap(hits, confidence, seed)
-        success = float(np.mean(steps >= 0))
+    success = success_score = None
+    done = successes(said, rewards, first_hit)
+    if done is not None:
+        success = float(done.mean())
+        success_score = bootstrap(100.0 * done, confidence, seed) if by_success else None
     return Scores(
-        bootstrap(returns, confidence, seed), hit, success, reference is not None, len(rewards)
+        true_return=bootstrap(returns, confidence, seed),
+        first_hit=hit,
+        success=success,
+        success_score=success_score,
+        normalised=reference is not None,
+        episodes=len(rewards),
     )

@@ -139,7 +139,8 @@ def _log_scores(context: StageContext, version: str) -> None:
     """One line per method: where services run as containers, their logs are what is watched."""
     rows: Any = context.store.meta(STAGE, version).details["rows"]
     for row in rows:
-        columns = {name: row[name] for name in ("return", "first_hit") if row[name]}
+        names = ("success_score", "return", "first_hit")
+        columns = {name: row[name] for name in names if row.get(name)}
         scores = ", ".join(
             f"{name.replace('_', ' ')} {score['mean']:.1f} "
             f"[{score['ci_low']:.1f}, {score['ci_high']:.1f}]"

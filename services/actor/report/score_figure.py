@@ -19,6 +19,8 @@ def score_figure(rows: Sequence[Row]) -> Draw:
     """Draws every score that the task defines, one panel each, methods in the order of the rows."""
     unit = "D4RL-normalised" if rows[0]["normalised"] else "raw return"
     panels = [("return", f"Return of whole episodes ({unit})")]
+    if any(row.get("success_score") for row in rows):
+        panels.insert(0, ("success_score", "Success, % of episodes"))
     if any(row["first_hit"] for row in rows):
         panels.append(("first_hit", f"First hit ({unit})"))
 
@@ -36,7 +38,7 @@ def score_figure(rows: Sequence[Row]) -> Draw:
 
 def _panel(axes: Axes, theme: Theme, rows: Sequence[Row], key: str) -> None:
     for place, row in enumerate(rows):
-        estimate = row[key]
+        estimate = row.get(key)
         if estimate is None:
             continue
         mean, low, high = estimate["mean"], estimate["ci_low"], estimate["ci_high"]

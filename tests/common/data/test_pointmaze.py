@@ -11,9 +11,10 @@ import pytest
 from gymnasium_robotics.envs.maze import maps
 
 from common.data import ensure_dataset, load_episodes
+from common.data.environments import POINT_MAZE
 from common.data.maze import GOAL_RADIUS, MAZES
 from common.data.pointmaze import FastPointMaze, Trajectory, WaypointController, generate
-from common.data.pointmaze_env import FixedGoalPointMaze, evaluation_spec
+from common.data.pointmaze_env import FixedGoalPointMaze
 from ldcq.config import DataConfig, PointMazeConfig
 from ldcq.data.episodes import DataError
 from tests.common.data.samples import UMAZE
@@ -175,7 +176,7 @@ def test_interrupted_generation_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_evaluation_environment_is_d4rl_s_task() -> None:
-    environment = gymnasium.make(evaluation_spec("large"))
+    environment = gymnasium.make(POINT_MAZE, maze="large")
     task, maze = environment.unwrapped, MAZES["large"]
     starts = []
     for seed in range(60):
@@ -197,7 +198,7 @@ def test_evaluation_environment_is_d4rl_s_task() -> None:
 
 
 def test_noise_free_controller_scores_in_the_large_maze() -> None:
-    environment, maze = gymnasium.make(evaluation_spec("large")), MAZES["large"]
+    environment, maze = gymnasium.make(POINT_MAZE, maze="large"), MAZES["large"]
     returns = []
     for seed in range(8):
         observation, _ = environment.reset(seed=seed)

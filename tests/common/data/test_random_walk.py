@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from common.data import ensure_dataset, load_episodes, load_task
+from common.data.environments import RANDOM_WALK
 from common.data.random_walk import generate
-from common.data.random_walk_env import evaluation_spec
 from ldcq.config import Config, DataConfig, PointMazeConfig, RandomWalkConfig
 from ldcq.data.episodes import DataError
 
@@ -28,7 +28,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_walk_is_the_papers() -> None:
-    environment = gymnasium.make(evaluation_spec())
+    environment = gymnasium.make(RANDOM_WALK)
     state, _ = environment.reset(seed=0)
     assert state == 0
     rewards, terminated = [], False

@@ -62,6 +62,7 @@ def test_configuration_overrides_environment_and_scores(config: Config, umaze_st
         config,
         {
             "evaluation.environment": "PointMaze_UMazeDense-v3",
+            "evaluation.methods": {"prior": {"policy": "prior"}},  # critics need one goal
             "evaluation.reference_scores": [0.0, 50.0],
         },
     )
@@ -71,7 +72,7 @@ def test_configuration_overrides_environment_and_scores(config: Config, umaze_st
     assert task.layout is not None
     assert task.layout.goal is None  # another in every episode
     np.testing.assert_array_equal(task.layout.walls, MAZES["umaze"].walls)
-    sparse = override(config, {"evaluation.environment": "PointMaze_UMaze-v3"})
+    sparse = override(changed, {"evaluation.environment": "PointMaze_UMaze-v3"})
     assert load_task(sparse, umaze_store).first_hit
 
 

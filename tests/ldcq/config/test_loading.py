@@ -127,7 +127,7 @@ def test_another_dataset_takes_over_nothing_that_was_said_of_the_one_before(tmp_
     for config in (other, by_override):
         data, scored = config.data, config.evaluation
         assert (data.generate, data.observation_keys, data.goal_indices) == (None, None, ())
-        assert (scored.environment, scored.reference_scores) == (None, None)
+        assert (scored.environment.id, scored.reference_scores) == (None, None)
         assert scored.episodes == load("demo").evaluation.episodes
 
 
