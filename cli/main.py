@@ -333,7 +333,8 @@ def show_scores(as_json: bool, config: Config, result: pipeline.RunResult) -> No
     out = Console()
     if result.rows:
         out.print(score_table(result.rows, result.normalised))
-        out.print(tasks.paper_line(config), style="dim", markup=False)
+        if paper := tasks.paper_line(config):
+            out.print(paper, style="dim", markup=False)
     else:
         out.print(
             "Nothing was scored: there is no environment to play in, or no method to play. The "

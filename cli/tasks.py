@@ -41,12 +41,16 @@ def show(name: str | None, store: Path, as_json: bool, console: Console) -> None
     if as_json:
         typer.echo(json.dumps({"tasks": rows}))
     elif name:
-        console.print(_details(rows[0]))
+        for key, value in _details(rows[0]).items():
+            console.print(f"{key}: {value}", soft_wrap=True, markup=False, highlight=False)
     else:
         console.print(_table(rows))
+        for extra in sorted({row["extra"] for row in rows if not row["installed"]}):
+            said = f"[{extra}] is not installed: pip install 'ldcq[{extra}]'"
+            console.print(said, style="dim", markup=False)
         console.print(
-            "`ldcq tasks NAME` says where its data are and what makes a score another than the "
-            "paper's. `ldcq run NAME --set data.dataset=FILE` takes D4RL's or OGBench's file.",
+            "`ldcq run NAME --set data.dataset=FILE` takes the file of D4RL or OGBench. `ldcq tasks "
+            "NAME` says where data are, and what makes a score another than the paper's (LDCQ's).",
             style="dim",
         )
 
@@ -96,27 +100,28 @@ def _here(config: Config, store: Path) -> Iterable[Path]:
 
 
 def _table(rows: Iterable[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("task", "family", "here", "download", "generate", "extra"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for column in ("task", "family", "here", "download", "make", "extra"):
         table.add_column(column, no_wrap=True)
-    table.add_column("LDCQ in the paper", justify="right", no_wrap=True)
+    table.add_column("paper", justify="right", no_wrap=True)
     for row in rows:
         sources = ("Minari", row["minari"]), ("file", row["url"])
         table.add_row(
             row["name"],
             row["family"],
             "yes" if row["here"] else "-",
-            ", ".join(source for source, there in sources if there),
+            "/".join(source for source, there in sources if there),
             "yes" if row["generate"] else "-",
-            row["extra"] if row["installed"] else f"{row['extra']} (missing)",
+            escape(row["extra"] if row["installed"] else f"[{row['extra']}]"),
             _score(row["paper"].get("ldcq", ())),
         )
     return table
 
 
-def _details(row: dict[str, Any]) -> Table:
+def _details(row: dict[str, Any]) -> dict[str, str]:
     missing = "" if row["installed"] else f" (missing: pip install 'ldcq[{row['extra']}]')"
     shown = {
+        "task": row["name"],
         "in its benchmark": row["benchmark"],
         "dataset": row["dataset"],
         "on this machine": ", ".join(row["here"]) or "nothing",
@@ -126,14 +131,10 @@ def _details(row: dict[str, Any]) -> Table:
         "extra": row["extra"] + missing,
         "H": str(row["horizon"]),
         "the paper": ", ".join(f"{who} {_score(value)}" for who, value in row["paper"].items()),
-        "citation": row["citation"],
+        "its place there": row["citation"],
         "note": row["note"],
     }
-    table = Table(title=row["name"], title_justify="left", show_header=False, box=None)
-    for key, value in shown.items():
-        if value:
-            table.add_row(key, escape(value))
-    return table
+    return {key: value for key, value in shown.items() if value}
 
 
 def _score(value: Sequence[float]) -> str:

@@ -21,6 +21,9 @@ GOAL: Final = "ldcq_goal"
 """The entry of `info` that holds the goal, shape (G,), after every reset and step of a task that
 has one."""
 
+EXTRAS: Final = {"ogbench": "ogbench", "gymnasium_robotics": "maze", "mujoco": "maze"}
+"""Extras of this project that have the packages of environments."""
+
 SUCCESS: Final = "success"
 """The entry of `info` that says, after a step, whether the task is done."""
 
@@ -86,6 +89,8 @@ def make_registered(
     register_robotics()
     try:
         return gymnasium.make(environment, render_mode=render_mode, **settings)
+    except ModuleNotFoundError as error:
+        raise missing_package(error, environment) from error
     except Exception as error:  # whatever the environment's own constructor raises
         given = f" with {settings}" if settings else ""
         taken = ", and keyword arguments that it takes" if settings else ""
@@ -93,6 +98,19 @@ def make_registered(
             f"evaluation.environment: {environment!r} cannot be made{given} ({error}); expected a "
             f"Gymnasium id whose package is installed{taken}"
         ) from error
+
+
+def missing_package(error: ModuleNotFoundError, environment: str) -> DataError:
+    """The error that says how to install what an environment needs."""
+    cause = error.__cause__  # Gymnasium's own error names no module
+    named = cause if isinstance(cause, ModuleNotFoundError) else error
+    missing = (named.name or "").partition(".")[0]
+    extra = EXTRAS.get(missing)
+    how = f"pip install 'ldcq[{extra}]'" if extra else "install it"
+    return DataError(
+        f"evaluation.environment: {environment!r} needs the package {missing!r}, which is not "
+        f"here: {how}"
+    )
 
 
 def wrapped(
