@@ -15,6 +15,7 @@ import numpy as np
 
 from common.data.flattening import Flattening, flat_actions, flat_spaces, flattening
 from common.store.datasets import roots
+from ldcq.config import tasks
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, join_episodes
 
 if TYPE_CHECKING:
@@ -79,20 +80,22 @@ def unknown_dataset(store_root: Path, dataset: str) -> DataError:
     """The error that says which datasets there are and how to get another."""
     if Path(dataset).expanduser().is_file():
         return DataError(
-            f"data.dataset: {dataset!r} is a file, but its name is not that of HDF5; expected one "
-            "that ends in .hdf5 or .h5"
+            f"data.dataset: {dataset!r} is a file, but its name says nothing of its format; "
+            "expected one that ends in .hdf5 or .h5 (D4RL's), or in .npz (OGBench's)"
         )
     known = list(local_datasets(store_root))
     close = difflib.get_close_matches(dataset, known, n=1, cutoff=0.5)
     near = close[0] if close else minari_name(dataset)
     hint = f"did you mean {near!r}? " if near else ""
+    if (task := re.sub(r"-v\d+$", "", dataset)) in tasks():
+        hint += f"`ldcq run {task}` runs the task of that name. "
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     found = ", ".join(known[:SHOWN]) + more if known else "none"
     places = " and ".join(str(root) for root in roots(store_root))
     return DataError(
         f"data.dataset: no {dataset!r} on this machine. {hint}Found {found} "
         f"(in {places}). Set data.download=true to fetch it from Minari, data.generate to make it, "
-        f"or run `ldcq data pointmaze`; a D4RL file is given by its path"
+        f"or run `ldcq data pointmaze`; a file of D4RL or OGBench is given by its path"
     )
 
 

@@ -29,8 +29,8 @@ class NpzFile:
 
     `terminals` mark the last row of a trajectory. A file with `next_observations` has a row for
     every action; in one without, as OGBench publishes them, the last row of a trajectory is where
-    it ended, and its action was never seen to lead anywhere. A row whose `masks` are 0 ends the
-    task: nothing is bootstrapped from there, and the trajectory may go on.
+    it ended, and its action was never seen to lead anywhere. A row whose `masks` are 0 is a terminal
+    state of the task: it ends an episode, and if the trajectory goes on, so does another episode.
 
     The published files are of no task. Their rewards and masks are those of a single-task
     environment of OGBench, told from the simulator's states in the file.
@@ -68,28 +68,26 @@ class NpzFile:
                 f"{self.name}: no rewards; expected them, or the id of one of OGBench's tasks in "
                 "data.reward.task (scene-singletask-task1-v0) to tell them from qpos"
             )
-        ends = np.flatnonzero(arrays["terminals"]) + 1
-        bounds = np.unique(np.concatenate([[0], ends, [len(arrays["rewards"])]]))
-        parts = (self._episode(arrays, int(start), int(end)) for start, end in pairwise(bounds))
-        kept = (part for part in parts if len(part.rewards))
-        most = len(bounds) - 1, len(arrays["rewards"])
-        return join_episodes(kept, self.spaces, self.name, most=most, allocate=allocate)
+        parts = list(_parts(arrays))
+        most = len(parts), sum(steps.stop - steps.start for steps in parts)
+        episodes = (self._episode(arrays, steps) for steps in parts)
+        return join_episodes(episodes, self.spaces, self.name, most=most, allocate=allocate)
 
-    def _episode(self, arrays: dict[str, Any], start: int, end: int) -> Episode:
-        observations = arrays["observations"][start:end]
+    def _episode(self, arrays: dict[str, Any], steps: slice) -> Episode:
         if "next_observations" in arrays:
-            last = arrays["next_observations"][end - 1 : end]
-            observations = np.concatenate([observations, last])
-        steps = slice(start, start + len(observations) - 1)
+            last = arrays["next_observations"][steps.stop - 1 : steps.stop]
+            observations = np.concatenate([arrays["observations"][steps], last])
+        else:
+            observations = arrays["observations"][steps.start : steps.stop + 1]
         rewards = arrays["rewards"][steps].reshape(-1)
-        masks = arrays["masks"][steps].reshape(-1) if "masks" in arrays else np.ones(len(rewards))
-        truncations = np.zeros(len(rewards), np.bool_)
-        truncations[-1:] = bool(len(masks)) and masks[-1] != 0
+        terminations, truncations = np.zeros((2, len(rewards)), np.bool_)
+        ended = "masks" in arrays and not arrays["masks"][steps.stop - 1]
+        (terminations if ended else truncations)[-1] = True
         return Episode(
             observations.reshape(len(observations), -1),
             flat_actions(arrays["actions"][steps], self.spaces),
             rewards,
-            masks == 0,
+            terminations,
             truncations,
         )
 
@@ -153,3 +151,18 @@ class NpzFile:
             raise DataError(
                 f"{self.name}: not a NumPy archive (.npz) of arrays ({error})"
             ) from error
+
+
+def _parts(arrays: dict[str, Any]) -> Iterator[slice]:
+    """The steps of every episode: a trajectory, cut where the task is done. Further steps from
+    states where it is done are left out, as nobody acts there in this task.
+    """
+    rows = len(arrays["rewards"])
+    going = arrays.get("masks", np.ones(rows)).reshape(-1) != 0
+    ends = np.flatnonzero(arrays["terminals"]) + 1
+    for start, end in pairwise(np.unique(np.concatenate([[0], ends, [rows]])).tolist()):
+        stop = end if "next_observations" in arrays else end - 1
+        done = start + 1 + np.flatnonzero(~going[start:stop])
+        for first, last in pairwise(np.unique([start, *done, stop]).tolist()):
+            if first == start or going[first] or going[first - 1]:
+                yield slice(first, last)
