@@ -30,8 +30,8 @@ from ldcq.randomness import block_generator, block_ranges
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of raw states (S,) and of latents z ~ q (Z,), over the training
-    windows.
+    """Mean and standard deviation (1 in a constant dimension) of raw states (S,) and of latents
+    z ~ q (Z,), over the training windows.
 
     Attributes:
         goal_indices: Entries of the state that a goal prescribes, (G,); empty for a prior without

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ldcq.config import Config
 from ldcq.data.latents import LatentTable
-from ldcq.data.statistics import column_mean
+from ldcq.data.statistics import column_mean, scale
 from ldcq.goals import Hindsight
 from ldcq.learning.averaging import ExponentialMovingAverage
 from ldcq.learning.batches import BatchSampler, evenly_spread, generator, on_device, take
@@ -42,9 +42,9 @@ def training_statistics(table: LatentTable) -> Statistics:
     latent_variance += column_mean(table.latent_std, rows, np.square)
     return Statistics(
         state_mean=state.astype(np.float32),
-        state_std=np.sqrt(state_variance).astype(np.float32),
+        state_std=scale(state, np.sqrt(state_variance)).astype(np.float32),
         latent_mean=latent.astype(np.float32),
-        latent_std=np.sqrt(latent_variance).astype(np.float32),
+        latent_std=scale(latent, np.sqrt(latent_variance)).astype(np.float32),
     )
 
 

@@ -13,7 +13,9 @@ from torch.nn import functional
 
 from ldcq.config import Config, WorldModelConfig
 from ldcq.critic.transitions import Outcome, Transitions, moments
+from ldcq.data.episodes import DataError
 from ldcq.data.latents import LatentTable
+from ldcq.data.statistics import CONSTANT
 from ldcq.learning.batches import generator
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.nn.distributions import Gaussian, log_density
@@ -21,9 +23,6 @@ from ldcq.nn.mlp import mlp
 from ldcq.nn.model import Dimensions, Model
 from ldcq.nn.normaliser import Normaliser
 from ldcq.support import StateSupport
-
-_CONSTANT = 1e-6
-"""A deviation below this share of the mean is rounding."""
 
 
 class WorldModel(Model):
@@ -77,8 +76,8 @@ class WorldModel(Model):
         return Gaussian(mean, functional.softplus(raw_std) + self.config.min_std)
 
     def loss(self, states: Tensor, latents: Tensor, outcome: Outcome) -> Tensor:
-        """-log p of the standardised changes, in nats per dimension, and half the squared error of
-        standardised rewards and discounts; both means.
+        """-log p of the standardised changes to states that were seen, in nats per dimension, and
+        half the squared error of standardised rewards and discounts; both means.
 
         Args:
             states: Raw s_t, shape (..., S).
@@ -86,7 +85,11 @@ class WorldModel(Model):
             outcome: What came of them.
         """
         changes = (outcome.states - states.unsqueeze(-2)).flatten(-2)
-        loss = -log_density(self.change_normaliser(changes), self(states, latents)).mean()
+        density = log_density(self.change_normaliser(changes), self(states, latents))
+        seen = outcome.seen
+        if seen is not None:
+            seen = seen.repeat_interleave(states.shape[-1], dim=-1)
+        loss = -_mean(density, seen)
         if self.gains is None:
             return loss
         gains = self.gains(self._known(states, latents))
@@ -124,8 +127,9 @@ class WorldModel(Model):
 class WorldModelLearner(SupervisedLearner):
     """Maximises log p(s_{t+H} | s_t, z) over z ~ q(z | tau).
 
-    A window that truly ends does so at its last step: its s_{t+H} is the terminal state, which was
-    seen, and is learned like any other. None ends earlier, so none has a next state made up.
+    A window that truly ends does so at its last step: its s_{t+H} is the terminal state, and is
+    learned like any other where it was recorded. Where it was not (`LatentTable.end_seen`), only
+    the rewards and that the episode ends are learned.
 
     Attributes:
         model: What is trained.
@@ -140,7 +144,8 @@ class WorldModelLearner(SupervisedLearner):
             windows: All of the table's, which also say where to train.
 
         Raises:
-            DataError: All windows are held out for validation.
+            DataError: All windows are held out for validation, or none has a next state that was
+                recorded.
         """
         training = table.training
         first = windows.batch(slice(0, 1))
@@ -154,7 +159,14 @@ class WorldModelLearner(SupervisedLearner):
         settings = config.world_model.model_copy(update={"reference_states": kept})
         self.model = WorldModel(dimensions, settings)
         self._discount = config.discount
-        _fit_normalisers(self.model, windows, training, self._outcome)
+        seen = training if table.end_seen is None else training[table.end_seen[training]]
+        if not len(seen):
+            raise DataError(
+                f"latents: the next state of none of {len(training)} training windows was "
+                "recorded; expected `next_observations` in the data, or windows shorter than the "
+                "episodes"
+            )
+        _fit_normalisers(self.model, windows, training, seen, self._outcome)
         _fit_support(self.model, windows, training, generator(config.seed, WorldModel.kind, "data"))
         super().__init__(
             WorldModel.kind,
@@ -192,9 +204,10 @@ class WorldModelLearner(SupervisedLearner):
         with torch.no_grad():
             off = self.model.predict(block.state, latents) - block.next_state
             deviations = self.model.change_normaliser.std[-off.shape[1] :]
-            found["error"] = (off / deviations).square().mean().sqrt()
+            seen = None if block.end_seen is None else block.end_seen.unsqueeze(1)
+            found["error"] = _mean((off / deviations).square(), seen).sqrt()
             if self._goal:
-                found["goal_error"] = off[:, self._goal].norm(dim=1).mean()
+                found["goal_error"] = _mean(off[:, self._goal].norm(dim=1, keepdim=True), seen)
             if self.model.gains is not None:
                 rewards, _ = self.model.earnings(block.state, latents)
                 found["reward_error"] = (rewards[:, -1] - block.reward).square().mean().sqrt()
@@ -207,46 +220,55 @@ class WorldModelLearner(SupervisedLearner):
         return replace(block, part_reward=None, part_state=None).by_length((), self._discount)
 
 
+def _mean(values: Tensor, seen: Tensor | None) -> Tensor:
+    """Over those of which the state was seen, of a shape that broadcasts; 0 where none was."""
+    if seen is None:
+        return values.mean()
+    seen = seen.expand_as(values)
+    return (values * seen).sum() / seen.sum().clamp_min(1)
+
+
 def _fit_normalisers(
     model: WorldModel,
     windows: Transitions,
     training: NDArray[np.int64],
+    seen: NDArray[np.int64],
     outcome_of: Callable[[Transitions], Outcome],
 ) -> None:
-    """Sets them to the training windows' states, latents z ~ q, changes, rewards and discounts."""
-    gains = model.config.rewards
+    """Sets them to the training windows' states, latents z ~ q, rewards and discounts, and to the
+    changes of those whose next state was seen.
+    """
 
-    def values(block: Transitions) -> Tensor:
+    def inputs(block: Transitions) -> Tensor:
+        return torch.cat([block.state, block.latent_mean], dim=1)
+
+    def uncertain(block: Transitions) -> Tensor:
+        return torch.cat([torch.zeros_like(block.state), block.latent_std], dim=1)
+
+    def changes(block: Transitions) -> Tensor:
+        return (outcome_of(block).states - block.state.unsqueeze(1)).flatten(1)
+
+    def gains(block: Transitions) -> Tensor:
         outcome = outcome_of(block)
-        changes = (outcome.states - block.state.unsqueeze(1)).flatten(1)
-        known = [outcome.rewards, outcome.discounts] if gains else []
-        return torch.cat([block.state, block.latent_mean, changes, *known], dim=1)
+        return torch.cat([outcome.rewards, outcome.discounts], dim=1)
 
-    def deviations(block: Transitions) -> Tensor:
-        uncertain = torch.zeros_like(values(block))
-        start = block.state.shape[1]
-        uncertain[:, start : start + block.latent_std.shape[1]] = block.latent_std
-        return uncertain
+    def certain(block: Transitions) -> Tensor:
+        return torch.zeros(1, device=block.state.device)
 
-    mean, std = moments(windows, values, deviations, training)
-    size = model.dimensions
-    sizes = [size.state, size.latent, size.lengths * size.state, 2 * size.lengths * gains]
-    # What never changes is rounding. As an input it carries nothing, and dividing by almost nothing
-    # would blow it up; as an output it is told as it is.
-    rounding, inputs = _CONSTANT * mean.abs().clamp_min(1.0), size.state + size.latent
-    std = torch.cat(
-        [
-            torch.where(std > rounding, std, 1.0)[:inputs],
-            std.maximum(rounding)[inputs:],
-        ]
-    )
-    pairs = zip(mean.split_with_sizes(sizes), std.split_with_sizes(sizes), strict=True)
-    (
-        model.state_normaliser,
-        model.latent_normaliser,
-        model.change_normaliser,
-        model.gain_normaliser,
-    ) = (Normaliser(*pair) for pair in pairs)
+    mean, std = moments(windows, inputs, uncertain, training)
+    split = model.dimensions.state
+    model.state_normaliser = Normaliser.of(mean[:split], std[:split])
+    model.latent_normaliser = Normaliser.of(mean[split:], std[split:])
+    model.change_normaliser = _exact(*moments(windows, changes, certain, seen))
+    if model.config.rewards:
+        model.gain_normaliser = _exact(*moments(windows, gains, certain, training))
+
+
+def _exact(mean: Tensor, deviation: Tensor) -> Normaliser:
+    """Of what a network puts out: what never changes is told as it is, whatever the network says.
+    Divided by 1, as an input is, it would be told with the network's error.
+    """
+    return Normaliser(mean, deviation.maximum(CONSTANT * mean.abs().clamp_min(1.0)))
 
 
 def _fit_support(

@@ -31,8 +31,9 @@ class Hdf5File:
 
     Such files hold one observation per action. The observation after an episode's last action comes
     from `next_observations` where the file has it. Where it has not, an episode that was cut loses
-    its last action, so that every action that is kept has a real next observation; an episode that
-    terminated keeps it, and its last observation is repeated (nothing is bootstrapped from there).
+    its last action, so that what follows an action was seen. An episode that terminated keeps it,
+    for its reward: its last observation is repeated and marked as not seen (`Episodes.ends_seen`),
+    so that nothing is bootstrapped from there and no model learns it as a next state.
 
     Where `timeouts` are absent, incomplete or shifted, resets are found: rows whose
     `next_observations` are not the next row, or without these, steps that are far larger than usual
@@ -133,6 +134,7 @@ class Hdf5File:
     def _episode(self, start: int, end: int, terminated: bool) -> Episode:
         arrays = self._arrays
         observations = arrays["observations"][start:end].reshape(end - start, -1)
+        end_seen = "next_observations" in arrays or not terminated
         if "next_observations" in arrays:
             last = arrays["next_observations"][end - 1].reshape(1, -1)
             observations = np.concatenate([observations, last])
@@ -147,6 +149,7 @@ class Hdf5File:
             np.asarray(arrays["rewards"][start : start + steps]).reshape(steps),
             terminations,
             truncations,
+            end_seen,
         )
 
     @cached_property

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ldcq.config.maze_map import maze_rows
+from ldcq.config.reward import KINDS, RewardConfig, SparseReward, StepCostReward
 from ldcq.config.section import NonNegative, Positive, Section
 
 MazeName = Literal["umaze", "medium", "large"]
@@ -62,6 +63,10 @@ class DataConfig(Section):
     goal_indices: tuple[NonNegative, ...] = ()
     """Entries of the flat state that a goal prescribes, in the goal's order (x and y in a maze);
     empty for a task without goals."""
+    reward: RewardConfig | None = None
+    """Rewards and terminations of the evaluated task, for data that were recorded for other ones;
+    `kind` says which. None: those of the dataset, refused where they belong to other goals than the
+    evaluated one."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the episodes kept from training and used to report validation losses."""
     generate: Annotated[PointMazeConfig | RandomWalkConfig, Field(discriminator="kind")] | None = (
@@ -79,3 +84,23 @@ class DataConfig(Section):
     @classmethod
     def _mazes_need_no_kind(cls, given: object) -> object:
         return {"kind": "pointmaze", **given} if isinstance(given, dict) else given
+
+    @field_validator("reward", mode="before")
+    @classmethod
+    def _known_kind(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("kind") not in KINDS:
+            kind = f"kind {given['kind']!r}" if "kind" in given else "no kind"
+            raise ValueError(f"{kind} given, expected one of {', '.join(KINDS)}")
+        return given
+
+    @model_validator(mode="after")
+    def _goal_is_of_the_state(self) -> DataConfig:
+        reward = self.reward
+        if isinstance(reward, SparseReward | StepCostReward) and len(reward.goal) != len(
+            self.goal_indices
+        ):
+            raise ValueError(
+                f"reward.goal is {[*reward.goal]}, expected one number for every entry of "
+                f"data.goal_indices, which is {[*self.goal_indices]}"
+            )
+        return self

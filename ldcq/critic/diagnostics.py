@@ -13,6 +13,7 @@ from torch import Tensor
 from ldcq.critic.critic import Critic
 from ldcq.critic.transitions import Transitions
 from ldcq.learning.batches import evenly_spread
+from ldcq.nn.normaliser import Normaliser
 from ldcq.support import nearest
 
 Array = NDArray[Any]
@@ -53,8 +54,11 @@ class Support:
         own_latents: Tensor,
         quantile: float = OUTSIDE,
     ) -> None:
-        state_scale = states.std(dim=0, correction=0).clamp_min(_SMALLEST) / STATE_WEIGHT
-        self._scale = state_scale, latents.std(dim=0, correction=0).clamp_min(_SMALLEST)
+        state_scale, latent_scale = (
+            Normaliser.of(known.mean(dim=0), known.std(dim=0, correction=0)).std
+            for known in (states, latents)
+        )
+        self._scale = state_scale / STATE_WEIGHT, latent_scale
         self._known = self._features(states, latents)
         distances, _ = self.nearest(own_states, own_latents.unsqueeze(1))
         self._limit = distances.quantile(quantile)

@@ -19,7 +19,7 @@ from ldcq.nn.normaliser import Normaliser
 BLOCK_BYTES = 1 << 21
 """Of windows that are looked at together where all are."""
 COLUMNS = ("state", "latent_mean", "latent_std", "reward", "discount", "next_state")
-PARTS = ("part_reward", "part_state")
+OPTIONAL = ("part_reward", "part_state", "end_seen")
 
 Rows = NDArray[np.int64] | slice
 
@@ -31,11 +31,13 @@ class Outcome(NamedTuple):
         states: s_{t+k}, (..., K, S).
         rewards: r_{t:t+k}, discounted sums, (..., K).
         discounts: gamma^k, or 0 where the episode ended within the k steps, (..., K).
+        seen: 1 where s_{t+k} was recorded, else 0, (..., K); None: all were.
     """
 
     states: Tensor
     rewards: Tensor
     discounts: Tensor
+    seen: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Transitions:
         part_reward: r_{t:t+k}, for K - 1 numbers k < H, (M, K - 1); None where latents are valued
             for H steps only.
         part_state: s_{t+k}, (M, K - 1, S); None likewise.
+        end_seen: 1 where s_{t+H} was recorded, else 0, (M,); None: all were.
     """
 
     state: Tensor
@@ -64,6 +67,7 @@ class Transitions:
     used_on: torch.device | None = None
     part_reward: Tensor | None = None
     part_state: Tensor | None = None
+    end_seen: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -89,7 +93,7 @@ class Transitions:
             device: Where batches go; the windows as well, unless they are mapped.
             allocate: Makes the array that holds them.
         """
-        names = [name for name in (*COLUMNS, *PARTS) if name in table.columns]
+        names = [name for name in (*COLUMNS, *OPTIONAL) if name in table.columns]
         columns = [table.columns[name] for name in names]
         widths = [int(np.prod(column.shape[1:], dtype=np.int64)) for column in columns]
         records = allocate((len(rows), sum(widths)), np.float32)
@@ -107,7 +111,8 @@ class Transitions:
 
     def batch(self, rows: Rows) -> Transitions:
         """Some windows, (B, ...) each."""
-        names = COLUMNS if self.part_reward is None else (*COLUMNS, *PARTS)
+        given = (name for name in OPTIONAL if getattr(self, name) is not None)
+        names = (*COLUMNS, *given)
         columns = {name: take(getattr(self, name), rows, self.device) for name in names}
         return replace(self, used_on=None, **columns)
 
@@ -123,13 +128,18 @@ class Transitions:
             discount: gamma.
         """
         discounts = self.discount.unsqueeze(1)
+        seen = None if self.end_seen is None else self.end_seen.unsqueeze(1)
         if self.part_reward is None or self.part_state is None:
-            return Outcome(self.next_state.unsqueeze(1), self.reward.unsqueeze(1), discounts)
+            return Outcome(self.next_state.unsqueeze(1), self.reward.unsqueeze(1), discounts, seen)
+        if seen is not None:
+            inside = seen.new_ones(self.part_reward.shape)
+            seen = torch.cat([inside, seen], dim=1)
         shorter = torch.tensor([discount**k for k in lengths], device=self.reward.device)
         return Outcome(
             torch.cat([self.part_state, self.next_state.unsqueeze(1)], dim=1),
             torch.cat([self.part_reward, self.reward.unsqueeze(1)], dim=1),
             torch.cat([shorter.expand(len(self), -1), discounts], dim=1),
+            seen,
         )
 
     def draw_latents(self, source: torch.Generator) -> Tensor:
@@ -148,8 +158,8 @@ def normalisers(transitions: Transitions) -> tuple[Normaliser, Normaliser]:
         lambda block: torch.cat([torch.zeros_like(block.state), block.latent_std], dim=1),
     )
     return (
-        Normaliser(mean[:split], std[:split]),
-        Normaliser(mean[split:], std[split:]),
+        Normaliser.of(mean[:split], std[:split]),
+        Normaliser.of(mean[split:], std[split:]),
     )
 
 

@@ -80,6 +80,8 @@ class Episodes:
         terminations: Whether the step ended in a true terminal state, shape (M,).
         truncations: Whether the episode was cut after the step, shape (M,).
         lengths: Actions of each episode, shape (E,).
+        ends_seen: Whether the last observation of each episode was recorded, shape (E,); else it
+            repeats the one before it.
         spaces: What states and actions look like.
         fingerprint: Digest of the content.
         name: Dataset id or file name, for messages.
@@ -92,6 +94,7 @@ class Episodes:
     terminations: Boolean
     truncations: Boolean
     lengths: Integer
+    ends_seen: Boolean
     spaces: Spaces
     fingerprint: str
     name: str
@@ -120,13 +123,18 @@ class Episodes:
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode before it is joined to the others: T + 1 observations, T of everything else."""
+    """One episode before it is joined to the others: T + 1 observations, T of everything else.
+
+    Attributes:
+        end_seen: Whether the last observation was recorded; else it repeats the one before it.
+    """
 
     observations: npt.NDArray[np.generic]
     actions: npt.NDArray[np.generic]
     rewards: npt.NDArray[np.generic]
     terminations: npt.NDArray[np.generic]
     truncations: npt.NDArray[np.generic]
+    end_seen: bool = True
 
 
 def join_episodes(
@@ -166,11 +174,13 @@ def join_episodes(
         "truncations": _Column(allocate((steps,), np.bool_)),
     }
     lengths: list[int] = []
+    ends_seen: list[bool] = []
     for index, part in enumerate(parts):
         _check_shapes(part, spaces, f"{name}, episode {index}")
         if spaces.discrete_actions:
             _check_discrete(part.actions, spaces, index, name)
         lengths.append(len(part.rewards))
+        ends_seen.append(part.end_seen)
         if len(lengths) > episodes or columns["rewards"].rows + lengths[-1] > steps:
             raise DataError(f"{name}: expected {episodes} episodes of {steps} steps, found more")
         for field, column in columns.items():
@@ -181,10 +191,13 @@ def join_episodes(
         column.check_finite(field, name)
     arrays: dict[str, Any] = {field: column.filled for field, column in columns.items()}
     arrays["lengths"] = np.array(lengths, np.int64)
+    arrays["ends_seen"] = np.array(ends_seen, np.bool_)
+    # Data of which all was seen keep the fingerprint that they had before this was recorded.
+    content = [values for key, values in arrays.items() if key != "ends_seen" or not values.all()]
     return Episodes(
         **arrays,
         spaces=spaces,
-        fingerprint=_fingerprint(list(arrays.values()), spaces),
+        fingerprint=_fingerprint(content, spaces),
         name=name,
         reference_scores=reference_scores,
     )

@@ -27,6 +27,8 @@ class LatentTable:
         validation: Whether the episode is kept from training, (M,).
         part_reward: r_{t:t+k} for each k < H of `lengths`, (M, K - 1); None without.
         part_state: s_{t+k}, raw, (M, K - 1, S); None without.
+        end_seen: Whether s_{t+H} was recorded, (M,); None: all were. Else the episode terminated,
+            and `next_state` repeats its last state.
     """
 
     state: Float
@@ -40,6 +42,7 @@ class LatentTable:
     validation: Boolean
     part_reward: Float | None = None
     part_state: Float | None = None
+    end_seen: Boolean | None = None
 
     def __len__(self) -> int:
         return len(self.validation)

@@ -27,9 +27,6 @@ class Statistics:
 def state_statistics(windows: Windows) -> Statistics:
     """Mean and standard deviation over all states of the training episodes that have windows.
 
-    A constant dimension gets deviation 1: it carries nothing, and dividing by almost nothing would
-    blow up rounding.
-
     Args:
         windows: Which episodes are trained on.
     """
@@ -42,8 +39,22 @@ def state_statistics(windows: Windows) -> Statistics:
     deviation = np.sqrt(
         column_mean(episodes.observations, rows, lambda states: np.square(states - mean))
     )
-    varies = deviation > CONSTANT * np.maximum(np.abs(mean), 1.0)
-    return Statistics(mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32))
+    return Statistics(mean.astype(np.float32), scale(mean, deviation).astype(np.float32))
+
+
+def scale(mean: Double, deviation: Double) -> Double:
+    """What data are divided by to standardise them, the one rule of all models: their standard
+    deviation, or 1 in a dimension that is constant. That carries nothing, and where it is .001 off
+    in the end, dividing by almost nothing would make 1,000 of it.
+
+    Args:
+        mean: Of each dimension, shape (D,).
+        deviation: Its standard deviation, rounding included, shape (D,).
+
+    Returns:
+        Positive, shape (D,).
+    """
+    return np.where(deviation > CONSTANT * np.maximum(np.abs(mean), 1.0), deviation, 1.0)
 
 
 def action_range(episodes: Episodes) -> tuple[Float, Float]:

@@ -61,6 +61,13 @@ class Windows:
         """s_{t+H}, shape (B, S)."""
         return self.episodes.observations[self._observation_rows(indices) + self.horizon]
 
+    def end_seen(self, indices: Indices) -> Boolean:
+        """Whether s_{t+H} was recorded, shape (B,); see `Episodes.ends_seen`."""
+        episode = self.episode[indices]
+        last = self.step[indices] + self.horizon == self.episodes.lengths[episode]
+        seen: Boolean = self.episodes.ends_seen[episode] | ~last
+        return seen
+
     def actions(self, indices: Indices) -> Float | Integer:
         """a_t, ..., a_{t+H-1}, shape (B, H, A) float32, or (B, H, 1) int64 for discrete actions."""
         return _spans(self.episodes.actions, self.starts[indices], self.horizon)

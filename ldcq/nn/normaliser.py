@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-STD_FLOOR = 1e-6
-"""Keeps a dimension that never changes from dividing by zero."""
+from ldcq.data.statistics import scale
 
 
 class Normaliser(nn.Module):
@@ -14,10 +13,10 @@ class Normaliser(nn.Module):
 
     Args:
         mean: Mean of each dimension, shape (D,).
-        std: Standard deviation of each dimension, shape (D,); floored at `STD_FLOOR`.
+        std: What each dimension is divided by, shape (D,).
 
     Raises:
-        ValueError: The two are not vectors of one length.
+        ValueError: The two are not vectors of one length, or a dimension is divided by 0.
     """
 
     mean: Tensor
@@ -30,7 +29,20 @@ class Normaliser(nn.Module):
                 f"mean, std: got shapes {tuple(mean.shape)} and {tuple(std.shape)}, expected (D,)"
             )
         self.register_buffer("mean", mean.detach().clone().float())
-        self.register_buffer("std", std.detach().clone().float().clamp_min(STD_FLOOR))
+        self.register_buffer("std", std.detach().clone().float())
+        if not bool((self.std > 0).all()):
+            raise ValueError(
+                f"std: got {self.std.min():g}, expected positive numbers; `Normaliser.of` takes "
+                "deviations as they are"
+            )
+
+    @classmethod
+    def of(cls, mean: Tensor, deviation: Tensor) -> Normaliser:
+        """One of data with these statistics, shape (D,) each: the deviation of a constant dimension
+        is 1 (`ldcq.data.statistics.scale`).
+        """
+        known = scale(mean.double().cpu().numpy(), deviation.double().cpu().numpy())
+        return cls(mean, torch.from_numpy(known).to(mean.device))
 
     @classmethod
     def identity(cls, size: int) -> Normaliser:

@@ -55,10 +55,12 @@ def latent_table(
         lengths: k < H, executed steps that latents are valued for beside H.
     """
     states, rewards = windows.states(rows), windows.rewards(rows)
-    parts = {}
+    parts: dict[str, np.ndarray] = {}
     if lengths:
         sums = [discounted_rewards(rewards[:, :k], discount) for k in lengths]
         parts = {"part_reward": np.stack(sums, axis=1), "part_state": states[:, list(lengths)]}
+    if not windows.episodes.ends_seen.all():
+        parts["end_seen"] = windows.end_seen(rows)
     device = vae.state_normaliser.mean.device
     with torch.no_grad():
         posterior = vae.encode(

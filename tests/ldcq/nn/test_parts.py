@@ -9,7 +9,7 @@ from torch.distributions import Normal
 
 from ldcq.nn.distributions import Gaussian, GaussianHead, log_density
 from ldcq.nn.mlp import mlp
-from ldcq.nn.normaliser import STD_FLOOR, Normaliser
+from ldcq.nn.normaliser import Normaliser
 
 
 def test_mlp_has_norm_and_activation_between_layers_and_a_linear_end() -> None:
@@ -32,13 +32,15 @@ def test_normaliser_standardises_and_its_inverse_returns() -> None:
     torch.testing.assert_close(normaliser.inverse(standardised), values, atol=1e-4, rtol=1e-4)
 
 
-def test_normaliser_floors_the_std_of_a_constant_dimension_and_is_saved() -> None:
-    normaliser = Normaliser(torch.tensor([2.0]), torch.tensor([0.0]))
-    assert normaliser(torch.tensor([[2.0]])).item() == 0
-    assert normaliser(torch.tensor([[3.0]])).item() == pytest.approx(1 / STD_FLOOR)
-    restored = Normaliser.identity(1)
+def test_normaliser_divides_a_constant_dimension_by_one_and_is_saved() -> None:
+    normaliser = Normaliser.of(torch.tensor([2.0, 5.0]), torch.tensor([0.0, 4.0]))
+    assert normaliser(torch.tensor([[2.0, 1.0]])).tolist() == [[0, -1]]
+    assert normaliser(torch.tensor([[2.001, 9.0]]))[0].tolist() == pytest.approx([0.001, 1], 1e-3)
+    restored = Normaliser.identity(2)
     restored.load_state_dict(normaliser.state_dict())
-    assert torch.equal(restored.mean, torch.tensor([2.0]))
+    assert torch.equal(restored.mean, torch.tensor([2.0, 5.0]))
+    with pytest.raises(ValueError, match=r"std: got 0, expected positive .*`Normaliser\.of`"):
+        Normaliser(torch.tensor([2.0]), torch.tensor([0.0]))
 
 
 def test_normaliser_refuses_mismatched_statistics() -> None:
