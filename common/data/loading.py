@@ -23,6 +23,7 @@ from common.store.datasets import (
 )
 from common.store.files import WriterLock
 from ldcq.config import DataConfig, PointMazeConfig, RandomWalkConfig
+from ldcq.config.reward import OgbenchReward
 from ldcq.data.episodes import DataError, Episodes
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
             "none, as Minari datasets and OGBench's files record their episodes"
         )
     if config.is_file:
-        return NpzFile(path)
+        reward = config.reward
+        return NpzFile(path, reward.task if isinstance(reward, OgbenchReward) else None)
     folder = dataset_path(store_root, config.dataset)
     if folder is None and config.download:
         logger.info("downloading %s", config.dataset)

@@ -65,8 +65,8 @@ class NpzFile:
         arrays = self._arrays if self.task is None else {**self._arrays, **self._labels(self.task)}
         if "rewards" not in arrays:
             raise DataError(
-                f"{self.name}: no rewards; expected them, or the id of one of OGBench's tasks in "
-                "data.reward.task (scene-singletask-task1-v0) to tell them from qpos"
+                f"{self.name}: no rewards; expected them, or data.reward={{kind: ogbench, task: ID}} "
+                "with the id of one of OGBench's tasks (scene-singletask-task1-v0)"
             )
         parts = list(_parts(arrays))
         most = len(parts), sum(steps.stop - steps.start for steps in parts)

@@ -16,6 +16,7 @@ from common.store.errors import StoreError
 from common.store.files import refusal, replace_atomically
 from common.store.meta import digest
 from ldcq.config import DataConfig
+from ldcq.config.reward import OgbenchReward
 
 
 class UnreadDataError(StoreError):
@@ -97,5 +98,7 @@ def keep_fingerprint(
 def _record(config: DataConfig, store_root: Path) -> Path:
     # What decides how files become episodes.
     deciding = {"dataset", "observation_keys", "episode_steps"}
+    if isinstance(config.reward, OgbenchReward):
+        deciding |= {"reward"}
     name = digest(config.model_dump(mode="json", include=deciding))
     return store_root / "fingerprints" / f"{name}.json"

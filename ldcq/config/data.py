@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from ldcq.config.maze_map import maze_rows
-from ldcq.config.reward import KINDS, RewardConfig, SparseReward, StepCostReward
+from ldcq.config.reward import KINDS, OgbenchReward, RewardConfig, SparseReward, StepCostReward
 from ldcq.config.section import NonNegative, Positive, Section
 
 MazeName = Literal["umaze", "medium", "large"]
@@ -92,6 +92,15 @@ class DataConfig(Section):
             kind = f"kind {given['kind']!r}" if "kind" in given else "no kind"
             raise ValueError(f"{kind} given, expected one of {', '.join(KINDS)}")
         return given
+
+    @model_validator(mode="after")
+    def _ogbench_s_rewards_are_of_its_files(self) -> DataConfig:
+        if isinstance(self.reward, OgbenchReward) and not self.dataset.lower().endswith(".npz"):
+            raise ValueError(
+                f"reward.kind is 'ogbench', expected another for {self.dataset!r}, which is no "
+                "file of OGBench (.npz): null, if its rewards are of the task"
+            )
+        return self
 
     @model_validator(mode="after")
     def _goal_is_of_the_state(self) -> DataConfig:

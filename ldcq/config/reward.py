@@ -43,6 +43,16 @@ class RecordedReward(_Reward):
     kind: Literal["recorded"] = "recorded"
 
 
+class OgbenchReward(_Reward):
+    """The rewards and terminations of one of OGBench's tasks, told by OGBench from the simulator's
+    states in its file.
+    """
+
+    kind: Literal["ogbench"] = "ogbench"
+    task: Annotated[str, Field(min_length=1)]
+    """Gymnasium id of its environment, such as scene-singletask-task1-v0."""
+
+
 class _Task(_Reward):
     """Rewards that are computed from the state after a step."""
 
@@ -104,5 +114,10 @@ class KitchenSubtasksReward(_Task):
 
 TaskReward = SparseReward | StepCostReward | KitchenSubtasksReward
 """The kinds that compute rewards and terminations anew."""
-RewardConfig = Annotated[TaskReward | RecordedReward, Field(discriminator="kind")]
-KINDS = tuple(str(kind.model_fields["kind"].default) for kind in (*get_args(TaskReward), RecordedReward))
+ReadReward = RecordedReward | OgbenchReward
+"""The kinds whose rewards and terminations are read with the data."""
+RewardConfig = Annotated[TaskReward | ReadReward, Field(discriminator="kind")]
+KINDS = tuple(
+    str(kind.model_fields["kind"].default)
+    for kind in (*get_args(TaskReward), *get_args(ReadReward))
+)

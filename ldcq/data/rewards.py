@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ldcq.config import DataConfig
 from ldcq.config.reward import (
     KitchenSubtasksReward,
-    RecordedReward,
+    ReadReward,
     StepCostReward,
     Subtask,
     TaskReward,
@@ -111,7 +111,7 @@ def relabelled(episodes: Episodes, config: DataConfig, allocate: Allocate = np.e
     reward = config.reward
     if reward is None:
         return episodes
-    if isinstance(reward, RecordedReward):
+    if isinstance(reward, ReadReward):
         return replace(episodes, rewards=_scaled(episodes.rewards, reward))
     done, distance = _progress(episodes, config, reward)
     firsts = episodes.offsets + np.arange(episodes.count)  # rows of states
@@ -133,7 +133,7 @@ def relabelled(episodes: Episodes, config: DataConfig, allocate: Allocate = np.e
     return renewed if kept.all() else _only(renewed, kept, allocate)
 
 
-def _scaled(rewards: npt.NDArray[np.generic], reward: TaskReward | RecordedReward) -> Float:
+def _scaled(rewards: npt.NDArray[np.generic], reward: TaskReward | ReadReward) -> Float:
     scaled: Float = (reward.scale * rewards.astype(np.float64) + reward.shift).astype(np.float32)
     return scaled
 
