@@ -181,8 +181,8 @@ def check_one_goal(
     if not _reaches(environment, goals.mean(axis=0), goals):
         raise DataError(
             f"evaluation.environment: the goals of {name} differ between episodes ({shown}, ...), "
-            f"but {who}; expected one goal. What helps: in a maze, kwargs.maze_map with one 'g' and "
-            "common.data.wrappers:CentredGoal in wrappers; 'desired_goal' in "
+            f"but {who}; expected one goal. What helps: in a maze, kwargs.maze_map with one 'g', "
+            "and common.data.wrappers:CentredGoal in wrappers; 'desired_goal' in "
             "data.observation_keys; or only methods that pursue goals (ldgc, ldcp)"
         )
     if wanted.shape != goals[0].shape or not _reaches(environment, wanted, goals):
