@@ -136,7 +136,7 @@ def load_task(config: Config, store_root: Path) -> Task:
         _check_spaces(spaces, name, dataset.spaces, dataset.name)
         limit = _time_limit(environment, name)
         if config.evaluation.score == "success":
-            _check_success(environment, name)
+            check_success(environment, name)
         if method := _blind_to_goals(config, environment.flattening):
             who = f"evaluation.methods.{method} values latents by the rewards of one goal"
             check_one_goal(environment, name, who)
@@ -218,7 +218,7 @@ def _blind_to_goals(config: Config, flattening: Flattening) -> str | None:
     return None
 
 
-def _check_success(environment: FlatEnvironment, name: str) -> None:
+def check_success(environment: FlatEnvironment, name: str) -> None:
     from common.data.flat_environment import SUCCESS
 
     environment.reset(seed=0)
