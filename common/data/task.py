@@ -219,6 +219,15 @@ def _blind_to_goals(config: Config, flattening: Flattening) -> str | None:
 
 
 def check_success(environment: FlatEnvironment, name: str) -> None:
+    """Refuses an environment whose `info` holds no success after a step.
+
+    Args:
+        environment: Is reset and stepped.
+        name: Its id, for messages.
+
+    Raises:
+        DataError: It holds none.
+    """
     from common.data.flat_environment import SUCCESS
 
     environment.reset(seed=0)

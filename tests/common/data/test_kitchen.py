@@ -83,7 +83,7 @@ def test_a_rollout_of_a_few_steps() -> None:
 
 
 def test_gymnasium_roboticss_own_can_be_made_with_this_mujoco() -> None:
-    """By itself it asserts in `get_joint_qpos`, from MuJoCo 3.10 on."""
+    """By itself it asserts in `get_joint_qpos`, after MuJoCo 3.10."""
     environment = make_registered("FrankaKitchen-v1", None, tasks_to_complete=["kettle"])
     observation, _ = environment.reset(seed=0)
     assert observation["observation"].shape == (59,)
@@ -99,6 +99,8 @@ def test_gymnasium_roboticss_own_can_be_made_with_this_mujoco() -> None:
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(DataError, match="evaluation.environment: 'ldcq/FrankaKitchen-v0'") as error:
+    with pytest.raises(
+        DataError, match=r"evaluation\.environment: 'ldcq/FrankaKitchen-v0'"
+    ) as error:
         make_registered(FRANKA_KITCHEN, None, **settings)
     assert message in str(error.value)
