@@ -91,7 +91,7 @@ def test_the_table_names_success_where_that_is_the_score() -> None:
     nothing = {**row, "method": "behaviour", "success": None, "success_score": None}
     console.print(score_table([row, nothing], normalised=False))
     shown = console.export_text()
-    title = "Score: success, % of episodes; beside it the return, not normalised, mean [confidence"
+    title = "Score: success, % of episodes, mean [confidence interval]"
     assert shown.startswith(title)
     assert "25.0  [0.0, 75.0]" in shown
     assert "success %" in shown

@@ -99,8 +99,6 @@ def test_gymnasium_roboticss_own_can_be_made_with_this_mujoco() -> None:
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(
-        DataError, match=r"evaluation\.environment: 'ldcq/FrankaKitchen-v0'"
-    ) as error:
+    with pytest.raises(DataError, match=r"evaluation\.environment: 'ldcq/FrankaKi") as error:
         make_registered(FRANKA_KITCHEN, None, **settings)
     assert message in str(error.value)
