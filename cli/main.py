@@ -351,18 +351,19 @@ def score_table(rows: Sequence[Mapping[str, Any]], normalised: bool) -> Table:
     by_success = any(row.get("success_score") for row in rows)
     scores = "Normalised scores" if normalised else "Scores, not normalised"
     if by_success:
-        returns = "normalised return" if normalised else "return, not normalised"
-        scores = f"Score: success, % of episodes; beside it the {returns}"
+        scores = "Score: success, % of episodes"
     title = escape(f"{scores}, mean [confidence interval]")
     table = Table(title=title, title_justify="left")
-    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        "return": lambda row: _estimate(row["return"]),
-        "first hit": lambda row: _estimate(row["first_hit"]),
-        "success": lambda row: "-" if row["success"] is None else f"{row['success']:.2f}",
-    }
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {}
     if by_success:
-        columns = {"success %": lambda row: _estimate(row.get("success_score")), **columns}
-        del columns["success"], columns["first hit"]
+        columns["success %"] = lambda row: _estimate(row.get("success_score"))
+        columns["normalised return" if normalised else "return"] = lambda row: _estimate(
+            row["return"]
+        )
+    else:
+        columns["return"] = lambda row: _estimate(row["return"])
+        columns["first hit"] = lambda row: _estimate(row["first_hit"])
+        columns["success"] = lambda row: "-" if row["success"] is None else f"{row['success']:.2f}"
     columns["episodes"] = lambda row: str(row["episodes"])
     table.add_column("method")
     for column in columns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,9 @@ class Evaluations:
         scored = self._loaded if trained else self._loaded[:1]
         rewards = [_rewards(artifact, played) for artifact in scored]
         estimate, first_hit = self._estimate, rows[0]["first_hit"]
-        shares = [row["success"] for row in rows if row["success"] is not None]
+        found = [_successes(artifact, played) for artifact in scored]
+        done = [of_seed for of_seed in found if of_seed is not None]
+        by_success = done and rows[0].get("success_score")
         seconds = [
             sum(timing.seconds for timing in self._timings(artifact, row).values())
             for artifact, row in zip(self._loaded, rows, strict=True)
@@ -99,8 +101,8 @@ class Evaluations:
             settings={**(settings or {}), **self._sampling(rows[0])},
             episode_return=estimate(map(self._returns, rewards)),
             first_hit=estimate(map(self._first_hits, rewards)) if first_hit else None,
-            success=float(np.mean(shares)) if shares else None,
-            success_score=self._success_score(scored, played, rows[0]),
+            success=float(np.mean(done)) if done else None,
+            success_score=estimate(100.0 * of_seed for of_seed in done) if by_success else None,
             episodes=len(rewards[0]),
             seeds=len(self._loaded) if trained else 0,
             train_seconds=float(np.mean(seconds)) if trained and all(seconds) else None,
@@ -114,10 +116,10 @@ class Evaluations:
             found = []
             for artifact in self._loaded:
                 rewards = _rewards(artifact, played)
-                row = _rows(artifact)[played]
+                done = _successes(artifact, played)
                 scored = f"{self._returns(rewards).mean():.1f}"
-                if row["first_hit"]:
-                    scored += f" / {self._first_hits(rewards).mean():.1f} / {row['success']:.2f}"
+                if _rows(artifact)[played]["first_hit"] and done is not None:
+                    scored += f" / {self._first_hits(rewards).mean():.1f} / {done.mean():.2f}"
                 found.append(scored)
             sentences.append(
                 f"{method_label(played)}, return / first hit / success by training seed: "
@@ -155,15 +157,6 @@ class Evaluations:
         """
         return self._loaded[0].tensors.get(f"{played}/positions")
 
-    def _success_score(
-        self, scored: Sequence[Artifact], played: str, row: Mapping[str, Any]
-    ) -> Estimate | None:
-        if not row.get("success_score"):
-            return None
-        return self._estimate(
-            100.0 * _successes(artifact, played, bool(row["first_hit"])) for artifact in scored
-        )
-
     def _returns(self, rewards: Rewards) -> Floats:
         return normalise(episode_returns(rewards), self._details["reference_scores"])
 
@@ -198,11 +191,12 @@ def _rows(artifact: Artifact) -> dict[str, Mapping[str, Any]]:
     return {row["method"]: row for row in rows}
 
 
-def _successes(artifact: Artifact, played: str, first_hit: bool) -> Floats:
-    said = artifact.tensors.get(f"{played}/success")
-    done = successes(said, _rewards(artifact, played), first_hit)
-    assert done is not None  # the row has a score by it
-    return done.astype(np.float64)
+def _successes(artifact: Artifact, played: str) -> NDArray[np.bool_] | None:
+    said, first_hit = (
+        artifact.tensors.get(f"{played}/success"),
+        _rows(artifact)[played]["first_hit"],
+    )
+    return successes(said, _rewards(artifact, played), bool(first_hit))
 
 
 def _rewards(artifact: Artifact, played: str) -> Rewards:

@@ -66,9 +66,9 @@ def register_robotics() -> None:
 
 
 def _mend_joint_types() -> None:
-    """gymnasium-robotics asks whether a joint's type, an int32, is in a tuple of `mjtJoint`; from
-    MuJoCo 3.10 on the members of `mjtJoint` on the right of `==` equal no int32, and FrankaKitchen
-    and whatever else reads joints by name cannot be made. There they become integers.
+    """gymnasium-robotics asks whether a joint's type, an int32, is in a tuple of `mjtJoint`. After
+    MuJoCo 3.10 a member of that on the left of `==` equals no int32, so that FrankaKitchen, and
+    whatever else reads joints by name, cannot be made. There the members become integers.
     """
     import mujoco
     import numpy as np

@@ -136,7 +136,7 @@ def load_task(config: Config, store_root: Path) -> Task:
         _check_spaces(spaces, name, dataset.spaces, dataset.name)
         limit = _time_limit(environment, name)
         if config.evaluation.score == "success":
-            _check_success(environment, name)
+            check_success(environment, name)
         if method := _blind_to_goals(config, environment.flattening):
             who = f"evaluation.methods.{method} values latents by the rewards of one goal"
             check_one_goal(environment, name, who)
@@ -181,9 +181,9 @@ def check_one_goal(
     if not _reaches(environment, goals.mean(axis=0), goals):
         raise DataError(
             f"evaluation.environment: the goals of {name} differ between episodes ({shown}, ...), "
-            f"but {who}; expected one goal. What helps in mazes: kwargs.maze_map with one 'g', and "
-            "common.data.wrappers:CentredGoal in wrappers. Elsewhere: an environment with one goal, "
-            "'desired_goal' in data.observation_keys, or methods that pursue goals (ldgc, ldcp)"
+            f"but {who}; expected one goal. What helps: in a maze, kwargs.maze_map with one 'g', "
+            "and common.data.wrappers:CentredGoal in wrappers; 'desired_goal' in "
+            "data.observation_keys; or only methods that pursue goals (ldgc, ldcp)"
         )
     if wanted.shape != goals[0].shape or not _reaches(environment, wanted, goals):
         raise DataError(
@@ -218,7 +218,16 @@ def _blind_to_goals(config: Config, flattening: Flattening) -> str | None:
     return None
 
 
-def _check_success(environment: FlatEnvironment, name: str) -> None:
+def check_success(environment: FlatEnvironment, name: str) -> None:
+    """Refuses an environment whose `info` holds no success after a step.
+
+    Args:
+        environment: Is reset and stepped.
+        name: Its id, for messages.
+
+    Raises:
+        DataError: It holds none.
+    """
     from common.data.flat_environment import SUCCESS
 
     environment.reset(seed=0)

@@ -11,9 +11,9 @@ import numpy as np
 class CentredGoal(gymnasium.Wrapper[Any, Any, Any, Any]):
     """One of gymnasium-robotics' mazes (PointMaze, AntMaze) whose goal is the centre of its cell.
 
-    By itself a maze moves the goal up to a quarter of a cell off the centre in every episode: 1 m in
-    AntMaze, where a goal is reached within 0.45 m. Where the map has one goal cell (`maze_map` with
-    one `g`), the goal is then the same in all episodes.
+    By itself a maze moves the goal up to a quarter of a cell off the centre in every episode: 1 m
+    in AntMaze, where a goal is reached within 0.45 m. Where the map has one goal cell (`maze_map`
+    with one `g`), the goal is then the same in all episodes.
     """
 
     def reset(

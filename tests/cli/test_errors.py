@@ -83,6 +83,20 @@ def test_the_table_says_what_its_scores_are(normalised: bool, title: str) -> Non
     assert "1.0  [0.0, 2.0]" in shown
 
 
+def test_the_table_names_success_where_that_is_the_score() -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    value = {"mean": 1.0, "ci_low": 0.0, "ci_high": 2.0}
+    row = {"method": "ldcq", "return": value, "first_hit": None, "success": 0.25, "episodes": 4}
+    row["success_score"] = {"mean": 25.0, "ci_low": 0.0, "ci_high": 75.0}
+    nothing = {**row, "method": "behaviour", "success": None, "success_score": None}
+    console.print(score_table([row, nothing], normalised=False))
+    shown = console.export_text()
+    title = "Score: success, % of episodes, mean [confidence interval]"
+    assert shown.startswith(title)
+    assert "25.0  [0.0, 75.0]" in shown
+    assert "success %" in shown
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

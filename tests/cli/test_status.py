@@ -100,6 +100,9 @@ def _actor_metrics() -> CollectorRegistry:
     for value in (1.0, 2.0, 6.0):
         returns.labels("ldcq").observe(value)
     returns.labels("bcq_h")  # no episode yet
+    success = Summary("ldcq_actor_episode_success", "", ["method"], registry=registry)
+    for value in (0, 1, 1):
+        success.labels("ldcq").observe(value)
     return registry
 
 
@@ -186,7 +189,10 @@ def test_the_numbers_of_processes_of_which_only_the_metrics_are_known(
         "rejections": {"queue_full": 3, "deadline": 0},
     }
     assert found["actors"] == [
-        {"process": actor, "methods": {"ldcq": {"episodes": 3, "mean_return": 3.0}}}
+        {
+            "process": actor,
+            "methods": {"ldcq": {"episodes": 3, "mean_return": 3.0, "success": 2 / 3}},
+        }
     ]
     assert found["unreachable"] == {
         nobody: "Connection refused",
@@ -261,7 +267,7 @@ def test_a_local_run_is_found_by_itself_and_shown_at_a_glance(
         *("prior-0", "draining", "01234567", "123k", "0", "2.05k/1.05M", "288", "|", "-", "3")
     ]
     for part in (
-        "actor: mean return ldcq 3 (3 episodes)\n",
+        "actor: mean return ldcq 3 (success 67%, 3 episodes)\n",
         "actor: waiting for critic of main\n",
         "(critic)  running",  # the one of the environment, whose name does not say it
     ):

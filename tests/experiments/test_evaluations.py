@@ -39,7 +39,14 @@ def publish(
     return version
 
 
-def evaluation(store: Store, seed: int, hits: np.ndarray, *, first_hit: bool = True) -> str:
+def evaluation(
+    store: Store,
+    seed: int,
+    hits: np.ndarray,
+    *,
+    first_hit: bool = True,
+    said: np.ndarray | None = None,
+) -> str:
     """LDCQ is at the goal for one step, `hits`; BCQ-H for the step after it; the data never."""
     vae = publish(store, "vae", seed, {"dataset": "d"}, 1.0)
     prior = publish(store, "prior", seed, {"vae": vae}, 10.0 + seed)
@@ -60,6 +67,7 @@ def evaluation(store: Store, seed: int, hits: np.ndarray, *, first_hit: bool = T
             "seed": 1000,
             "first_hit": {"mean": 0.0} if first_hit else None,
             "candidates": None if name == "behaviour" else 50,
+            "success_score": None if said is None or name != "ldcq" else {"mean": 0.0},
         }
         for name in played
     ]
@@ -67,6 +75,8 @@ def evaluation(store: Store, seed: int, hits: np.ndarray, *, first_hit: bool = T
     tensors |= {
         f"{name}/lengths": np.full(len(value), STEPS, np.int64) for name, value in played.items()
     }
+    if said is not None:
+        tensors["ldcq/success"] = said
     details: dict[str, JsonValue] = {
         "rows": rows,
         "max_episode_steps": STEPS,
@@ -131,3 +141,15 @@ def test_work_that_nobody_timed_to_its_end_is_known_to_be_missing(store: Store) 
     with Stopwatch(store, "critic", store.meta("critic", critic).spec):
         pass
     assert any(timing.lost for timing in work(store, [version]))
+
+
+def test_success_is_a_score_over_seeds_where_it_is_the_score(store: Store) -> None:
+    hits = np.zeros(EPISODES, np.int64)
+    said = [np.arange(EPISODES) < count for count in (5, 15)]
+    versions = {
+        seed: evaluation(store, seed, hits, first_hit=False, said=said[seed]) for seed in (0, 1)
+    }
+    row = Evaluations(store, CONFIG, versions).row("ldcq")
+    assert row.success_score is not None
+    assert (row.success, row.success_score.mean) == (0.5, 50.0)
+    assert Evaluations(store, CONFIG, versions).row("bcq_h").success_score is None

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,14 @@ def test_columns_that_no_row_fills_are_left_out(result: Result) -> None:
 )
 def test_durations_are_read_at_a_glance(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_the_page_names_success_where_that_is_the_score(result: Result, tmp_path: Path) -> None:
+    scored = Row("ldcq", episode_return=Estimate(1, 0, 2), success_score=Estimate(64, 50, 75))
+    by_success = replace(result, findings=replace(result.findings, rows=[scored]))
+    write(by_success, tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    assert "| method | success % | return |" in page
+    assert "*success %* is the score" in page
+    (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert row["success_score"] == {"mean": 64, "ci_low": 50, "ci_high": 75}

@@ -45,6 +45,11 @@ def demo() -> Config:
         ("evaluation.video", False, set()),
         ("evaluation.report", False, set()),
         ("evaluation.episodes", 3, {"evaluation"}),
+        ("evaluation.environment", "Maze-v0", {"evaluation"}),
+        ("evaluation.environment", {"kwargs": {"maze": "umaze"}}, {"evaluation"}),
+        ("evaluation.environment", {"wrappers": ["ours.maze:Wall"]}, {"evaluation"}),
+        ("evaluation.environment", {"max_episode_steps": 9}, {"evaluation"}),
+        ("evaluation.score", "success", {"evaluation"}),
         ("training.checkpoint_every", 3, set()),
         ("training.log_every", 3, set()),
         ("training.keep_checkpoints", 3, set()),
@@ -64,6 +69,14 @@ def test_a_key_changes_the_sections_it_decides_and_no_others(
     other = override(demo, changes)
     found = {kind for kind in KINDS if stage_sections(demo, kind) != stage_sections(other, kind)}
     assert found == changed
+
+
+def test_an_evaluation_of_before_there_were_scores_and_settings_is_found(demo: Config) -> None:
+    config = override(demo, {"evaluation.environment": "Maze-v0"})
+    settings = stage_sections(config, "evaluation")["evaluation"]
+    assert isinstance(settings, dict)
+    assert settings["environment"] == "Maze-v0"
+    assert "score" not in settings
 
 
 def test_artifacts_of_another_format_are_made_again(

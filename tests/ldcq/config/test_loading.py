@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from ldcq.config import (
@@ -129,6 +130,44 @@ def test_another_dataset_takes_over_nothing_that_was_said_of_the_one_before(tmp_
         assert (data.generate, data.observation_keys, data.goal_indices) == (None, None, ())
         assert (scored.environment.id, scored.reference_scores) == (None, None)
         assert scored.episodes == load("demo").evaluation.episodes
+
+
+def test_an_environment_is_a_string_or_a_section() -> None:
+    """And written as it was before it was a section, where its id is all that is given."""
+    demo = load("demo")
+    by_string = override(demo, {"evaluation.environment": "Maze-v0"})
+    assert by_string == override(demo, {"evaluation.environment": {"id": "Maze-v0"}})
+    written = by_string.model_dump(mode="json")["evaluation"]["environment"]
+    assert (written, by_string.evaluation.environment.kwargs) == ("Maze-v0", {})
+    assert demo.model_dump(mode="json")["evaluation"]["environment"] is None
+    whole = {"id": "Maze-v0", "kwargs": {"maze_map": [[1, "g"]]}, "max_episode_steps": 9}
+    config = override(demo, {"evaluation.environment": {**whole, "wrappers": ["ours.maze:Wall"]}})
+    environment = config.evaluation.environment
+    assert (environment.kwargs, environment.wrappers) == (whole["kwargs"], ("ours.maze:Wall",))
+    assert Config.model_validate(yaml.safe_load(dump(config))) == config
+    other = override(config, {"evaluation.environment": {"id": "Other-v0"}})
+    assert other.evaluation.environment.kwargs == {}  # they were another one's
+    other = override(config, {"evaluation.environment.kwargs": {"size": 3}})
+    assert other.evaluation.environment.kwargs == {"size": 3}
+    assert override(config, {"evaluation.environment": None}) == demo
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ("3", "evaluation.environment: got 3, expected a Gymnasium id, or a section of id, kwargs"),
+        ("{name: X}", "evaluation.environment.name: unknown key"),
+        ("{kwargs: 3}", "evaluation.environment.kwargs: got 3; expected a section"),
+        ("{kwargs: {id: X}}", "evaluation.environment.kwargs: got 'id', expected arguments of"),
+        ("{kwargs: {render_mode: human}}", "kwargs: got 'render_mode', expected none"),
+        ("{wrappers: [Halved]}", "wrappers: got 'Halved', expected package.module:Callable"),
+        ("{max_episode_steps: 0}", "max_episode_steps: got 0"),
+    ],
+)
+def test_an_environment_that_cannot_be(environment: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load("demo", [f"evaluation.environment={environment}"])
+    assert message in str(error.value)
 
 
 def test_data_that_are_generated_anew_are_of_the_same_kind(tmp_path: Path) -> None:

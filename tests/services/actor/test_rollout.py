@@ -52,6 +52,28 @@ class Agent:
         self._begun = 1.0 if mask is None else mask.mean()
 
 
+class Says(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """`info["success"]` of the step into the positive, and of no step where it stays negative."""
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, ended, cut, info = self.env.step(action)
+        said = {"success": bool(reward)} if self.np_random.random() < 0.8 or reward else {}
+        return observation, reward, ended, cut, {**info, **said}
+
+
+def test_success_is_what_info_said_at_some_step() -> None:
+    played = list(
+        rollout(
+            lambda: Says(Drift()), Agent(), episodes=9, environments=4, seed=5,
+            max_episode_steps=LIMIT,
+        )
+    )  # fmt: skip
+    expected = [bool((episode.rewards > 0).any()) for episode in played]
+    assert [episode.success for episode in played] == expected
+    assert {True, False} == set(expected)
+    assert {episode.success for episode in _play(3)} == {None}
+
+
 def _play(environments: int, episodes: int = 7, seed: int = 5, ends: bool = True) -> list[Episode]:
     played: Iterator[Episode] = rollout(
         lambda: Drift(ends),

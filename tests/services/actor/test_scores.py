@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,24 @@ def test_a_task_without_first_hit_has_neither_it_nor_success() -> None:
     assert scores.first_hit is None
     assert scores.success is None
     assert scores.normalised
+
+
+def test_success_is_what_the_environment_says_else_a_first_hit() -> None:
+    rewards = [np.zeros(MAX_STEPS) for _ in range(4)]
+    rewards[0][3] = 1.0
+    settings: dict[str, Any] = {"reference": None, "max_episode_steps": MAX_STEPS, "seed": 0}
+    settings |= {"confidence": 0.9}
+    said = [True, True, False, True]
+    scores = score(rewards, first_hit=True, said=said, by_success=True, **settings)
+    assert scores.success == 0.75
+    assert scores.success_score is not None
+    assert scores.success_score.mean == 75.0
+    assert 0 <= scores.success_score.ci_low < 75.0 < scores.success_score.ci_high <= 100
+    assert score(rewards, first_hit=False, said=said, **settings).success_score is None
+    silent = score(rewards, first_hit=True, said=[None] * 4, by_success=True, **settings)
+    assert silent.success == 0.25
+    unknown = score(rewards, first_hit=False, said=[None] * 4, by_success=True, **settings)
+    assert (unknown.success, unknown.success_score) == (None, None)
 
 
 def test_normalise_maps_the_references_to_0_and_100() -> None:

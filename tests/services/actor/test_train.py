@@ -7,6 +7,7 @@ import io
 import json
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,19 @@ class Toy(gymnasium.Env[Any, Any]):
         return picture
 
 
+class SaysSuccess(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Every other episode's third step succeeds."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.good, self.steps = (seed or 0) % 2 == 0, 0
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        *result, info = self.env.step(action)
+        return *result, {**info, "success": self.good and self.steps == 3}  # type: ignore[return-value]
+
+
 @pytest.fixture(scope="module")
 def evaluated(pipeline: Pipeline) -> Artifact:
     """The stage's evaluation of all methods."""
@@ -101,11 +115,13 @@ def _models(pipeline: Pipeline) -> Models:
     return models
 
 
-def _play(pipeline: Pipeline, config: Config, **clients: PriorClient) -> Evaluation:
-    """Plays the methods outside the stage, all of them with the main pipeline's models."""
+def _play(
+    pipeline: Pipeline, config: Config, only: Sequence[str] = (), **clients: PriorClient
+) -> Evaluation:
+    """Plays the methods outside the stage, all (or `only` some) with the main pipeline's models."""
     with Priors(config, pipeline.targets) as priors:
         priors._clients |= {pipeline.targets[name]: client for name, client in clients.items()}
-        models, methods = _models(pipeline), config.evaluation.methods
+        models, methods = _models(pipeline), only or config.evaluation.methods
         policies = {name: method_policy(config, name, models, priors) for name in methods}
         evaluation = prepare_evaluation(config, pipeline.store, policies)
         for _ in evaluation.play():
@@ -220,6 +236,31 @@ def test_the_same_seed_plays_the_same_episodes(evaluated: Artifact, pipeline: Pi
     config = override(config, {"evaluation.seed": 7})
     other = _play(pipeline, config).episodes["prior"]
     assert not np.array_equal(other[0].positions[0], played[0].positions[0])  # type: ignore[index]
+
+
+def test_success_is_the_score_where_the_configuration_says_so(pipeline: Pipeline) -> None:
+    wrappers = ["tests.services.actor.test_train:SaysSuccess"]
+    changes = {
+        "evaluation.environment": {"id": TOY, "wrappers": wrappers, "max_episode_steps": 9},
+        "evaluation.score": "success",
+        "evaluation.methods": {"prior": {"policy": "prior"}, "data": {"policy": "behaviour"}},
+    }
+    evaluation = _play(pipeline, override(_toy(pipeline.config), changes), only=["prior"])
+    row, data = evaluation.rows()
+    done = [episode.index % 2 == 0 for episode in evaluation.episodes["prior"]]
+    assert row["success"] == np.mean(done)
+    assert row["success_score"]["mean"] == 100 * np.mean(done)  # type: ignore[call-overload, index]
+    assert (data["success"], data["success_score"]) == (None, None)  # data say no success
+    assert {len(episode.rewards) for episode in evaluation.episodes["prior"]} == {9}
+    version = evaluation.publish(pipeline.store, {}, "scored")
+    found = pipeline.store.load("evaluation", version)
+    assert found.meta.details["score"] == "success"
+    np.testing.assert_array_equal(found.tensors["prior/success"], done)
+    html = write_report(
+        evaluation.base, pipeline.store, version, Priors(evaluation.base, {})
+    ).read_text()
+    assert "<th>success %</th>" in html
+    assert "<th>success</th>" not in html
 
 
 def test_a_stopped_stage_says_so_and_publishes_nothing(pipeline: Pipeline) -> None:

@@ -1,0 +1,185 @@
+"""Environments by id, by what data record, with settings and wrappers; and what is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from common.data import load_task
+from common.data.environments import FRANKA_KITCHEN, POINT_MAZE, RANDOM_WALK, recorded_spec
+from common.data.flat_environment import FlatEnvironment
+from common.data.flattening import flattening
+from common.data.minari import MinariDataset
+from common.data.task import EnvironmentFactory, check_one_goal, check_success
+from ldcq.config import Config, ConfigError, EnvironmentConfig, override
+from ldcq.data.episodes import DataError
+from tests.common.data.samples import UMAZE
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+PRIOR = {"evaluation.methods": {"prior": {"policy": "prior"}}}
+ONE_GOAL = [[1, 1, 1, 1, 1], [1, "g", 0, 0, 1], [1, 1, 1, 0, 1], [1, "r", "r", 0, 1], [1] * 5]
+CENTRED = "common.data.wrappers:CentredGoal"
+
+
+class Halved(gymnasium.RewardWrapper[Any, Any]):
+    """Half the rewards."""
+
+    def reward(self, reward: Any) -> float:
+        return float(reward) / 2
+
+
+def not_an_environment(_: object) -> int:
+    return 3
+
+
+def breaks(_: object) -> None:
+    raise KeyError("what it needs")
+
+
+@pytest.fixture
+def config() -> Config:
+    return Config(data=UMAZE)
+
+
+def _flat(environment: gymnasium.Env[Any, Any]) -> FlatEnvironment:
+    return FlatEnvironment(environment, flattening(environment.observation_space, None, "it"))
+
+
+@pytest.mark.parametrize("name", [POINT_MAZE, RANDOM_WALK, FRANKA_KITCHEN])
+def test_the_projects_own_are_registered(name: str) -> None:
+    environment = gymnasium.make(f"common.data.environments:{name}")
+    assert environment.spec is not None
+    assert environment.spec.id == name
+    environment.reset(seed=0)
+    environment.step(environment.action_space.sample())
+    environment.close()
+
+
+def test_they_are_played_in_by_id_with_keyword_arguments(config: Config, umaze_store: Path) -> None:
+    wanted = {"id": POINT_MAZE, "kwargs": {"maze": "umaze"}, "max_episode_steps": 300}
+    by_id = load_task(override(config, {"evaluation.environment": wanted}), umaze_store)
+    recorded = load_task(config, umaze_store)
+    assert by_id.max_episode_steps == recorded.max_episode_steps == 300
+    first, second = by_id.make_env(), recorded.make_env()
+    np.testing.assert_array_equal(first.reset(seed=4)[0], second.reset(seed=4)[0])
+    assert by_id.layout is not None
+    assert recorded.layout is not None
+    np.testing.assert_array_equal(by_id.layout.walls, recorded.layout.walls)
+    assert by_id.first_hit
+
+
+def test_data_recorded_before_there_were_ids_are_recovered(
+    umaze_store: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(umaze_store / "datasets/ldcq/umaze-v0", folder)
+    path = folder / "data/metadata.json"
+    metadata = json.loads(path.read_text())
+    assert json.loads(metadata["eval_env_spec"])["id"] == POINT_MAZE
+    old = recorded_spec(POINT_MAZE, 300, maze="umaze")
+    text = old.to_json().replace("ldcq/PointMaze-v0", "ldcq/PointMaze-umaze-v0")
+    path.write_text(json.dumps(metadata | {"eval_env_spec": text, "env_spec": text}))
+    environment = MinariDataset(folder).make_environment()
+    assert environment.spec is not None
+    assert environment.spec.id == "ldcq/PointMaze-umaze-v0"
+    assert environment.spec.max_episode_steps == 300
+    np.testing.assert_array_equal(environment.reset(seed=0)[0]["desired_goal"], [-1, 1])
+
+
+def test_what_data_record_takes_settings_wrappers_and_a_time_limit(
+    config: Config, umaze_store: Path
+) -> None:
+    wanted = {"kwargs": {"maze": "large"}, "wrappers": [f"{__name__}:Halved"]}
+    changed = override(config, {"evaluation.environment": {**wanted, "max_episode_steps": 77}})
+    task = load_task(changed, umaze_store)
+    assert task.max_episode_steps == 77
+    assert task.layout is not None
+    assert task.layout.walls.shape == (9, 12)
+    environment = pickle.loads(pickle.dumps(task.make_env))()  # noqa: S301
+    assert isinstance(environment.env, Halved)
+    state, _ = environment.reset(seed=0)
+    assert state.shape == (4,)
+    environment.unwrapped.point_env.set_state(np.array([3.5, -3.0]), np.zeros(2))
+    assert environment.step(np.zeros(2))[1] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        (
+            {"id": POINT_MAZE, "kwargs": {"labyrinth": 1}},
+            "'ldcq/PointMaze-v0' cannot be made with {'labyrinth': 1}",
+        ),
+        ({"kwargs": {"labyrinth": 1}}, "'ldcq/PointMaze-v0', which ldcq/umaze-v0 records, cannot"),
+        (
+            {"wrappers": [f"{__name__}:breaks"]},
+            f"evaluation.environment.wrappers: '{__name__}:breaks' cannot wrap",
+        ),
+        ({"wrappers": [f"{__name__}:not_an_environment"]}, "returns int, expected a gymnasium.Env"),
+        ({"wrappers": ["no.such:Thing"]}, "'no.such:Thing': cannot import no.such"),
+        ({"wrappers": [f"{__name__}:Nothing"]}, "has no function Nothing"),
+    ],
+)
+def test_what_cannot_be_made_is_explained(
+    environment: dict[str, Any], message: str, config: Config, umaze_store: Path
+) -> None:
+    changed = override(config, {"evaluation.environment": environment})
+    with pytest.raises((DataError, ConfigError)) as error:
+        load_task(changed, umaze_store)
+    assert message in str(error.value)
+    assert "evaluation.environment" in str(error.value)
+
+
+def test_goals_that_differ_are_refused_where_a_critic_cannot_see_them(
+    config: Config, umaze_store: Path
+) -> None:
+    random = override(config, {"evaluation.environment": "PointMaze_UMaze-v3"})
+    with pytest.raises(DataError) as error:
+        load_task(random, umaze_store)
+    for part in ("goals of PointMaze_UMaze-v3 differ", "methods.ldcq", "maze_map with one 'g'"):
+        assert part in str(error.value)
+    load_task(override(random, PRIOR), umaze_store)  # what imitates the data values no goal
+    one = {"id": "PointMaze_UMaze-v3", "kwargs": {"maze_map": ONE_GOAL}, "wrappers": [CENTRED]}
+    task = load_task(override(config, {"evaluation.environment": one}), umaze_store)
+    assert task.layout is not None
+    np.testing.assert_array_equal(task.layout.goal, [-1, 1])
+    seen = {"data.observation_keys": ["observation", "desired_goal"]}
+    load_task(override(random, seen), umaze_store)
+
+
+def test_goals_are_one_where_reaching_the_centre_reaches_all() -> None:
+    """PointMaze moves its goal by at most 0.25 m an axis, AntMaze by 1 m; both are content with
+    0.45 m.
+    """
+    near = _flat(gymnasium.make("PointMaze_UMaze-v3", maze_map=ONE_GOAL))
+    check_one_goal(near, "near", "it has one goal")
+    check_one_goal(near, "near", "it has one goal", expected=[-1.0, 1.0])
+    for other in ([1.0, 1.0], [1.0]):
+        with pytest.raises(DataError, match=r"near is .*, but it has one goal, .*the same"):
+            check_one_goal(near, "near", "it has one goal", expected=other)
+    far = gymnasium.make("AntMaze_UMaze-v5", maze_map=ONE_GOAL)
+    with pytest.raises(DataError, match="the goals of far differ between episodes"):
+        check_one_goal(_flat(far), "far", "it has one goal")
+    centred = EnvironmentConfig(
+        id="AntMaze_UMaze-v5", kwargs={"maze_map": ONE_GOAL}, wrappers=(CENTRED,)
+    )
+    made = EnvironmentFactory(None, centred, None)()
+    check_one_goal(made, "centred", "it has one goal", expected=[-4.0, 4.0])
+    check_one_goal(_flat(gymnasium.make(RANDOM_WALK)), "without goals", "it has one goal")
+
+
+def test_an_environment_without_success_is_refused_where_that_is_the_score(
+    config: Config, umaze_store: Path
+) -> None:
+    load_task(override(config, {"evaluation.score": "success"}), umaze_store)
+    with pytest.raises(DataError) as error:
+        check_success(_flat(gymnasium.make(RANDOM_WALK)), RANDOM_WALK)
+    expected = "evaluation.score: got 'success', but the info of ldcq/RandomWalk-v0 has none"
+    assert expected in str(error.value)
