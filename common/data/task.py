@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.flattening import flat_spaces, flattening
+from common.data.goals import OtherGoalsError, check_goals
 from common.data.loading import open_dataset
 from common.data.minari import MinariDataset, NoEnvironmentError
 from ldcq.config import Config
@@ -106,6 +107,7 @@ def load_task(config: Config, store_root: Path) -> Task:
 
     Raises:
         NoEnvironmentError: None is recorded or given.
+        OtherGoalsError: The rewards of the dataset belong to other goals.
         DataError: The dataset is not on this machine, the environment cannot be made, has no time
             limit, or its spaces are not those of the dataset.
     """
@@ -122,16 +124,31 @@ def load_task(config: Config, store_root: Path) -> Task:
         name = environment.spec.id if environment.spec else str(environment.unwrapped)
         spaces = flat_spaces(environment.flattening.size, environment.action_space, name)
         _check_spaces(spaces, name, dataset.spaces, dataset.name)
+        layout = _layout(environment)
+        if isinstance(dataset, MinariDataset):
+            check_goals(config.data, dataset, environment, layout)
         return Task(
             make_env=factory,
             spaces=dataset.spaces,
             reference_scores=config.evaluation.reference_scores or dataset.reference_scores,
             max_episode_steps=_time_limit(environment, name),
             first_hit=_first_hit(environment.unwrapped),
-            layout=_layout(environment),
+            layout=layout,
         )
     finally:
         environment.close()
+
+
+def check_rewards(config: Config, store_root: Path) -> None:
+    """Raises OtherGoalsError where it can be seen that the dataset's rewards belong to other goals;
+    whatever else is wrong with the task is no matter of those that only train.
+    """
+    try:
+        load_task(config, store_root)
+    except OtherGoalsError:
+        raise
+    except DataError:
+        return
 
 
 def behaviour_episodes(episodes: Episodes, max_episode_steps: int) -> list[Float]:

@@ -105,4 +105,6 @@ class KitchenSubtasksReward(_Task):
 TaskReward = SparseReward | StepCostReward | KitchenSubtasksReward
 """The kinds that compute rewards and terminations anew."""
 RewardConfig = Annotated[TaskReward | RecordedReward, Field(discriminator="kind")]
-KINDS = tuple(str(kind.model_fields["kind"].default) for kind in (*get_args(TaskReward), RecordedReward))
+KINDS = tuple(
+    str(kind.model_fields["kind"].default) for kind in (*get_args(TaskReward), RecordedReward)
+)
