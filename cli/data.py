@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from common.data import ensure_dataset, load_episodes, open_dataset
+from common.data import check_rewards, ensure_dataset, load_episodes, open_dataset
+from common.data.goals import OtherGoalsError
 from common.data.minari import SHOWN, MinariDataset, local_datasets
 from common.store import local_root
 from common.store.datasets import dataset_path
-from ldcq.config import DataConfig, PointMazeConfig, load, tasks
+from ldcq.config import Config, DataConfig, PointMazeConfig, load, tasks
 from ldcq.data.episodes import Episodes
 from ldcq.data.resets import suspicious_steps
 from ldcq.data.windows import Windows, make_windows
@@ -121,8 +122,8 @@ def inspect(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a dataset: episodes, spaces, returns, windows, steps that look like resets. Fails where
-    values are NaN.
+    """Show a dataset: episodes, spaces, returns, windows, steps that look like resets, rewards that
+    belong to other goals than the evaluated one. Fails where values are NaN.
     """
     keys = tuple(observation_key) if observation_key else None
     config = DataConfig(dataset=dataset, observation_keys=keys, episode_steps=episode_steps)
@@ -131,14 +132,14 @@ def inspect(
         horizon, config = horizon or task.horizon, task.data
     episodes = load_episodes(config, store)
     windows = make_windows(episodes, horizon or 30, 0.0, 0)
-    summary = _summary(episodes, windows)
+    summary = _summary(episodes, windows) | {"other_goals": _other_goals(config, store)}
     if as_json:
         typer.echo(json.dumps(summary))
         return
     console = Console()
     table = Table(title=episodes.name, show_header=False)
     for key, value in summary.items():
-        if key != "length_histogram":
+        if key != "length_histogram" and value is not None:
             table.add_row(key.replace("_", " "), _text(value))
     console.print(table)
     console.print(_histogram_table(summary["length_histogram"]))
@@ -211,6 +212,15 @@ def _summary(episodes: Episodes, windows: Windows) -> dict[str, Any]:
         ],
         "length_histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
     }
+
+
+def _other_goals(config: DataConfig, store: Path) -> str | None:
+    """What is to be said of rewards of other goals; None: nothing is seen of any."""
+    try:
+        check_rewards(Config(data=config), store)
+    except OtherGoalsError as error:
+        return str(error)
+    return None
 
 
 def _spread(values: npt.ArrayLike) -> dict[str, float]:

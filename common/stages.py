@@ -24,8 +24,9 @@ class Stage:
         parents: The kinds it is made from; `ancestors` adds theirs.
         sections: The paths of the configuration that decide a result beyond its parents. Absent on
             purpose: names and variants, `training` (cadence of checkpoints, logs, validation), and
-            `data.generate` and `data.download`, which decide how the data come here: what they are
-            is in the dataset's fingerprint, a parent.
+            `data.generate` and `data.download`, which decide how the data come here: what was
+            recorded is in the dataset's fingerprint, a parent. `data.reward` counts where rewards
+            are looked at; what decides windows of it, for all over the data (`store.lineage`).
         module: The package of the process; its `train` makes the artifact.
         made_by: The stage whose process makes it, where it has none of its own.
         serves: What the module's `server` answers to, as `ldcq serve` calls it; "actor" stands for
@@ -78,7 +79,7 @@ _ROWS = (
         "latents",
         "Latents",
         parents=("vae",),
-        sections=("horizon", "lengths", "discount"),
+        sections=("horizon", "lengths", "discount", "data.reward"),
         made_by="vae",
         large=True,
     ),

@@ -33,7 +33,7 @@ def configuration(
     config = load(SETTINGS / f"{name}.{scale}.yaml")
     changes: dict[str, object] = {}
     if dataset is not None:  # of the same task: its states are read alike
-        alike = config.data.model_dump(include={"observation_keys", "goal_indices"})
+        alike = config.data.model_dump(include={"observation_keys", "goal_indices", "reward"})
         changes |= {"data.dataset": dataset, **{f"data.{key}": alike[key] for key in alike}}
     if methods is not None:
         changes["evaluation.methods"] = {name: dict(method) for name, method in methods.items()}

@@ -9,4 +9,5 @@ from common.data.minari import NoEnvironmentError as NoEnvironmentError
 from common.data.task import Layout as Layout
 from common.data.task import Task as Task
 from common.data.task import behaviour_episodes as behaviour_episodes
+from common.data.task import check_rewards as check_rewards
 from common.data.task import load_task as load_task

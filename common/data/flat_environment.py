@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.environments import register_robotics
-from common.data.flattening import Flattening
+from common.data.flattening import Flattening, joined_goal
 from ldcq.config import ConfigError
 from ldcq.config.callables import imported
 from ldcq.data.episodes import DataError, Float
@@ -32,7 +32,8 @@ class FlatEnvironment(gymnasium.Wrapper[Float, Action, Any, Any]):
     """Observations become float32 vectors; flat actions take the shape and type the task wants.
 
     Where observations are a dictionary with `desired_goal`, that is the goal: every `info` holds it
-    under `GOAL`, so that vectors of environments pass it on.
+    under `GOAL`, so that vectors of environments pass it on. One of several parts, as FrankaKitchen
+    has a part for each subtask, is joined in the order of their names.
 
     Attributes:
         flattening: How observations are flattened.
@@ -74,7 +75,7 @@ class FlatEnvironment(gymnasium.Wrapper[Float, Action, Any, Any]):
 def _with_goal(info: dict[str, Any], observation: Any) -> dict[str, Any]:
     if not isinstance(observation, dict) or "desired_goal" not in observation:
         return info
-    return {**info, GOAL: np.array(observation["desired_goal"], np.float32).reshape(-1)}
+    return {**info, GOAL: joined_goal(observation["desired_goal"], count=1)[0]}
 
 
 def make_registered(

@@ -139,6 +139,18 @@ def flat_actions(actions: npt.ArrayLike, spaces: Spaces) -> npt.NDArray[np.gener
     return array.reshape(len(array), -1 if len(array) else spaces.action_dim)
 
 
+def joined_goal(goal: Any, count: int) -> Float:
+    """`desired_goal` of several observations, an array or a (nested) dictionary of arrays with the
+    leading axis `count`, where one has none if `count` is 1.
+
+    Returns:
+        Shape (count, G): parts of a dictionary are joined in the order of their names.
+    """
+    if isinstance(goal, Mapping):
+        return np.concatenate([joined_goal(goal[name], count) for name in sorted(goal)], axis=1)
+    return np.array(goal, np.float32).reshape(count, -1)
+
+
 def _parts(
     path: tuple[str, ...], space: gymnasium.Space[Any]
 ) -> list[tuple[tuple[str, ...], gymnasium.Space[Any]]]:

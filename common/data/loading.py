@@ -25,6 +25,7 @@ from common.store.files import WriterLock
 from ldcq.config import DataConfig, PointMazeConfig, RandomWalkConfig
 from ldcq.config.reward import OgbenchReward
 from ldcq.data.episodes import DataError, Episodes
+from ldcq.data.rewards import relabelled
 
 logger = logging.getLogger(__name__)
 STEP_BYTES = 512
@@ -75,16 +76,20 @@ def is_on_this_machine(config: DataConfig, store_root: Path) -> bool:
 
 
 def load_episodes(config: DataConfig, store_root: Path, memory: int | None = None) -> Episodes:
-    """Reads and checks all episodes; what exceeds `memory` MiB (`training.memory`) is kept on the
-    store's disk. Their fingerprint is kept in the store.
+    """Reads and checks all episodes, with the rewards that `config.reward` describes; what exceeds
+    `memory` MiB (`training.memory`) is kept on the store's disk. Their fingerprint, which is that
+    of what was recorded, is kept in the store.
 
     Raises:
-        DataError: It is not on this machine, cannot be read, or holds values that are not finite.
+        DataError: It is not on this machine, cannot be read, or holds values that are not finite;
+            no step has a reward by `config.reward`.
         StoreError: The disk does not take them.
     """
     dataset, files = open_dataset(config, store_root), stamp(config, store_root)
-    episodes = dataset.read(Room(store_root, memory))
+    room = Room(store_root, memory)
+    episodes = dataset.read(room)
     keep_fingerprint(config, store_root, files, episodes.fingerprint)
+    episodes = relabelled(episodes, config, room)
     sizes = episodes.count, len(episodes.rewards), episodes.spaces.describe()
     logger.info("%s: %d episodes, %d steps, %s", episodes.name, *sizes)
     return episodes

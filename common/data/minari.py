@@ -13,10 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.data.flattening import Flattening, flat_actions, flat_spaces, flattening
+from common.data.flattening import (
+    Flattening,
+    flat_actions,
+    flat_spaces,
+    flattening,
+    joined_goal,
+)
 from common.store.datasets import roots
 from ldcq.config import tasks
-from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, join_episodes
+from ldcq.data.episodes import (
+    Allocate,
+    DataError,
+    Episode,
+    Episodes,
+    Float,
+    Spaces,
+    join_episodes,
+)
 
 if TYPE_CHECKING:
     import gymnasium
@@ -33,6 +47,8 @@ _D4RL_NAMES = {
 }
 """D4RL's names of datasets, and those of their successors in Minari."""
 
+GOAL_EPISODES = 64
+"""In which it is looked for the goals of a dataset, at most."""
 SHOWN = 5
 """Ids in a message that says which there are."""
 
@@ -183,6 +199,22 @@ class MinariDataset:
                 f"{needs or 'what it needs'}, or set evaluation.environment to another id"
             ) from error
         return environment
+
+    def goals(self, most: int = GOAL_EPISODES) -> Float | None:
+        """The different values of `desired_goal` in some of the episodes, spread evenly, at most so
+        many; parts are joined as in the environment's. None: observations have none.
+
+        Returns:
+            Shape (K, G).
+        """
+        if "desired_goal" not in getattr(self._dataset.observation_space, "spaces", {}):
+            return None
+        ids = np.unique(np.linspace(0, int(self._dataset.total_episodes) - 1, most).astype(int))
+        found = [
+            np.unique(joined_goal(part.observations["desired_goal"], len(part.rewards) + 1), axis=0)
+            for part in self._dataset.iterate_episodes(ids)
+        ]
+        return np.unique(np.concatenate(found), axis=0)
 
     def read(self, allocate: Allocate = np.empty) -> Episodes:
         """All episodes, in arrays that `allocate` makes.

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.flattening import Flattening, flat_spaces, flattening
+from common.data.goals import OtherGoalsError, check_goals
 from common.data.loading import open_dataset
 from common.data.minari import MinariDataset, NoEnvironmentError
 from common.stages import executed_kinds
@@ -116,6 +117,7 @@ def load_task(config: Config, store_root: Path) -> Task:
 
     Raises:
         NoEnvironmentError: None is recorded or given.
+        OtherGoalsError: The rewards of the dataset belong to other goals.
         DataError: The dataset is not on this machine, or the environment cannot be made, has no
             time limit, other spaces than the dataset, goals that differ where a method needs one
             goal, or no `success` where that is the score.
@@ -140,13 +142,16 @@ def load_task(config: Config, store_root: Path) -> Task:
         if method := _blind_to_goals(config, environment.flattening):
             who = f"evaluation.methods.{method} values latents by the rewards of one goal"
             check_one_goal(environment, name, who)
+        layout = _layout(environment)
+        if isinstance(dataset, MinariDataset):
+            check_goals(config.data, dataset, environment, layout)
         return Task(
             make_env=factory,
             spaces=dataset.spaces,
             reference_scores=config.evaluation.reference_scores or dataset.reference_scores,
             max_episode_steps=limit,
             first_hit=_first_hit(environment.unwrapped),
-            layout=_layout(environment),
+            layout=layout,
         )
     finally:
         environment.close()
@@ -239,6 +244,18 @@ def check_success(environment: FlatEnvironment, name: str) -> None:
             f"{', '.join(sorted(info)) or 'nothing'}); expected an environment whose info says "
             "`success` after a step, or evaluation.score=return"
         )
+
+
+def check_rewards(config: Config, store_root: Path) -> None:
+    """Raises OtherGoalsError where it can be seen that the dataset's rewards belong to other goals;
+    whatever else is wrong with the task is no matter of those that only train.
+    """
+    try:
+        load_task(config, store_root)
+    except OtherGoalsError:
+        raise
+    except DataError:
+        return
 
 
 def behaviour_episodes(episodes: Episodes, max_episode_steps: int) -> list[Float]:

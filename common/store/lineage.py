@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -41,6 +42,15 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
             del tree["evaluation"]["score"]
         if _acts_by_goals(config):
             paths += ("data.goal_indices",)
+        if any(method.policy == "behaviour" for method in config.evaluation.methods.values()):
+            paths += ("data.reward",)
+    if kind in ("vae", "bc"):
+        tree["data"]["reward"] = _decides_windows(tree["data"]["reward"])
+        paths += ("data.reward",)
+    if not tree["data"]["reward"]:  # artifacts of before it was there are those without
+        paths = tuple(path for path in paths if path != "data.reward")
+    elif "data.reward" in paths and "goal" in tree["data"]["reward"]:
+        paths += ("data.goal_indices",)
     sections: dict[str, JsonValue] = {"format": FORMAT}
     for path in paths:
         source, target = tree, sections
@@ -53,6 +63,18 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
         target[last] = source[last]
     actors = _other_actors(config) if kind == "evaluation" else {}
     return {**sections, "variants": actors} if actors else sections
+
+
+def _decides_windows(reward: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What of a relabelling decides which windows there are, for stages that see no rewards: all
+    that decides where the task is done, if episodes end there. Else only that the data's own
+    terminations do not count, so that one VAE does for all goals.
+    """
+    if reward is None or reward["kind"] == "recorded":
+        return None
+    if not reward["terminates"]:
+        return {"terminates": False}
+    return {key: value for key, value in reward.items() if key not in ("kind", "shift", "scale")}
 
 
 def _other_actors(config: Config) -> dict[str, JsonValue]:

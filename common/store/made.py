@@ -107,12 +107,14 @@ def _of_before(store: Store, config: Config, spec: dict[str, JsonValue]) -> str 
     """
     sections = spec["config"]
     assert isinstance(sections, dict)
+    goals = list(config.data.goal_indices)
+    if sections.get("data") != {"goal_indices": goals}:
+        return None
     wanted = {**spec, "config": {key: sections[key] for key in sections if key != "data"}}
     for version, meta in store.metas("evaluation"):
-        if meta.spec == wanted and "data" in sections:
+        if meta.spec == wanted:
             content = store.place.read(f"{store.key('evaluation', version)}/config.yaml") or b""
-            kept = yaml.safe_load(content)["data"]["goal_indices"]
-            if kept == list(config.data.goal_indices):
+            if yaml.safe_load(content)["data"]["goal_indices"] == goals:
                 return version
     return None
 

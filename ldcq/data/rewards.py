@@ -54,7 +54,7 @@ KITCHEN: dict[Subtask, Element] = {
     "microwave": Element((13,), (-0.75,)),
     "kettle": Element((14, 15, 16, 17, 18, 19, 20), (-0.23, 0.75, 1.62, 0.99, 0.0, 0.0, -0.06)),
 }
-"""D4RL's subtasks (`OBS_ELEMENT_INDICES`, less the robot's 9 positions, and `OBS_ELEMENT_GOALS`)."""
+"""D4RL's subtasks: `OBS_ELEMENT_INDICES`, less the robot's 9 positions, and `OBS_ELEMENT_GOALS`."""
 
 
 def goal_distances(states: Float, goal: Sequence[float], indices: Sequence[int]) -> Double:
@@ -142,9 +142,7 @@ def _parts(reward: TaskReward) -> int:
     return len(reward.subtasks) if isinstance(reward, KitchenSubtasksReward) else 1
 
 
-def _progress(
-    episodes: Episodes, config: DataConfig, reward: TaskReward
-) -> tuple[Integer, Double]:
+def _progress(episodes: Episodes, config: DataConfig, reward: TaskReward) -> tuple[Integer, Double]:
     """How many parts of the task are done in every state, and how far the nearest part is, both
     (M + E,).
     """
@@ -217,7 +215,6 @@ def _only(episodes: Episodes, kept: Boolean, allocate: Allocate) -> Episodes:
         for begin, end, shift in zip(begins, ends, source, strict=True)
     )
     most = len(begins), int(kept.sum())
-    joined = join_episodes(
-        parts, episodes.spaces, episodes.name, episodes.reference_scores, most=most, allocate=allocate
-    )
+    given = episodes.spaces, episodes.name, episodes.reference_scores
+    joined = join_episodes(parts, *given, most=most, allocate=allocate)
     return replace(joined, fingerprint=episodes.fingerprint)

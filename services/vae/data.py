@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from common.data.loading import ensure_dataset, load_episodes
+from common.data import check_rewards, ensure_dataset, load_episodes
 from common.training.context import StageContext
 from ldcq.data.windows import Windows, make_windows
 from ldcq.learning.distributed import ranks
@@ -17,7 +17,8 @@ def stage_windows(context: StageContext, horizon: int) -> Windows:
     `horizon` steps.
 
     Raises:
-        DataError: The dataset cannot be had, or has no window of that length.
+        DataError: The dataset cannot be had, has no window of that length, or rewards that belong
+            to other goals than the evaluated one.
         StoreError: Data that do not fit into memory do not fit onto the disk.
     """
     config, root = context.config, context.store.root
@@ -28,5 +29,7 @@ def stage_windows(context: StageContext, horizon: int) -> Windows:
     generates = config.data.generate is not None
     if generates and ranks().agree(lambda: ensure_dataset(config.data, root, generated)):
         _LOGGER.info("generated %s", config.data.dataset)
+    if not generates:
+        check_rewards(config, root)
     episodes = load_episodes(config.data, root, config.training.memory)
     return make_windows(episodes, horizon, config.data.validation_fraction, config.seed)

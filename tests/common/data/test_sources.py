@@ -20,8 +20,9 @@ from common.data import load_episodes
 from common.data.flattening import flattening
 from common.data.minari import local_datasets
 from ldcq.config import DataConfig
-from ldcq.data.episodes import DataError
+from ldcq.data.episodes import DataError, Episode, join_episodes
 from ldcq.data.resets import suspicious_steps
+from ldcq.data.windows import make_windows
 from tests.common.data.samples import UMAZE
 
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -232,6 +233,39 @@ def test_d4rl_file_without_next_observations(tmp_path: Path) -> None:
     assert episodes.observations_of(1)[:, 0].tolist() == [12, 15, 18, 18]  # nothing follows it
     assert np.flatnonzero(episodes.terminations).tolist() == [5]
     assert np.flatnonzero(episodes.truncations).tolist() == [2, 7]
+    assert episodes.ends_seen.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_what_was_not_seen_is_the_end_of_one_window_and_is_no_reason_to_bootstrap(
+    tmp_path: Path, horizon: int
+) -> None:
+    windows = make_windows(load_episodes(d4rl_file(tmp_path), tmp_path), horizon, 0.0, 0)
+    everything = slice(None)
+    made_up = ~windows.end_seen(everything)
+    assert made_up.sum() == 1
+    assert windows.terminated(everything)[made_up].all()
+    assert windows.rewards(everything)[made_up][0, -1] == 6  # its reward was recorded
+    seen = windows.next_states(everything)[~made_up, 0]
+    assert (seen > windows.states(everything)[~made_up, -1, 0]).all()
+
+
+def test_data_that_are_not_all_seen_have_a_fingerprint_of_their_own(tmp_path: Path) -> None:
+    """Else models of before would be taken that learned what was made up."""
+    seen = load_episodes(d4rl_file(tmp_path), tmp_path)
+    parts = [
+        Episode(
+            seen.observations_of(index),
+            seen.actions[start : start + length],
+            seen.rewards_of(index),
+            seen.terminations[start : start + length],
+            seen.truncations[start : start + length],
+        )
+        for index, (start, length) in enumerate(zip(seen.offsets, seen.lengths, strict=True))
+    ]
+    alike = join_episodes(parts, seen.spaces, seen.name)
+    np.testing.assert_array_equal(alike.observations, seen.observations)
+    assert alike.fingerprint != seen.fingerprint
 
 
 def test_d4rl_file_with_next_observations(tmp_path: Path) -> None:
@@ -241,6 +275,7 @@ def test_d4rl_file_with_next_observations(tmp_path: Path) -> None:
     assert episodes.lengths.tolist() == [4, 3, 3]
     assert episodes.observations_of(0)[:, 0].tolist() == [0, 3, 6, 9, 109]
     assert episodes.observations_of(1)[:, 0].tolist() == [12, 15, 18, 118]
+    assert episodes.ends_seen.all()
 
 
 STEPS = 60

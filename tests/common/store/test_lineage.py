@@ -126,6 +126,55 @@ def test_where_goals_are_counts_for_an_evaluation_that_looks_for_them(demo: Conf
     assert found["bcq_h"]["data"] == {"goal_indices": [1, 0]}  # type: ignore[index, call-overload]
 
 
+REWARD = {"kind": "sparse", "goal": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "terminates", "changed"),
+    [
+        ("data.reward.shift", -1.0, False, {"latents", "evaluation"}),
+        ("data.reward.scale", 2.0, True, {"latents", "evaluation"}),
+        ("data.reward.goal", [2, 2], False, {"latents", "evaluation"}),
+        ("data.reward.goal", [2, 2], True, {"vae", "latents", "bc", "evaluation"}),
+        ("data.reward.threshold", 0.1, False, {"latents", "evaluation"}),
+        ("data.reward.threshold", 0.1, True, {"vae", "latents", "bc", "evaluation"}),
+        ("data.goal_indices", [1, 0], False, {"latents", "evaluation"}),
+        ("data.goal_indices", [1, 0], True, {"vae", "latents", "bc", "evaluation"}),
+        ("data.reward.kind", "step_cost", True, {"latents", "evaluation"}),
+        ("data.reward.terminates", True, False, {"vae", "latents", "bc", "evaluation"}),
+        ("data.reward", {"kind": "recorded"}, False, {"vae", "latents", "bc", "evaluation"}),
+        ("data.reward", None, False, {"vae", "latents", "bc", "evaluation"}),
+    ],
+)
+def test_rewards_decide_latents_and_where_episodes_end_by_them_all_windows(
+    demo: Config, key: str, value: object, terminates: bool, changed: set[str]
+) -> None:
+    """Critic and prior are made from latents. Of the evaluation, the data's own score."""
+    given = {"data.reward": {**REWARD, "terminates": terminates}}
+    if key == "data.reward.kind":
+        key, value = "data.reward", {**REWARD, "terminates": terminates, "kind": value}
+    base = override(demo, given)
+    other = override(base, {key: value})
+    found = {kind for kind in KINDS if stage_sections(base, kind) != stage_sections(other, kind)}
+    assert found == changed
+
+
+def test_recorded_rewards_decide_no_windows(demo: Config) -> None:
+    shifted = override(demo, {"data.reward": {"kind": "recorded", "shift": -1.0}})
+    found = {kind for kind in KINDS if stage_sections(demo, kind) != stage_sections(shifted, kind)}
+    assert found == {"latents", "evaluation"}
+    alone = {"evaluation.methods": {"ldcq": {"policy": "ldcq"}}}
+    one, other = override(demo, alone), override(shifted, alone)
+    assert stage_sections(one, "evaluation") == stage_sections(other, "evaluation")
+
+
+def test_a_variant_with_rewards_of_its_own_owns_what_looks_at_them(demo: Config) -> None:
+    shifted = {"data.reward": {"kind": "recorded", "shift": -1.0}}
+    base = override(demo, {"variants": {**demo.variants, "costs": shifted}})
+    owned = {kind for kind in KINDS if owning_variant(base, "costs", kind) == "costs"}
+    assert owned == {*KINDS} - {"vae", "bc"}
+
+
 def test_the_size_of_a_cache_counts_only_where_there_is_one(demo: Config) -> None:
     searching = {"lengths": [], "critic.target": "max_min"}
     demo = override(demo, {**searching, "critic.candidate_source": "cache"})
