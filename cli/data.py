@@ -110,7 +110,8 @@ def inspect(
         str, typer.Argument(help="A Minari id, a file of D4RL (HDF5) or OGBench (npz), or a task.")
     ],
     horizon: Annotated[
-        int | None, typer.Option(min=1, help="H, the steps of a window; default: the task's, or 30.")
+        int | None,
+        typer.Option(min=1, help="H, the steps of a window; default: the task's, or 30."),
     ] = None,
     observation_key: Annotated[
         list[str] | None,
@@ -126,12 +127,10 @@ def inspect(
     belong to other goals than the evaluated one. Fails where values are NaN.
     """
     keys = tuple(observation_key) if observation_key else None
-    config = DataConfig(dataset=dataset, observation_keys=keys, episode_steps=episode_steps)
-    if dataset in tasks():
-        task = load(dataset)
-        horizon, config = horizon or task.horizon, task.data
-    episodes = load_episodes(config, store)
-    windows = make_windows(episodes, horizon or 30, 0.0, 0)
+    data = DataConfig(dataset=dataset, observation_keys=keys, episode_steps=episode_steps)
+    config = load(dataset) if dataset in tasks() else Config(data=data)
+    episodes = load_episodes(config.data, store)
+    windows = make_windows(episodes, horizon or config.horizon, 0.0, 0)
     summary = _summary(episodes, windows) | {"other_goals": _other_goals(config, store)}
     if as_json:
         typer.echo(json.dumps(summary))
@@ -214,10 +213,10 @@ def _summary(episodes: Episodes, windows: Windows) -> dict[str, Any]:
     }
 
 
-def _other_goals(config: DataConfig, store: Path) -> str | None:
+def _other_goals(config: Config, store: Path) -> str | None:
     """What is to be said of rewards of other goals; None: nothing is seen of any."""
     try:
-        check_rewards(Config(data=config), store)
+        check_rewards(config, store)
     except OtherGoalsError as error:
         return str(error)
     return None

@@ -172,15 +172,7 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any], at: str = "") -> dict[str, Any]:
     """The rule of `load`; a section of another `kind` is another section."""
-    merged = dict(base)
-    if not at and _is_other_dataset(base, changes):
-        task = base.get("task")
-        for section, keys in ({} if task else OF_DATASET).items():
-            said = base.get(section) or {}
-            merged[section] = {key: value for key, value in said.items() if key not in keys}
-        merged["data"] = {**merged["data"], "generate": None}
-        if task and str(changes["data"]["dataset"]).lower().endswith(FILES):
-            merged = _merge(merged, task.get("of_file") or {})
+    merged = dict(base) if at else _left_by_another_dataset(base, changes)
     for key, value in changes.items():
         path, old = f"{at}{key}", merged.get(key)
         if (
@@ -192,6 +184,21 @@ def _merge(base: dict[str, Any], changes: Mapping[str, Any], at: str = "") -> di
             merged[key] = _merge(old, value, f"{path}.")
         else:
             merged[key] = value
+    return merged
+
+
+def _left_by_another_dataset(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The base, with what the rule of `load` makes of it where changes name a dataset or a task."""
+    task, other = base.get("task"), _is_other_dataset(base, changes)
+    if task and other and str(changes["data"]["dataset"]).lower().endswith(FILES):
+        return _merge(base, task.get("of_file") or {})
+    merged = dict(base)
+    if not task and (other or changes.get("task")):
+        for section, keys in OF_DATASET.items():
+            said = base.get(section) or {}
+            merged[section] = {key: value for key, value in said.items() if key not in keys}
+    if other:
+        merged["data"] = {**merged["data"], "generate": None}
     return merged
 
 
