@@ -37,7 +37,8 @@ def show(name: str | None, store: Path, as_json: bool, console: Console) -> None
     if name is not None and name not in tasks():
         load(name)  # says which are near
         raise ConfigError(f"{name!r} is no task; `ldcq tasks` lists them")
-    rows = [_row(each, load(each), store) for each in ([name] if name else tasks())]
+    names = tasks() if name is None else [name]
+    rows = [_row(each, load(each), store) for each in names]
     if as_json:
         typer.echo(json.dumps({"tasks": rows}))
     elif name:
@@ -49,8 +50,8 @@ def show(name: str | None, store: Path, as_json: bool, console: Console) -> None
             said = f"[{extra}] is not installed: pip install 'ldcq[{extra}]'"
             console.print(said, style="dim", markup=False)
         console.print(
-            "`ldcq run NAME --set data.dataset=FILE` takes the file of D4RL or OGBench. `ldcq tasks "
-            "NAME` says where data are, and what makes a score another than the paper's (LDCQ's).",
+            "`ldcq run NAME --set data.dataset=FILE` takes the file of D4RL or OGBench. `ldcq "
+            "tasks NAME` says where data are, and what makes a score another than the paper's.",
             style="dim",
         )
 

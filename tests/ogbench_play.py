@@ -1,5 +1,5 @@
-"""OGBench's scripted play as one of its files: `python -m tests.ogbench_play scene.npz --steps 5000`
-(needs the extra `ogbench`). The oracles are OGBench's own; they go for one object after another.
+"""OGBench's scripted play as one of its files: `python -m tests.ogbench_play scene-play-v0.npz`,
+with the extra `ogbench`. The oracles are OGBench's own; they go for one object after another.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ OFF_CENTRE = 0.2
 ANT_CELL = 4.0
 """Side of a cell of AntMaze in metres."""
 ANT_GOAL_OFFSET = 0.75
-"""How far AntMaze's goal is beyond the centre of its cell in x and y: the mean of what D4RL draws."""
+"""How far AntMaze's goal is beyond the centre of its cell in x and y: D4RL's mean."""
 ANT_START_NOISE = 0.1
 """Half width of the uniform noise on the ant's start, in metres."""
 
@@ -121,7 +121,7 @@ class D4rlMaze2d(_D4rlMaze):
     def _d4rl(self, state: Vector) -> Vector:
         """x, y and their velocities to row, column and theirs, shape (4,)."""
         x, y, along_x, along_y = state
-        row, column = self._origin + (-y, x)
+        row, column = self._origin + np.array([-y, x])
         return np.array([row, column, -along_y, along_x])
 
     def render(self) -> Any:

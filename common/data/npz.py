@@ -29,8 +29,9 @@ class NpzFile:
 
     `terminals` mark the last row of a trajectory. A file with `next_observations` has a row for
     every action; in one without, as OGBench publishes them, the last row of a trajectory is where
-    it ended, and its action was never seen to lead anywhere. A row whose `masks` are 0 is a terminal
-    state of the task: it ends an episode, and if the trajectory goes on, so does another episode.
+    it ended, and its action was never seen to lead anywhere. A row whose `masks` are 0 is a state
+    where the task is done: its step ends an episode, and where the trajectory goes on to other
+    states, another episode begins.
 
     The published files are of no task. Their rewards and masks are those of a single-task
     environment of OGBench, told from the simulator's states in the file.
@@ -65,8 +66,8 @@ class NpzFile:
         arrays = self._arrays if self.task is None else {**self._arrays, **self._labels(self.task)}
         if "rewards" not in arrays:
             raise DataError(
-                f"{self.name}: no rewards; expected them, or data.reward={{kind: ogbench, task: ID}} "
-                "with the id of one of OGBench's tasks (scene-singletask-task1-v0)"
+                f"{self.name}: no rewards; expected them, or data.reward={{kind: ogbench, task: "
+                "ID} with the id of one of OGBench's tasks (scene-singletask-task1-v0)"
             )
         parts = list(_parts(arrays))
         most = len(parts), sum(steps.stop - steps.start for steps in parts)

@@ -71,10 +71,10 @@ def test_where_the_task_is_done_an_episode_ends_and_another_goes_on(tmp_path: Pa
     [
         ({"terminals": None}, "no terminals; expected OGBench's arrays observations, actions"),
         ({"rewards": np.zeros(9)}, r"rewards have shape \(9,\), expected 10 rows"),
-        ({"rewards": None}, "no rewards; expected them, or data.reward=.kind: ogbench"),
+        ({"rewards": None}, r"no rewards; expected them, or data\.reward=.kind: ogbench"),
         ({"observations": np.zeros((10, 64, 64, 3))}, "images are not learned from"),
         ({"rewards": np.full(10, np.nan)}, "rewards are not finite"),
-        ({"actions": np.array([None] * 10)}, "not a NumPy archive .* allow_pickle"),
+        ({"actions": np.array([None] * 10)}, r"not a NumPy archive .* allow_pickle"),
     ],
 )
 def test_bad_files_are_explained(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -94,7 +94,7 @@ def test_what_is_no_archive_is_explained(tmp_path: Path) -> None:
         np.save(file, np.zeros(3))
     with pytest.raises(DataError, match="not a NumPy archive"):
         load_episodes(config, tmp_path)
-    with pytest.raises(DataError, match="episode_steps: got 5 .* OGBench's files record"):
+    with pytest.raises(DataError, match=r"episode_steps: got 5 .* OGBench's files record"):
         load_episodes(config.model_copy(update={"episode_steps": 5}), tmp_path)
 
 
@@ -118,5 +118,5 @@ def test_rewards_of_a_task_are_ogbenchs(tmp_path: Path) -> None:
     assert set(episodes.rewards.tolist()) <= {-5.0, -4.0, -3.0, -2.0, -1.0, 0.0}
     with pytest.raises(DataError, match=r"cube-double-singletask-v0 does not go .*qpos of 25"):
         NpzFile(path, "cube-double-singletask-v0").read()
-    with pytest.raises(DataError, match="scene-v0 does not go with .*not in the single-task mode"):
+    with pytest.raises(DataError, match=r"scene-v0 does not go with .*not in the single-task mode"):
         NpzFile(path, "scene-v0").read()
