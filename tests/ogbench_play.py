@@ -14,7 +14,7 @@ STEPS = 1001
 """Rows of a trajectory, as in the published files."""
 
 
-def record(environment: str, steps: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
+def record(environment: str, steps: int, seed: int) -> dict[str, Any]:
     """Plays, and returns the arrays of a file without rewards.
 
     Args:
@@ -28,8 +28,9 @@ def record(environment: str, steps: int, seed: int) -> dict[str, np.ndarray[Any,
     from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
     from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
-    settings = {"mode": "data_collection", "terminate_at_goal": False, "max_episode_steps": STEPS}
-    env = gymnasium.make(f"ogbench:{environment}", **settings)
+    settings: dict[str, Any] = {"mode": "data_collection", "terminate_at_goal": False}
+    env = gymnasium.make(f"ogbench:{environment}", max_episode_steps=STEPS, **settings)
+    task: Any = env.unwrapped
     plans = CubePlanOracle, ButtonPlanOracle, DrawerPlanOracle, WindowPlanOracle
     names = "cube", "button", "drawer", "window"
     oracles = {name: plan(env=env) for name, plan in zip(names, plans, strict=True)}
@@ -41,7 +42,7 @@ def record(environment: str, steps: int, seed: int) -> dict[str, np.ndarray[Any,
         while not ended:
             if oracle is None or oracle.done:
                 if oracle is not None:
-                    observation, info = env.unwrapped.set_new_target()
+                    observation, info = task.set_new_target()
                 oracle = oracles[info.get("privileged/target_task", "cube")]
                 oracle.reset(observation, info)
             action = np.clip(oracle.select_action(observation, info), -1, 1)

@@ -43,7 +43,7 @@ class _Map:
     unique_goal_locations: tuple[Vector, ...]
 
 
-class _D4rlMaze(gymnasium.Env[Observation, npt.NDArray[np.floating]]):
+class _D4rlMaze(gymnasium.Env[Any, npt.NDArray[np.floating]]):
     """What both have: `observation`, `achieved_goal` and `desired_goal`, and a map."""
 
     maze: _Map
@@ -142,7 +142,7 @@ class D4rlAntMaze(_D4rlMaze):
 
     def __init__(self, maze: str = "large", render_mode: str | None = None) -> None:
         """Builds D4RL's maze of that name, medium or large."""
-        settings = {"render_mode": render_mode, "add_noise_to_goal": False}
+        settings: dict[str, Any] = {"render_mode": render_mode, "add_noise_to_goal": False}
         self._inner: Any = gymnasium.make(f"ogbench:antmaze-{maze}-v0", **settings).unwrapped
         layout = find_maze(maze)
         row, column = self._goal_cell = layout.goal_cell
