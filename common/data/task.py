@@ -197,7 +197,9 @@ def check_one_goal(
         )
 
 
-def _reaches(environment: FlatEnvironment, place: Float, goals: Float) -> bool:
+def _reaches(
+    environment: FlatEnvironment, place: npt.NDArray[np.float64], goals: npt.NDArray[np.float64]
+) -> bool:
     """Whether being at `place`, (G,), is being at each of the goals, (M, G)."""
     import gymnasium
 

@@ -67,7 +67,9 @@ def first_reward_steps(rewards: Sequence[NDArray[np.floating]]) -> NDArray[np.in
 
 
 def successes(
-    said: Sequence[bool | None] | None, rewards: Sequence[NDArray[np.floating]], first_hit: bool
+    said: Sequence[bool | None] | NDArray[np.bool_] | None,
+    rewards: Sequence[NDArray[np.floating]],
+    first_hit: bool,
 ) -> NDArray[np.bool_] | None:
     """Which episodes succeeded, shape (E,): those whose environment said so, or, where it says
     nothing, those with a reward in a task of first hits; None where neither is known.
@@ -171,7 +173,9 @@ def score(
     done = successes(said, rewards, first_hit)
     if done is not None:
         success = float(done.mean())
-        success_score = bootstrap(100.0 * done, confidence, seed) if by_success else None
+        success_score = (
+            bootstrap(100.0 * done.astype(np.float64), confidence, seed) if by_success else None
+        )
     return Scores(
         true_return=bootstrap(returns, confidence, seed),
         first_hit=hit,

@@ -238,31 +238,6 @@ def test_the_same_seed_plays_the_same_episodes(evaluated: Artifact, pipeline: Pi
     assert not np.array_equal(other[0].positions[0], played[0].positions[0])  # type: ignore[index]
 
 
-def test_success_is_the_score_where_the_configuration_says_so(pipeline: Pipeline) -> None:
-    wrappers = ["tests.services.actor.test_train:SaysSuccess"]
-    changes = {
-        "evaluation.environment": {"id": TOY, "wrappers": wrappers, "max_episode_steps": 9},
-        "evaluation.score": "success",
-        "evaluation.methods": {"prior": {"policy": "prior"}, "data": {"policy": "behaviour"}},
-    }
-    evaluation = _play(pipeline, override(_toy(pipeline.config), changes), only=["prior"])
-    row, data = evaluation.rows()
-    done = [episode.index % 2 == 0 for episode in evaluation.episodes["prior"]]
-    assert row["success"] == np.mean(done)
-    assert row["success_score"]["mean"] == 100 * np.mean(done)  # type: ignore[call-overload, index]
-    assert (data["success"], data["success_score"]) == (None, None)  # data say no success
-    assert {len(episode.rewards) for episode in evaluation.episodes["prior"]} == {9}
-    version = evaluation.publish(pipeline.store, {}, "scored")
-    found = pipeline.store.load("evaluation", version)
-    assert found.meta.details["score"] == "success"
-    np.testing.assert_array_equal(found.tensors["prior/success"], done)
-    html = write_report(
-        evaluation.base, pipeline.store, version, Priors(evaluation.base, {})
-    ).read_text()
-    assert "<th>success %</th>" in html
-    assert "<th>success</th>" not in html
-
-
 def test_a_stopped_stage_says_so_and_publishes_nothing(pipeline: Pipeline) -> None:
     config = override(pipeline.config, {"evaluation.seed": 99})
     before = pipeline.store.versions("evaluation")
@@ -351,3 +326,28 @@ def test_a_task_without_map_and_a_report_without_prior_service(
     assert "Where the methods go" not in html
     assert "first hit" not in html
     assert "Not drawn: no prior service is known" in html
+
+
+def test_success_is_the_score_where_the_configuration_says_so(pipeline: Pipeline) -> None:
+    wrappers = ["tests.services.actor.test_train:SaysSuccess"]
+    changes = {
+        "evaluation.environment": {"id": TOY, "wrappers": wrappers, "max_episode_steps": 9},
+        "evaluation.score": "success",
+        "evaluation.methods": {"prior": {"policy": "prior"}, "data": {"policy": "behaviour"}},
+    }
+    evaluation = _play(pipeline, override(_toy(pipeline.config), changes), only=["prior"])
+    row, data = evaluation.rows()
+    done = [episode.index % 2 == 0 for episode in evaluation.episodes["prior"]]
+    assert row["success"] == np.mean(done)
+    assert row["success_score"]["mean"] == pytest.approx(100 * np.mean(done))  # type: ignore[call-overload, index]
+    assert (data["success"], data["success_score"]) == (None, None)  # data say no success
+    assert {len(episode.rewards) for episode in evaluation.episodes["prior"]} == {9}
+    version = evaluation.publish(pipeline.store, {}, "scored")
+    found = pipeline.store.load("evaluation", version)
+    assert found.meta.details["score"] == "success"
+    np.testing.assert_array_equal(found.tensors["prior/success"], done)
+    html = write_report(
+        evaluation.base, pipeline.store, version, Priors(evaluation.base, {})
+    ).read_text()
+    assert "<th>success %</th>" in html
+    assert "<th>success</th>" not in html
