@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from cli.data import app
 from ldcq.data.episodes import DataError
+from tests.common.data.test_goals import write
 
 ID = "ldcq/pointmaze-umaze-v0"
 
@@ -51,6 +52,16 @@ def test_inspect_counts_windows(store: Path) -> None:
     shown = run(*arguments)
     assert "state dim 8" in shown
     assert "Lengths" in shown
+
+
+def test_inspect_tells_rewards_of_other_goals(store: Path, tmp_path: Path) -> None:
+    name = write(tmp_path, (1.0, -1.0), (0.0, 1.0)).data.dataset
+    arguments = ("inspect", name, "--store", str(tmp_path), "--horizon", "20", "--json")
+    said = json.loads(run(*arguments))["other_goals"]
+    assert "data.reward={kind: sparse, goal: [-1.0, 1.0], threshold: 0.5}" in said
+    own = ("inspect", ID, "--store", str(store))
+    assert json.loads(run(*own, "--json"))["other_goals"] is None
+    assert "other goals" not in run(*own)
 
 
 def test_a_second_run_generates_nothing(store: Path) -> None:

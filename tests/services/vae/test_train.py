@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
+from common.data.goals import OtherGoalsError
 from common.rpc.settings import ServiceSettings
 from common.rpc.stage import Progress
 from common.store import Store, open_latents
@@ -23,6 +24,7 @@ from ldcq.data.episodes import DataError
 from ldcq.learning.learner import Stopped
 from ldcq.v1 import stage_pb2
 from services.vae.train import run
+from tests.common.data.test_goals import write
 from tests.ldcq.vae.synthetic import make_episodes
 
 
@@ -94,6 +96,55 @@ def test_another_discount_writes_other_latents_of_the_same_vae(
     assert len(store.versions("latents")) == 2
     assert other.discount.max() == pytest.approx(0.5**5)
     np.testing.assert_array_equal(other.latent_mean, one.latent_mean)
+
+
+def test_other_rewards_write_other_latents_of_the_same_vae(tmp_path: Path, config: Config) -> None:
+    """And never the old ones, unless the old rewards are back."""
+    store, goal = Store(tmp_path / "store"), {"data.goal_indices": [0, 1]}
+    reward = {"kind": "sparse", "goal": [1.6, 0.0], "threshold": 1.0}
+    relabelled = override(config, {**goal, "data.reward": reward})
+    version = run(context(relabelled, store))
+    one = open_latents(store)
+    assert 0 < (one.reward > 0).sum() < len(one)
+    changed = override(relabelled, {"data.reward.shift": -1.0})
+    assert run(context(changed, store)) == version
+    other = open_latents(store, vae_version=version)
+    assert len(store.versions("latents")) == 2
+    np.testing.assert_array_equal(other.latent_mean, one.latent_mean)
+    whole = sum(relabelled.discount**step for step in range(relabelled.horizon))
+    np.testing.assert_allclose(other.reward, one.reward - whole, rtol=1e-5)
+    last = context(relabelled, store)
+    assert run(last) == version
+    assert last.progress.snapshot().reused
+    np.testing.assert_array_equal(open_latents(store).reward, one.reward)
+    ending = override(relabelled, {"data.reward.terminates": True})
+    assert run(context(ending, store)) != version
+    assert (open_latents(store).discount == 0).any()
+
+
+def test_ends_that_were_not_recorded_are_marked_in_the_latents(
+    tmp_path: Path, config: Config
+) -> None:
+    with h5py.File(config.data.dataset, "a") as file:
+        del file["next_observations"]
+        terminated = int(np.asarray(file["terminals"]).sum())
+    store = Store(tmp_path / "store")
+    run(context(config, store))
+    table = open_latents(store)
+    assert table.end_seen is not None
+    assert (~table.end_seen).sum() == terminated > 0
+    assert (table.discount[~table.end_seen] == 0).all()
+
+
+def test_rewards_of_other_goals_are_refused_before_anything_is_trained(
+    tmp_path: Path, config: Config
+) -> None:
+    own = write(tmp_path / "store", (1.0, -1.0), (0.0, 1.0))
+    config = override(config, {"data.dataset": own.data.dataset})
+    store = Store(tmp_path / "store")
+    with pytest.raises(OtherGoalsError, match=r"set data.goal_indices=\[0, 1\] and data.reward"):
+        run(context(config, store))
+    assert store.versions("vae") == []
 
 
 def test_a_stopped_stage_resumes_to_the_same_version(tmp_path: Path, config: Config) -> None:

@@ -266,3 +266,40 @@ def test_a_killed_process_goes_on_to_the_same_version(
         os.kill(process.pid, signal.SIGKILL)
     assert store.current("world_model") is None
     assert run(context(store, config)) == expected
+
+
+def seeded(config: Config, table: LatentTable) -> WorldModelLearner:
+    torch.manual_seed(0)
+    return learner_of(config, table)
+
+
+def test_a_next_state_that_was_not_recorded_is_not_learned(config: Config) -> None:
+    """That these episodes end is, and their rewards are."""
+    config = override(
+        config, {"lengths": [10], "world_model.rewards": True, "critic.target": "expectile_return"}
+    )
+    made = table(3000)
+    ended = made.discount == 0
+    seen = replace(
+        made,
+        reward=np.where(ended, 5, 0).astype(np.float32),
+        part_reward=np.zeros((3000, 1), np.float32),
+        part_state=(made.state + made.latent_mean @ MOVE / 3)[:, None].astype(np.float32),
+        end_seen=~ended,
+    )
+    far = np.where(ended[:, None], 1e3, seen.next_state).astype(np.float32)
+    made_up = replace(seen, next_state=far)
+    knowing, unknowing = (seeded(config, each) for each in (seen, made_up))
+    for step in range(10):
+        assert knowing.update(step) == unknowing.update(step)
+    assert knowing.validate() == unknowing.validate()
+    rewards = unknowing.model.gain_normaliser.mean[1]
+    assert float(rewards) == pytest.approx(seen.reward[seen.training].mean(), rel=1e-4)
+    trusting = learner_of(config, replace(made_up, end_seen=None))
+    assert trusting.model.change_normaliser.std[3] > 10 * unknowing.model.change_normaliser.std[3]
+
+
+def test_data_without_any_next_state_are_refused(config: Config) -> None:
+    made = table(20)
+    with pytest.raises(DataError, match="none of 16 training windows was recorded"):
+        learner_of(config, replace(made, end_seen=np.zeros(20, np.bool_)))
