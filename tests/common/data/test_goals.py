@@ -13,11 +13,12 @@ import pytest
 from gymnasium import spaces
 
 from common.data import behaviour_episodes, check_rewards, load_episodes, load_task
+from common.data.environments import POINT_MAZE, recorded_spec
 from common.data.flat_environment import GOAL, FlatEnvironment
 from common.data.flattening import flattening
 from common.data.goals import OtherGoalsError
 from common.data.minari_writing import EpisodeArrays, Recording, write_minari
-from common.data.pointmaze_env import FixedGoalPointMaze, evaluation_spec
+from common.data.pointmaze_env import FixedGoalPointMaze
 from ldcq.config import Config, load, override
 from ldcq.data.episodes import DataError
 from tests.common.data.samples import UMAZE
@@ -49,7 +50,8 @@ def write(root: Path, *goals: tuple[float, float], steps: int = 40) -> Config:
                 truncations=last,
             )
 
-    recording = Recording(episodes(), FixedGoalPointMaze("umaze"), evaluation_spec("umaze"), {})
+    spec = recorded_spec(POINT_MAZE, 300, maze="umaze")
+    recording = Recording(episodes(), FixedGoalPointMaze("umaze"), spec, {})
     assert write_minari(root / "datasets", NAME, recording)
     return override(load("paper"), {"data.dataset": NAME, "data.observation_keys": ["observation"]})
 
