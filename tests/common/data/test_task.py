@@ -64,6 +64,7 @@ def test_configuration_overrides_environment_and_scores(config: Config, umaze_st
             "evaluation.environment": "PointMaze_UMazeDense-v3",
             "evaluation.methods": {"prior": {"policy": "prior"}},  # critics need one goal
             "evaluation.reference_scores": [0.0, 50.0],
+            "data.reward": {"kind": "recorded"},  # of another goal
         },
     )
     task = load_task(changed, umaze_store)
