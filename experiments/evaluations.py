@@ -102,7 +102,7 @@ class Evaluations:
             episode_return=estimate(map(self._returns, rewards)),
             first_hit=estimate(map(self._first_hits, rewards)) if first_hit else None,
             success=float(np.mean(done)) if done else None,
-            success_score=estimate(100.0 * of_seed for of_seed in done) if by_success else None,
+            success_score=estimate([100.0 * each for each in done]) if by_success else None,
             episodes=len(rewards[0]),
             seeds=len(self._loaded) if trained else 0,
             train_seconds=float(np.mean(seconds)) if trained and all(seconds) else None,
@@ -191,12 +191,11 @@ def _rows(artifact: Artifact) -> dict[str, Mapping[str, Any]]:
     return {row["method"]: row for row in rows}
 
 
-def _successes(artifact: Artifact, played: str) -> NDArray[np.bool_] | None:
-    said, first_hit = (
-        artifact.tensors.get(f"{played}/success"),
-        _rows(artifact)[played]["first_hit"],
-    )
-    return successes(said, _rewards(artifact, played), bool(first_hit))
+def _successes(artifact: Artifact, played: str) -> Floats | None:
+    """1 where an episode succeeded, else 0, (E,); None where that is unknown."""
+    said, row = artifact.tensors.get(f"{played}/success"), _rows(artifact)[played]
+    done = successes(said, _rewards(artifact, played), bool(row["first_hit"]))
+    return None if done is None else done.astype(np.float64)
 
 
 def _rewards(artifact: Artifact, played: str) -> Rewards:

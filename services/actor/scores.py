@@ -173,9 +173,8 @@ def score(
     done = successes(said, rewards, first_hit)
     if done is not None:
         success = float(done.mean())
-        success_score = (
-            bootstrap(100.0 * done.astype(np.float64), confidence, seed) if by_success else None
-        )
+        if by_success:
+            success_score = bootstrap(100.0 * done.astype(np.float64), confidence, seed)
     return Scores(
         true_return=bootstrap(returns, confidence, seed),
         first_hit=hit,

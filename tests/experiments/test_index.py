@@ -31,7 +31,7 @@ def test_the_index_links_every_result_in_the_order_of_the_run(tmp_path: Path) ->
 def test_the_score_is_named_where_it_is_success(tmp_path: Path) -> None:
     score = {"mean": 203.24, "ci_low": 1.0, "ci_high": 2.0}
     success = {"mean": 64.0, "ci_low": 50.0, "ci_high": 75.0}
-    row = {"method": "ldcq", "first_hit": None, "return": score}
+    row: dict[str, object] = {"method": "ldcq", "first_hit": None, "return": score}
     write(tmp_path, "steps", [row | {"success_score": success}])
     assert main([str(tmp_path)]) == 0
     assert "ldcq success % 64.0 [50.0, 75.0]" in (tmp_path / "README.md").read_text()

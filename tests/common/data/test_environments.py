@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from pydantic import JsonValue
 
 from common.data import load_task
 from common.data.environments import FRANKA_KITCHEN, POINT_MAZE, RANDOM_WALK, recorded_spec
@@ -24,7 +25,13 @@ from tests.common.data.samples import UMAZE
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 PRIOR = {"evaluation.methods": {"prior": {"policy": "prior"}}}
-ONE_GOAL = [[1, 1, 1, 1, 1], [1, "g", 0, 0, 1], [1, 1, 1, 0, 1], [1, "r", "r", 0, 1], [1] * 5]
+ONE_GOAL: list[JsonValue] = [
+    [1, 1, 1, 1, 1],
+    [1, "g", 0, 0, 1],
+    [1, 1, 1, 0, 1],
+    [1, "r", "r", 0, 1],
+    [1] * 5,
+]
 CENTRED = "common.data.wrappers:CentredGoal"
 
 

@@ -81,7 +81,7 @@ class SaysSuccess(gymnasium.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         self.steps += 1
         *result, info = self.env.step(action)
-        return *result, {**info, "success": self.good and self.steps == 3}  # type: ignore[return-value]
+        return *result, {**info, "success": self.good and self.steps == 3}
 
 
 @pytest.fixture(scope="module")
