@@ -15,7 +15,7 @@ from common.data.flattening import flat_spaces, flattening
 from common.data.goals import OtherGoalsError, check_goals
 from common.data.loading import open_dataset
 from common.data.minari import MinariDataset, NoEnvironmentError
-from ldcq.config import Config
+from ldcq.config import Config, ConfigError
 from ldcq.data.episodes import DataError, Episodes, Float, Spaces
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def check_rewards(config: Config, store_root: Path) -> None:
         load_task(config, store_root)
     except OtherGoalsError:
         raise
-    except DataError:
+    except (DataError, ConfigError):
         return
 
 
