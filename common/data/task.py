@@ -17,7 +17,7 @@ from common.data.goals import OtherGoalsError, check_goals
 from common.data.loading import open_dataset
 from common.data.minari import MinariDataset, NoEnvironmentError
 from common.stages import executed_kinds
-from ldcq.config import Config, EnvironmentConfig, resolve_variant
+from ldcq.config import Config, ConfigError, EnvironmentConfig, resolve_variant
 from ldcq.data.episodes import DataError, Episodes, Float, Spaces
 
 RESETS = 10
@@ -256,7 +256,7 @@ def check_rewards(config: Config, store_root: Path) -> None:
         load_task(config, store_root)
     except OtherGoalsError:
         raise
-    except DataError:
+    except (DataError, ConfigError):
         return
 
 

@@ -63,7 +63,8 @@ class Neighbours:
             np.asarray(table[column][:])[kept] for column in ("state", "latent_mean", "latent_std")
         )
         self.neighbours = min(neighbours, len(kept))
-        self.scale = 1 / np.maximum(self.state.std(axis=0), 1e-6)
+        deviation = self.state.std(axis=0)
+        self.scale = 1 / np.where(deviation > 1e-6, deviation, 1)  # 1: an entry that never changes
         self.scaled = self.state * self.scale
         self.squares = (self.scaled**2).sum(axis=1)
         self.vae = json.loads((folder / "meta.json").read_text())["parents"]["vae"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from common.store import Store, open_latents
 from ldcq.config import Config, resolve_variant
 from ldcq.data.latents import LatentTable
+from ldcq.data.statistics import scale
 from ldcq.latent_prior import Draw
 from services.actor.priors import Priors
 from services.actor.report.latent_figure import LatentSamples
@@ -139,7 +140,8 @@ def neighbourhood(
     Returns:
         The row of the state whose neighbours are nearest, and their rows, (count,).
     """
-    scaled = (states - states.mean(axis=0)) / np.maximum(states.std(axis=0), 1e-6)
+    mean = states.mean(axis=0)
+    scaled = (states - mean) / scale(mean, states.std(axis=0))
     count = min(count, len(states))
     tightest, anchor, rows = np.inf, 0, np.arange(count)
     for row in anchors:
