@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from common.data.flattening import check_vector, flat_actions
+from common.data.flattening import Flattening, array_leaf, check_images, flat_actions
+from ldcq.config import FramesConfig
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, blocks, join_episodes
 from ldcq.data.resets import jumps, usual_length
 
@@ -42,10 +43,12 @@ class Hdf5File:
         path: Of the file.
         episode_steps: Episodes are cut after as many steps, and no resets are looked for; None:
             they are.
+        frames: How images are compressed; None: there may be none.
     """
 
     path: Path
     episode_steps: int | None = None
+    frames: FramesConfig | None = None
     reference_scores: ClassVar[None] = None
     """The files record none."""
 
@@ -55,6 +58,14 @@ class Hdf5File:
         return str(self.path)
 
     @cached_property
+    def flattening(self) -> Flattening:
+        """How its observations become states."""
+        observations, what = self._arrays["observations"], f"{self.name}: observations"
+        leaf = array_leaf((), observations.shape[1:], observations.dtype, what, self.frames)
+        check_images([leaf], self.name, self.frames)
+        return Flattening((leaf,))
+
+    @cached_property
     def spaces(self) -> Spaces:
         """Read off the arrays.
 
@@ -62,8 +73,8 @@ class Hdf5File:
         beyond.
         """
         arrays = self._arrays
-        observations, actions = arrays["observations"], arrays["actions"]
-        state_dim = int(np.prod(observations.shape[1:]))
+        actions, state_dim = arrays["actions"], self.flattening.vector_size
+        frames = self.flattening.frame_shape
         if np.issubdtype(actions.dtype, np.integer):
             if np.prod(actions.shape[1:]) > 1:
                 raise DataError(
@@ -71,14 +82,13 @@ class Hdf5File:
                     "mean one index a step, (T,): take the index of one-hot ones, and store "
                     "continuous ones as floating-point numbers"
                 )
-            return Spaces.discrete(
-                state_dim, max(int(block.max()) for block in blocks(actions)) + 1
-            )
+            count = max(int(block.max()) for block in blocks(actions)) + 1
+            return replace(Spaces.discrete(state_dim, count), frames=frames)
         low, high = np.float64(-1), np.float64(1)
         for block in blocks(actions):
             rows = block.reshape(len(block), -1)
             low, high = np.fmin(rows.min(axis=0), low), np.fmax(rows.max(axis=0), high)
-        return Spaces.box(state_dim, low, high)
+        return replace(Spaces.box(state_dim, low, high), frames=frames)
 
     def read(self, allocate: Allocate = np.empty) -> Episodes:
         """All episodes, in arrays that `allocate` makes.
@@ -121,6 +131,8 @@ class Hdf5File:
         inside[bounds[1:-1] - 1] = False
         if "next_observations" in arrays:
             how, away = "next_observations are not the next observations", self._broken()
+        elif self.flattening.frame_shape:
+            how, away = "images would show it, which is not looked for", np.zeros_like(inside)
         else:
             how, away = "states jump", jumps(arrays["observations"], inside)
         found = np.flatnonzero(away & inside) + 1
@@ -141,6 +153,8 @@ class Hdf5File:
         """Whether row i leads to another observation than that of row i + 1, shape (M - 1,)."""
         given, following = self._arrays["next_observations"], self._arrays["observations"]
         size, found = max(len(following) // 100, 1024), []
+        if self.flattening.frame_shape:
+            size = 256
         for start in range(0, len(following) - 1, size):
             rows = np.asarray(following[start + 1 : start + 1 + size], np.float32)
             nexts = np.asarray(given[start : start + len(rows)], np.float32)
@@ -160,11 +174,12 @@ class Hdf5File:
         terminations, truncations = np.zeros((2, steps), np.bool_)
         (terminations if terminated else truncations)[-1:] = True
         return Episode(
-            observations,
+            self.flattening.vectors(observations),
             flat_actions(arrays["actions"][start : start + steps], self.spaces),
             np.asarray(arrays["rewards"][start : start + steps]).reshape(steps),
             terminations,
             truncations,
+            self.flattening.frames(observations) if self.spaces.frames else None,
         )
 
     @cached_property
@@ -196,7 +211,6 @@ class Hdf5File:
             ) from error
         except OSError as error:
             raise DataError(f"{self.name}: not a readable HDF5 file ({error})") from error
-        check_vector(arrays["observations"].shape[1:], f"{self.name}: observations")
         rows = len(arrays["observations"])
         for key, values in arrays.items():
             if len(values) != rows:

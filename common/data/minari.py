@@ -15,6 +15,7 @@ import numpy as np
 
 from common.data.flattening import Flattening, flat_actions, flat_spaces, flattening
 from common.store.datasets import roots
+from ldcq.config import FramesConfig
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, join_episodes
 
 if TYPE_CHECKING:
@@ -111,10 +112,12 @@ class MinariDataset:
     Attributes:
         folder: It holds `data/metadata.json`.
         observation_keys: Keys of dictionary observations to concatenate; None: all, sorted.
+        frames: How images are compressed; None: there may be none.
     """
 
     folder: Path
     observation_keys: tuple[str, ...] | None = None
+    frames: FramesConfig | None = None
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
@@ -143,12 +146,13 @@ class MinariDataset:
     @cached_property
     def flattening(self) -> Flattening:
         """How its observations become states."""
-        return flattening(self._dataset.observation_space, self.observation_keys, self.name)
+        space = self._dataset.observation_space
+        return flattening(space, self.observation_keys, self.name, self.frames)
 
     @cached_property
     def spaces(self) -> Spaces:
-        """Of its flattened states and actions."""
-        return flat_spaces(self.flattening.size, self._dataset.action_space, self.name)
+        """Of its flattened states and actions, and of its images."""
+        return flat_spaces(self.flattening, self._dataset.action_space, self.name)
 
     def make_environment(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         """The environment recorded for evaluation, or that of the data if there is no other.
@@ -192,11 +196,12 @@ class MinariDataset:
         for episode in self._dataset.iterate_episodes():
             if len(episode.rewards):
                 yield Episode(
-                    self.flattening(episode.observations),
+                    self.flattening.vectors(episode.observations),
                     flat_actions(episode.actions, self.spaces),
                     np.asarray(episode.rewards).reshape(len(episode.rewards)),
                     np.asarray(episode.terminations),
                     np.asarray(episode.truncations),
+                    self.flattening.frames(episode.observations) if self.spaces.frames else None,
                 )
 
     @cached_property

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, WrapperSpec
 from gymnasium.utils import EzPickle
 
 from common.data.maze import GOAL_RADIUS, POSITION_NOISE, START_SPEED, Maze, find_maze
@@ -27,15 +27,23 @@ with contextlib.redirect_stderr(io.StringIO()):
 Observation = dict[str, npt.NDArray[np.float64]]
 
 
-def evaluation_spec(maze: str | Sequence[str], max_episode_steps: int | None = None) -> EnvSpec:
-    """How the task is made, with the maze's own time limit where none is given."""
+def evaluation_spec(
+    maze: str | Sequence[str], max_episode_steps: int | None = None, pixels: int | None = None
+) -> EnvSpec:
+    """How the task is made, with the maze's own time limit where none is given, and seen as
+    pictures of so many `pixels` a side where they are.
+    """
     found = find_maze(maze)
+    seen = WrapperSpec(
+        "PointMazePixels", "common.data.pointmaze_pixels:PointMazePixels", {"pixels": pixels}
+    )
     return EnvSpec(
         id=f"ldcq/PointMaze-{found.name}-v0",
         entry_point="common.data.pointmaze_env:FixedGoalPointMaze",
         max_episode_steps=max_episode_steps or found.max_episode_steps,
         disable_env_checker=True,
         kwargs={"maze": maze if isinstance(maze, str) else list(maze)},
+        additional_wrappers=(seen,) if pixels else (),
     )
 
 

@@ -21,7 +21,7 @@ from ldcq.config.loading import (
 )
 from ldcq.config.prior import PriorConfig, SamplingConfig
 from ldcq.config.schema import Config, TrainingConfig
-from ldcq.config.supervised import BcConfig, VaeConfig, WorldModelConfig
+from ldcq.config.supervised import BcConfig, FramesConfig, VaeConfig, WorldModelConfig
 
 __all__ = [
     "ActorConfig",
@@ -31,6 +31,7 @@ __all__ = [
     "CriticConfig",
     "DataConfig",
     "EvaluationConfig",
+    "FramesConfig",
     "MazeName",
     "MethodConfig",
     "PlanningConfig",

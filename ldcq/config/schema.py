@@ -14,7 +14,7 @@ from ldcq.config.critic import CriticConfig
 from ldcq.config.data import DataConfig
 from ldcq.config.prior import PriorConfig
 from ldcq.config.section import NonNegative, Positive, Section
-from ldcq.config.supervised import BcConfig, VaeConfig, WorldModelConfig
+from ldcq.config.supervised import BcConfig, FramesConfig, VaeConfig, WorldModelConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -51,6 +51,9 @@ class Config(Section):
     """gamma, per environment step."""
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+    frames: FramesConfig | None = None
+    """Compress the images of the observations, each to a vector that stands for it in the state;
+    null: there are none, and a dataset with images is refused."""
     vae: VaeConfig = VaeConfig()
     prior: PriorConfig = PriorConfig()
     critic: CriticConfig = CriticConfig()
