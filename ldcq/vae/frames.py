@@ -25,6 +25,10 @@ LEVELS = 255.0
 """The greatest value of a pixel, which is 1 here."""
 MIN_STD = 1e-3
 """Of the posterior, so that its logarithm stays finite."""
+VARIES = 1e-4
+"""Frames whose values differ by less from their mean are all the same."""
+FIRST_RAW_STD = -3.0
+"""Of the posterior before any training, before the softplus: a standard deviation of 0.05."""
 FRAMES_AT_ONCE = 512
 """Frames encoded at once, so that memory does not grow with their number."""
 
@@ -42,7 +46,8 @@ class Frames(Model):
     """q(z | x) and p(x | z) of one frame x, over z ~ N(0, I).
 
     Both see a frame as its difference from the mean frame of the training data, so that what never
-    changes has not to be learned.
+    changes has not to be learned. The encoder sees it in units of its size, root mean square, and
+    begins almost without noise: what changes may be small, and would be lost in it.
 
     Args:
         dimensions: Of a frame and its latent.
@@ -58,6 +63,7 @@ class Frames(Model):
     dimensions: FrameDimensions
     config: FramesConfig
     mean_frame: Tensor
+    scale: Tensor
 
     def __init__(self, dimensions: FrameDimensions, config: FramesConfig) -> None:
         super().__init__(dimensions, config)
@@ -73,6 +79,7 @@ class Frames(Model):
         smallest = (widths[-1], height // factor, width // factor)
         features = int(np.prod(smallest))
         self.register_buffer("mean_frame", torch.zeros(channels, height, width))
+        self.register_buffer("scale", torch.ones(()))
         self.convolutions = nn.Sequential(
             *_between(nn.Conv2d(a, b, 4, 2, 1) for a, b in pairwise(widths)),
             nn.ReLU(),
@@ -85,6 +92,28 @@ class Frames(Model):
             nn.Unflatten(1, smallest),
             *_between(nn.ConvTranspose2d(b, a, 4, 2, 1) for a, b in reversed([*pairwise(widths)])),
         )
+        for layer in self.convolutions:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.constant_(self.posterior.raw_std[-1].bias, FIRST_RAW_STD)
+
+    def fit_to(self, steps: Windows) -> None:
+        """Takes over the mean of the training frames, and the root mean square of what they differ
+        from it; 1 where all are the same.
+
+        Args:
+            steps: What is trained on.
+        """
+        total, squares, count = 0.0, 0.0, 0
+        for rows in np.array_split(steps.training, -(-len(steps.training) // FRAMES_AT_ONCE)):
+            images = steps.first_frames(rows)
+            frames = self.tensor(images.reshape(-1, *images.shape[2:])).double()
+            total, squares = total + frames.sum(dim=0), squares + frames.square().sum(dim=0)
+            count += len(frames)
+        mean = total / count
+        variance = (squares / count - mean.square()).mean()
+        self.mean_frame.copy_(mean)
+        self.scale.copy_(variance.sqrt() if variance > VARIES**2 else torch.ones(()))
 
     def forward(self, frames: Tensor) -> Gaussian:
         """q(z | x).
@@ -95,7 +124,9 @@ class Frames(Model):
         Returns:
             The posterior over (B, Z).
         """
-        gaussian: Gaussian = self.posterior(self.convolutions(frames - self.mean_frame))
+        gaussian: Gaussian = self.posterior(
+            self.convolutions((frames - self.mean_frame) / self.scale)
+        )
         return gaussian
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -188,7 +219,7 @@ class FramesLearner(SupervisedLearner):
             height=height, width=width, channels=channels, latent=settings.latent_dim
         )
         self.model = Frames(size, settings)
-        self.model.mean_frame.copy_(_mean_frame(steps, self.model))
+        self.model.fit_to(steps)
         super().__init__(
             Frames.kind,
             self.model.to(device),
@@ -232,13 +263,3 @@ class FramesLearner(SupervisedLearner):
 def _between(layers: Iterable[nn.Module]) -> list[nn.Module]:
     """Layers with a ReLU between each two."""
     return [module for layer in layers for module in (layer, nn.ReLU())][:-1]
-
-
-def _mean_frame(steps: Windows, model: Frames) -> Tensor:
-    """Of the training data, shape (C, H, W)."""
-    total, count = torch.zeros_like(model.mean_frame, dtype=torch.float64), 0
-    for rows in np.array_split(steps.training, -(-len(steps.training) // FRAMES_AT_ONCE)):
-        images = steps.first_frames(rows)
-        frames = model.tensor(images.reshape(-1, *images.shape[2:]))
-        total, count = total + frames.double().sum(dim=0), count + len(frames)
-    return total / count
