@@ -14,7 +14,7 @@ from cryptography import x509
 NAMES = (
     *("localhost", "127.0.0.1", "::1"),
     *("vae", "prior", "prior-trainer", "qlearner", "actor"),
-    *("prior-bcq-h", "prior-trainer-bcq-h", "qlearner-bcq-h", "world-model", "bc"),
+    *("prior-bcq-h", "prior-trainer-bcq-h", "qlearner-bcq-h", "world-model", "bc", "frames"),
 )
 """What the services are called on one machine and in docker-compose.yml."""
 

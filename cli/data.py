@@ -79,10 +79,11 @@ def ensure(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Generate or download the dataset of a configuration, where the store lacks it."""
-    settings = load(config).data
+    whole = load(config)
+    settings = whole.data
     with _bar(f"{settings.dataset}: steps") as on_progress:
         made = ensure_dataset(settings, store, on_progress)
-    open_dataset(settings, store)
+    open_dataset(settings, store, whole.frames)
     typer.echo(f"{settings.dataset}: {'written' if made else 'ready'}")
 
 

@@ -39,6 +39,7 @@ from ldcq.policies.by_name import make_policy
 from ldcq.policies.ldcq import LdcqPolicy
 from ldcq.prior import Sampler
 from ldcq.registry import find_prior
+from ldcq.vae.frames import Frames
 from ldcq.world_model import WorldModel
 from services.actor.diagnosis import Rollouts, play
 from services.actor.models import models_of_critic
@@ -108,7 +109,7 @@ def diagnose(store: Store, variant: str | None, episodes: int, out: Path | None,
             continue
         name = f"{number} {subject.method}"
         say(f"{name}: critic {subject.critic}")
-        policy, prior = _loaded(store, subject)
+        policy, prior, frames = _loaded(store, subject)
         windows = table(subject.parents["latents"])
         found = {"policy": name, **_settings(subject, policy, prior), "rollouts": {}}
         found["offline"] = _offline(subject.config, policy, prior, windows)
@@ -116,7 +117,7 @@ def diagnose(store: Store, variant: str | None, episodes: int, out: Path | None,
         if episodes:
             task = load_task(subject.config, store.root)
             title = f"{name}, n {found['n']}, T {found['temperature']}"
-            played[title] = play(subject.config, task, policy, windows, episodes)
+            played[title] = play(*(subject.config, task, policy, windows, episodes, frames))
             found["rollouts"] = _rollout_numbers(played[title])
             figures["calibration"] = calibration_figure(played)
             ends = {key: p.positions for key, p in played.items() if p.positions is not None}
@@ -179,8 +180,8 @@ def _configurations(store: Store, kind: str, say: Say) -> Iterator[tuple[str, Co
             say(f"left out: {kind} {version}, made with another version of ldcq ({error})")
 
 
-def _loaded(store: Store, subject: Subject) -> tuple[LdcqPolicy, Sampler]:
-    """The policy, and the prior that it draws from, in this process."""
+def _loaded(store: Store, subject: Subject) -> tuple[LdcqPolicy, Sampler, Frames | None]:
+    """The policy, the prior that it draws from and what compresses its images, in this process."""
     device = configure_torch(subject.config)
     models = models_of_critic(store, store.load("critic", subject.critic), device)
     artifact = store.load("prior", models.prior_version)
@@ -190,12 +191,12 @@ def _loaded(store: Store, subject: Subject) -> tuple[LdcqPolicy, Sampler]:
         world_model = _world_model(store, subject, device)
     policy = make_policy("ldcq", subject.config, models.decoder, prior, models.critic, world_model)
     assert isinstance(policy, LdcqPolicy)
-    return policy, prior
+    return policy, prior, models.frames
 
 
 def _world_model(store: Store, subject: Subject, device: torch.device) -> WorldModel:
     kind, config = WorldModel.kind, subject.config
-    parents = {parent: subject.parents[parent] for parent in ancestors(kind)}
+    parents = {parent: subject.parents[parent] for parent in ancestors(kind, config)}
     version = made_from(store, config, config.variant, kind, parents)
     if version is None:
         raise RunError(

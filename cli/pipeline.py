@@ -86,7 +86,7 @@ def train(
     stage: str, config: Config, store_url: str, variant: str, replicas: int, console: Console
 ) -> str:
     """Trains one stage of one pipeline and returns the version it published. Raises like `run`."""
-    needed = ancestors(stage)
+    needed = ancestors(stage, resolve_variant(config, variant))
     store = existing(store_url) if needed else Store(store_url)
     store.check_writable()
     _made(store, config, variant, needed)
@@ -147,7 +147,7 @@ def existing(store_url: str) -> Store:
 def _made(store: Store, config: Config, variant: str, kinds: Sequence[str]) -> None:
     """Raises NotMadeError unless these artifacts are there, made from the data as they are now."""
     own = resolve_variant(config, variant)
-    dataset = fingerprint(own.data, store.root, own.training.memory) if kinds else None
+    dataset = fingerprint(own.data, store.root, own.training.memory, own.frames) if kinds else None
     made(store, config, variant, kinds, dataset=dataset, intact=True)
 
 
@@ -157,7 +157,7 @@ def _read_data(config: Config, store: Store) -> None:
     """
     for variant in (config.variant, *config.variants):
         own = resolve_variant(config, variant)
-        fingerprint(own.data, store.root, own.training.memory)
+        fingerprint(own.data, store.root, own.training.memory, own.frames)
 
 
 def _published(store: Store) -> dict[str, list[str]]:

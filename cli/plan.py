@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.stages import STAGES, TRAINED, Stage, needed_stages
+from common.stages import STAGES, TRAINED, Stage, ancestors, needed_stages
 from common.store import owning_variant
 from ldcq.config import Config, MethodConfig, resolve_variant
 
@@ -152,5 +152,6 @@ def needed_variants(config: Config) -> dict[str, list[str]]:
         for kind in {kind for policy in policies for kind in needed_stages(policy, own)}:
             needed[kind].append(variant)
     if not any(needed.values()):
-        needed["vae"].append("main")  # whose stage makes the dataset
+        for kind in (*ancestors("vae", config), "vae"):  # whose stages make and read the dataset
+            needed[kind].append("main")
     return needed

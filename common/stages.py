@@ -34,6 +34,7 @@ class Stage:
         replicated: Any number of processes serve it, apart from the one that makes it.
         calls_prior: Its process calls the prior service.
         large: It holds rows, in a folder apart, and is checked by whoever opens it.
+        optional: It is there only where the configuration has the section of its name.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Stage:
     replicated: bool = False
     calls_prior: bool = False
     large: bool = False
+    optional: bool = False
 
     @property
     def ends(self) -> bool:
@@ -68,9 +70,18 @@ _LEARNING = ("seed", "device", "threads")
 _DATA = ("data.dataset", "data.observation_keys", "data.validation_fraction")
 _ROWS = (
     Stage(
+        "frames",
+        "Frames",
+        "images as vectors, which the later stages learn from",
+        sections=(*_LEARNING, *_DATA, "frames"),
+        module="services.vae.frames",
+        optional=True,
+    ),
+    Stage(
         "vae",
         "VAE",
         "latents of H-step windows, and the policy that decodes them",
+        parents=("frames",),
         sections=(*_LEARNING, *_DATA, "horizon", "vae"),
         module="services.vae",
         serves="vae",
@@ -129,6 +140,7 @@ _ROWS = (
         "bc",
         "Behaviour cloning",
         "a network without latents",
+        parents=("frames",),
         sections=(*_LEARNING, *_DATA, "bc"),
         module="services.vae.bc",
     ),
@@ -161,9 +173,13 @@ _POLICIES: Mapping[str, tuple[str, ...]] = {
 """The policies of `evaluation.methods`, with the artifacts that each executes in any case."""
 
 
-def ancestors(kind: str) -> tuple[str, ...]:
-    """All kinds that one is made from, each after its own parents."""
-    return _with_ancestors(STAGES[kind].parents)
+def ancestors(kind: str, config: Config) -> tuple[str, ...]:
+    """All kinds that one is made from in a pipeline of this configuration of its own, each after
+    its own parents.
+    """
+    parents = STAGES[kind].parents
+    there = [p for p in parents if not STAGES[p].optional or getattr(config, p) is not None]
+    return _with_ancestors(there, config)
 
 
 def executed_kinds(policy: str, config: Config) -> tuple[str, ...]:
@@ -177,7 +193,7 @@ def executed_kinds(policy: str, config: Config) -> tuple[str, ...]:
 
 def needed_kinds(policy: str, config: Config) -> tuple[str, ...]:
     """All artifacts that a policy descends from, each after its parents; see `executed_kinds`."""
-    return _with_ancestors(executed_kinds(policy, config))
+    return _with_ancestors(executed_kinds(policy, config), config)
 
 
 def needed_stages(policy: str, config: Config) -> tuple[str, ...]:
@@ -185,5 +201,5 @@ def needed_stages(policy: str, config: Config) -> tuple[str, ...]:
     return tuple(kind for kind in needed_kinds(policy, config) if STAGES[kind].module)
 
 
-def _with_ancestors(kinds: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(each for kind in kinds for each in (*ancestors(kind), kind)))
+def _with_ancestors(kinds: Iterable[str], config: Config) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each for kind in kinds for each in (*ancestors(kind, config), kind)))

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 TINY = Path(__file__).parent / "tiny.yaml"
+PIXELS = Path(__file__).parent / "pixels.yaml"
 VALUED = Path(__file__).parent / "valued.yaml"
 PATIENCE = 300.0
 

@@ -31,6 +31,8 @@ SUCCESS: Final = "success"
 class FlatEnvironment(gymnasium.Wrapper[Float, Action, Any, Any]):
     """Observations become float32 vectors; flat actions take the shape and type the task wants.
 
+    Observations with images stay as they are: those of many environments are compressed together.
+
     Where observations are a dictionary with `desired_goal`, that is the goal: every `info` holds it
     under `GOAL`, so that vectors of environments pass it on. One of several parts, as FrankaKitchen
     has a part for each subtask, is joined in the order of their names.
@@ -43,9 +45,10 @@ class FlatEnvironment(gymnasium.Wrapper[Float, Action, Any, Any]):
         """Wraps `environment`."""
         super().__init__(environment)
         self.flattening = flattening
-        self.observation_space = gymnasium.spaces.Box(
-            -np.inf, np.inf, (flattening.size,), np.float32
-        )
+        if not flattening.frame_shape:
+            self.observation_space = gymnasium.spaces.Box(
+                -np.inf, np.inf, (flattening.size,), np.float32
+            )
         inner = environment.action_space
         if isinstance(inner, gymnasium.spaces.Box):
             self.action_space = gymnasium.spaces.Box(
@@ -57,13 +60,16 @@ class FlatEnvironment(gymnasium.Wrapper[Float, Action, Any, Any]):
     ) -> tuple[Float, dict[str, Any]]:
         """Starts an episode; the state has shape (S,)."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return self.flattening.single(observation), _with_goal(info, observation)
+        return self._flat(observation), _with_goal(info, observation)
 
     def step(self, action: Action) -> tuple[Float, SupportsFloat, bool, bool, dict[str, Any]]:
         """One step with an action of shape (A,), or a Discrete one as a number or of shape (1,)."""
         observation, reward, terminated, truncated, info = self.env.step(self._unflatten(action))
         info = _with_goal(info, observation)
-        return self.flattening.single(observation), reward, terminated, truncated, info
+        return self._flat(observation), reward, terminated, truncated, info
+
+    def _flat(self, observation: Any) -> Any:
+        return observation if self.flattening.frame_shape else self.flattening.single(observation)
 
     def _unflatten(self, action: Action) -> Any:
         inner = self.env.action_space

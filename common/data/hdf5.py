@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from common.data.flattening import check_vector, flat_actions
+from common.data.flattening import Flattening, array_leaf, check_images, flat_actions
+from ldcq.config import FramesConfig
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, blocks, join_episodes
 from ldcq.data.resets import jumps, usual_length
 
@@ -43,10 +44,12 @@ class Hdf5File:
         path: Of the file.
         episode_steps: Episodes are cut after as many steps, and no resets are looked for; None:
             they are.
+        frames: How images are compressed; None: there may be none.
     """
 
     path: Path
     episode_steps: int | None = None
+    frames: FramesConfig | None = None
     reference_scores: ClassVar[None] = None
     """The files record none."""
 
@@ -56,12 +59,21 @@ class Hdf5File:
         return str(self.path)
 
     @cached_property
+    def flattening(self) -> Flattening:
+        """How its observations become states."""
+        observations, what = self._arrays["observations"], f"{self.name}: observations"
+        leaf = array_leaf((), observations.shape[1:], observations.dtype, what, self.frames)
+        check_images([leaf], self.name, self.frames)
+        return Flattening((leaf,))
+
+    @cached_property
     def spaces(self) -> Spaces:
         """Read off the arrays: Box actions are bounded by [-1, 1], as everywhere in D4RL, or by
         the data where it goes beyond.
         """
         arrays = self._arrays
-        return array_spaces(arrays["observations"], arrays["actions"], self.name)
+        spaces = array_spaces(self.flattening.vector_size, arrays["actions"], self.name)
+        return replace(spaces, frames=self.flattening.frame_shape)
 
     def read(self, allocate: Allocate = np.empty) -> Episodes:
         """All episodes, in arrays that `allocate` makes.
@@ -104,6 +116,8 @@ class Hdf5File:
         inside[bounds[1:-1] - 1] = False
         if "next_observations" in arrays:
             how, away = "next_observations are not the next observations", self._broken()
+        elif self.flattening.frame_shape:
+            how, away = "images would show it, which is not looked for", np.zeros_like(inside)
         else:
             how, away = "states jump", jumps(arrays["observations"], inside)
         found = np.flatnonzero(away & inside) + 1
@@ -124,6 +138,8 @@ class Hdf5File:
         """Whether row i leads to another observation than that of row i + 1, shape (M - 1,)."""
         given, following = self._arrays["next_observations"], self._arrays["observations"]
         size, found = max(len(following) // 100, 1024), []
+        if self.flattening.frame_shape:
+            size = 256
         for start in range(0, len(following) - 1, size):
             rows = np.asarray(following[start + 1 : start + 1 + size], np.float32)
             nexts = np.asarray(given[start : start + len(rows)], np.float32)
@@ -144,12 +160,13 @@ class Hdf5File:
         terminations, truncations = np.zeros((2, steps), np.bool_)
         (terminations if terminated else truncations)[-1:] = True
         return Episode(
-            observations,
+            self.flattening.vectors(observations),
             flat_actions(arrays["actions"][start : start + steps], self.spaces),
             np.asarray(arrays["rewards"][start : start + steps]).reshape(steps),
             terminations,
             truncations,
             end_seen,
+            self.flattening.frames(observations) if self.spaces.frames else None,
         )
 
     @cached_property
@@ -181,7 +198,6 @@ class Hdf5File:
             ) from error
         except OSError as error:
             raise DataError(f"{self.name}: not a readable HDF5 file ({error})") from error
-        check_vector(arrays["observations"].shape[1:], f"{self.name}: observations")
         rows = len(arrays["observations"])
         for key, values in arrays.items():
             if len(values) != rows:
@@ -193,13 +209,12 @@ class Hdf5File:
         return arrays
 
 
-def array_spaces(observations: Any, actions: Any, name: str) -> Spaces:
-    """The spaces of flat arrays of steps, which record none.
+def array_spaces(state_dim: int, actions: Any, name: str) -> Spaces:
+    """The spaces of an array of actions beside states of `state_dim` entries.
 
     Raises:
         DataError: Actions are whole numbers, but not one index a step.
     """
-    state_dim = int(np.prod(observations.shape[1:]))
     if np.issubdtype(actions.dtype, np.integer):
         if np.prod(actions.shape[1:]) > 1:
             raise DataError(

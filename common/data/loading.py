@@ -22,7 +22,7 @@ from common.store.datasets import (
     stamp,
 )
 from common.store.files import WriterLock
-from ldcq.config import DataConfig, PointMazeConfig, RandomWalkConfig
+from ldcq.config import DataConfig, FramesConfig, PointMazeConfig, RandomWalkConfig
 from ldcq.config.reward import OgbenchReward
 from ldcq.data.episodes import DataError, Episodes
 from ldcq.data.rewards import relabelled
@@ -32,9 +32,12 @@ STEP_BYTES = 512
 """Of a generated step on disk, at most."""
 
 
-def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5File | NpzFile:
+def open_dataset(
+    config: DataConfig, store_root: Path, frames: FramesConfig | None = None
+) -> MinariDataset | Hdf5File | NpzFile:
     """Finds the dataset without reading its episodes; downloads it if `config.download` says so.
-    Generated datasets are in the store's folder `datasets`.
+    Generated datasets are in the store's folder `datasets`. It may hold images where `frames` says
+    how they are compressed.
 
     Raises:
         DataError: It is not on this machine, or the download failed.
@@ -51,7 +54,7 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
             "`ldcq tasks` says where to get"
         )
     if config.is_file and path.suffix.lower() != ".npz":
-        return Hdf5File(path, config.episode_steps)
+        return Hdf5File(path, config.episode_steps, frames)
     if config.episode_steps is not None:
         raise DataError(
             f"data.episode_steps: got {config.episode_steps} for {config.dataset!r}; expected "
@@ -67,7 +70,7 @@ def open_dataset(config: DataConfig, store_root: Path) -> MinariDataset | Hdf5Fi
         folder = dataset_path(store_root, config.dataset)
     if folder is None:
         raise unknown_dataset(store_root, config.dataset)
-    return MinariDataset(folder, config.observation_keys)
+    return MinariDataset(folder, config.observation_keys, frames)
 
 
 def is_on_this_machine(config: DataConfig, store_root: Path) -> bool:
@@ -75,18 +78,24 @@ def is_on_this_machine(config: DataConfig, store_root: Path) -> bool:
     return stamp(config, store_root) is not None
 
 
-def load_episodes(config: DataConfig, store_root: Path, memory: int | None = None) -> Episodes:
+def load_episodes(
+    config: DataConfig,
+    store_root: Path,
+    memory: int | None = None,
+    frames: FramesConfig | None = None,
+) -> Episodes:
     """Reads and checks all episodes, with the rewards that `config.reward` describes; what exceeds
     `memory` MiB (`training.memory`) is kept on the store's disk. Their fingerprint, which is that
-    of what was recorded, is kept in the store.
+    of what was recorded, is kept in the store. Images are as they are, beside the observations;
+    without `frames` there may be none.
 
     Raises:
         DataError: It is not on this machine, cannot be read, or holds values that are not finite;
             no step has a reward by `config.reward`.
         StoreError: The disk does not take them.
     """
-    dataset, files = open_dataset(config, store_root), stamp(config, store_root)
-    room = Room(store_root, memory)
+    dataset = open_dataset(config, store_root, frames)
+    files, room = stamp(config, store_root), Room(store_root, memory)
     episodes = dataset.read(room)
     keep_fingerprint(config, store_root, files, episodes.fingerprint)
     episodes = relabelled(episodes, config, room)
@@ -95,7 +104,12 @@ def load_episodes(config: DataConfig, store_root: Path, memory: int | None = Non
     return episodes
 
 
-def fingerprint(config: DataConfig, store_root: Path, memory: int | None = None) -> str | None:
+def fingerprint(
+    config: DataConfig,
+    store_root: Path,
+    memory: int | None = None,
+    frames: FramesConfig | None = None,
+) -> str | None:
     """The fingerprint of the dataset as it is now, which is read where that is unknown; None where
     it is not on this machine. Raises as `load_episodes`.
     """
@@ -105,7 +119,7 @@ def fingerprint(config: DataConfig, store_root: Path, memory: int | None = None)
         known = None
     if known is not None or not is_on_this_machine(config, store_root):
         return known
-    return load_episodes(config, store_root, memory).fingerprint
+    return load_episodes(config, store_root, memory, frames).fingerprint
 
 
 def ensure_dataset(
@@ -140,7 +154,7 @@ def ensure_dataset(
         check_dataset_id(config.dataset)
         for left in (store_root / "datasets").glob(f"{WRITING}*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
-        _check_room(store_root, wanted.steps)
+        _check_room(store_root, wanted)
         recording = _record(wanted, on_progress)
         metadata = {GENERATOR: wanted.model_dump(mode="json"), **recording.metadata}
         recording = replace(recording, metadata=metadata)
@@ -171,9 +185,10 @@ def _only_generator(store_root: Path, on_wait: Callable[[], None]) -> WriterLock
             time.sleep(0.2)
 
 
-def _check_room(store_root: Path, steps: int) -> None:
+def _check_room(store_root: Path, wanted: PointMazeConfig | RandomWalkConfig) -> None:
     """HDF5 ends the whole process where the disk is full."""
-    free, needed = shutil.disk_usage(store_root).free, steps * STEP_BYTES
+    steps, pixels = wanted.steps, wanted.pixels or 0 if wanted.kind == "pointmaze" else 0
+    free, needed = shutil.disk_usage(store_root).free, steps * (STEP_BYTES + 3 * pixels**2)
     if free < needed:
         raise DataError(
             f"data.generate: {store_root} has {free / 1e6:.1f} MB free, expected "
@@ -189,7 +204,7 @@ def _check_generated_so(
     if made is None:
         return
     # What an older record does not say yet has its default value.
-    complete = {"kind": "pointmaze", "max_episode_steps": None} | made
+    complete = {"kind": "pointmaze", "max_episode_steps": None, "pixels": None} | made
     expected = wanted.model_dump(mode="json")
     if {key: complete.get(key) for key in expected} != expected:
         raise DataError(

@@ -21,7 +21,7 @@ from common.data.flattening import (
     joined_goal,
 )
 from common.store.datasets import roots
-from ldcq.config import tasks
+from ldcq.config import FramesConfig, tasks
 from ldcq.data.episodes import (
     Allocate,
     DataError,
@@ -130,10 +130,12 @@ class MinariDataset:
     Attributes:
         folder: It holds `data/metadata.json`.
         observation_keys: Keys of dictionary observations to concatenate; None: all, sorted.
+        frames: How images are compressed; None: there may be none.
     """
 
     folder: Path
     observation_keys: tuple[str, ...] | None = None
+    frames: FramesConfig | None = None
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
@@ -162,12 +164,13 @@ class MinariDataset:
     @cached_property
     def flattening(self) -> Flattening:
         """How its observations become states."""
-        return flattening(self._dataset.observation_space, self.observation_keys, self.name)
+        space = self._dataset.observation_space
+        return flattening(space, self.observation_keys, self.name, self.frames)
 
     @cached_property
     def spaces(self) -> Spaces:
-        """Of its flattened states and actions."""
-        return flat_spaces(self.flattening.size, self._dataset.action_space, self.name)
+        """Of its flattened states and actions, and of its images."""
+        return flat_spaces(self.flattening, self._dataset.action_space, self.name)
 
     def make_environment(
         self, render_mode: str | None = None, **settings: Any
@@ -239,11 +242,12 @@ class MinariDataset:
         for episode in self._dataset.iterate_episodes():
             if len(episode.rewards):
                 yield Episode(
-                    self.flattening(episode.observations),
+                    self.flattening.vectors(episode.observations),
                     flat_actions(episode.actions, self.spaces),
                     np.asarray(episode.rewards).reshape(len(episode.rewards)),
                     np.asarray(episode.terminations),
                     np.asarray(episode.truncations),
+                    self.flattening.frames(episode.observations) if self.spaces.frames else None,
                 )
 
     @cached_property

@@ -80,6 +80,7 @@ def write_minari(root: Path, dataset: str, recording: Recording) -> bool:
             action_space=recording.environment.action_space,
             env_spec=evaluation_spec,
             data_format="hdf5",
+            jpeg_encoding=False,  # lossy: an environment does not show such pictures
         )
         written = {"dataset_id": dataset, "minari_version": minari.__version__}
         spec = {"eval_env_spec": evaluation_spec.to_json()}

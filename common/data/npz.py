@@ -54,7 +54,8 @@ class NpzFile:
     @cached_property
     def spaces(self) -> Spaces:
         """Read off the arrays, as those of a D4RL file."""
-        return array_spaces(self._arrays["observations"], self._arrays["actions"], self.name)
+        state_dim = int(np.prod(self._arrays["observations"].shape[1:]))
+        return array_spaces(state_dim, self._arrays["actions"], self.name)
 
     def read(self, allocate: Allocate = np.empty) -> Episodes:
         """All trajectories, in arrays that `allocate` makes.

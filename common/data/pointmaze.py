@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,13 @@ import numpy.typing as npt
 
 from common.data.maze import GOAL_RADIUS, POSITION_NOISE, START_SPEED, Maze, Point, find_maze
 from common.data.minari_writing import EpisodeArrays, Recording
+from common.data.pointmaze_pixels import MazePainter, PointMazePixels
 from ldcq.config import PointMazeConfig
 from ldcq.data.episodes import DataError
 
 if TYPE_CHECKING:
+    import gymnasium
+
     from common.data.pointmaze_env import FixedGoalPointMaze
 
 GAIN, DAMPING = 10.0, 1.0
@@ -155,14 +158,29 @@ def record(config: PointMazeConfig, on_progress: Callable[[int, int], None]) -> 
 
     Rewards are relative to the maze's fixed evaluation goal, whatever the navigation goal was, and
     so is `desired_goal`; the navigation goal is kept as `infos/navigation_goal`. An episode is a
-    stretch to one navigation goal; nothing terminates.
+    stretch to one navigation goal; nothing terminates. With `config.pixels` observations are those
+    of `PointMazePixels`.
 
     Raises:
         DataError: The simulator is not installed.
     """
-    maze, environment = find_maze(config.maze), _environment(config.maze)
+    maze, simulated = find_maze(config.maze), _environment(config.maze)
+    from gymnasium.envs.registration import WrapperSpec
+
     from common.data.environments import POINT_MAZE, recorded_spec
 
+    environment: gymnasium.Env[Any, Any] = simulated
+    spec = recorded_spec(
+        POINT_MAZE,
+        config.max_episode_steps or maze.max_episode_steps,
+        maze=config.maze if isinstance(config.maze, str) else list(config.maze),
+    )
+    painter = None
+    if config.pixels:
+        seen = "common.data.pointmaze_pixels:PointMazePixels", {"pixels": config.pixels}
+        spec.additional_wrappers = (WrapperSpec("PointMazePixels", *seen),)
+        environment = PointMazePixels(simulated, config.pixels)
+        painter = MazePainter(maze, config.pixels)
     metadata: dict[str, Any] = {
         "algorithm_name": "waypoint controller",
         "description": f"D4RL's waypoint controller in PointMaze ({maze.name}).",
@@ -172,43 +190,43 @@ def record(config: PointMazeConfig, on_progress: Callable[[int, int], None]) -> 
         metadata |= {"ref_min_score": low, "ref_max_score": high}
     trajectory = generate(config, on_progress)
     return Recording(
-        _episodes(trajectory, maze),
+        _episodes(trajectory, maze, painter),
         environment,
-        recorded_spec(
-            POINT_MAZE,
-            config.max_episode_steps or maze.max_episode_steps,
-            maze=config.maze if isinstance(config.maze, str) else list(config.maze),
-        ),
+        spec,
         metadata,
     )
 
 
-def _episodes(trajectory: Trajectory, maze: Maze) -> list[EpisodeArrays]:
+def _episodes(
+    trajectory: Trajectory, maze: Maze, painter: MazePainter | None
+) -> Iterator[EpisodeArrays]:
+    """One after the other, so that the pictures of one are in memory at a time."""
     goal = maze.centre(maze.goal_cell)
     positions = trajectory.states[:, :2]
     # A step is rewarded for where it ends, as the environment does.
     rewards = (np.linalg.norm(positions[1:] - goal, axis=1) <= GOAL_RADIUS).astype(np.float64)
     ends = np.unique([*(np.flatnonzero(trajectory.cuts) + 1), len(rewards)])
-    episodes = []
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         span, steps = slice(start, end + 1), int(end - start)
         last = np.arange(steps) == steps - 1
         goals = trajectory.goals[start:end]
-        episodes.append(
-            EpisodeArrays(
-                observations={
-                    "observation": trajectory.states[span],
-                    "achieved_goal": positions[span],
-                    "desired_goal": np.tile(goal, (steps + 1, 1)),
-                },
-                actions=trajectory.actions[start:end],
-                rewards=rewards[start:end],
-                terminations=np.zeros_like(last),
-                truncations=last,
-                infos={"navigation_goal": np.concatenate([goals, goals[-1:]])},
-            )
+        states = trajectory.states[span]
+        if painter is not None:
+            observations = {"image": painter(positions[span]), "velocity": states[:, 2:]}
+        else:
+            observations = {
+                "observation": states,
+                "achieved_goal": positions[span],
+                "desired_goal": np.tile(goal, (steps + 1, 1)),
+            }
+        yield EpisodeArrays(
+            observations=observations,
+            actions=trajectory.actions[start:end],
+            rewards=rewards[start:end],
+            terminations=np.zeros_like(last),
+            truncations=last,
+            infos={"navigation_goal": np.concatenate([goals, goals[-1:]])},
         )
-    return episodes
 
 
 def _environment(maze: str | Sequence[str]) -> FixedGoalPointMaze:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from common.data.flattening import Flattening, flat_spaces, flattening
+from common.data.flattening import Encode, Flattening, flat_spaces, flattening
 from common.data.goals import OtherGoalsError, check_goals
 from common.data.loading import open_dataset
 from common.data.minari import MinariDataset, NoEnvironmentError
 from common.stages import executed_kinds
-from ldcq.config import Config, ConfigError, EnvironmentConfig, resolve_variant
+from ldcq.config import Config, ConfigError, EnvironmentConfig, FramesConfig, resolve_variant
 from ldcq.data.episodes import DataError, Episodes, Float, Spaces
 
 RESETS = 10
@@ -64,11 +65,13 @@ class EnvironmentFactory:
         dataset: Folder of the Minari dataset that records it; None where `environment` has an id.
         environment: Its id, settings, wrappers and time limit.
         observation_keys: Keys of dictionary observations to concatenate; None: all, sorted.
+        frames: How images are compressed; None: there may be none.
     """
 
     dataset: Path | None
     environment: EnvironmentConfig
     observation_keys: tuple[str, ...] | None
+    frames: FramesConfig | None = None
 
     def __call__(self, render_mode: str | None = None) -> FlatEnvironment:
         """A new environment. Raises DataError or ConfigError if it cannot be made."""
@@ -85,7 +88,8 @@ class EnvironmentFactory:
             raw = MinariDataset(self.dataset).make_environment(render_mode, **settings)
         raw = wrapped(raw, wanted.wrappers)
         name = wanted.id or str(self.dataset)
-        return FlatEnvironment(raw, flattening(raw.observation_space, self.observation_keys, name))
+        space, keys = raw.observation_space, self.observation_keys
+        return FlatEnvironment(raw, flattening(space, keys, name, self.frames))
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,9 @@ class Task:
     """What a policy is evaluated on.
 
     Attributes:
-        make_env: Picklable; makes an environment with flat float32 observations.
+        make_env: Picklable; makes an environment with flat float32 observations; where they have
+            images, with observations as they are, which `flattening` makes states.
+        flattening: How observations become states.
         spaces: Of its states and actions; those of the dataset.
         reference_scores: Returns that score 0 and 100, None if unknown.
         max_episode_steps: Its time limit.
@@ -103,11 +109,28 @@ class Task:
     """
 
     make_env: Callable[[], gymnasium.Env[Any, Any]]
+    flattening: Flattening
     spaces: Spaces
     reference_scores: tuple[float, float] | None
     max_episode_steps: int
     first_hit: bool
     layout: Layout | None
+
+    def observer(self, encode: Encode | None) -> Callable[[Any], Float] | None:
+        """What makes states (E, S) of the observations of E environments, with `encode` for their
+        images; None where `make_env` gives states.
+
+        Raises:
+            DataError: There are images and `encode` is None.
+        """
+        if not self.flattening.frame_shape:
+            return None
+        if encode is None:
+            raise DataError(
+                "frames: the environment shows images, but the models were trained without; "
+                "expected ones of this configuration"
+            )
+        return partial(self.flattening, encode=encode)
 
 
 def load_task(config: Config, store_root: Path) -> Task:
@@ -123,18 +146,21 @@ def load_task(config: Config, store_root: Path) -> Task:
             goal, or no `success` where that is the score.
         ConfigError: A wrapper cannot be imported.
     """
-    dataset = open_dataset(config.data, store_root)
+    dataset = open_dataset(config.data, store_root, config.frames)
     folder = dataset.folder if isinstance(dataset, MinariDataset) else None
     wanted = config.evaluation.environment
     if folder is None and wanted.id is None:
         raise NoEnvironmentError(dataset.name)
     factory = EnvironmentFactory(
-        folder if wanted.id is None else None, wanted, config.data.observation_keys
+        folder if wanted.id is None else None,
+        wanted,
+        config.data.observation_keys,
+        config.frames,
     )
     environment = factory()
     try:
         name = environment.spec.id if environment.spec else str(environment.unwrapped)
-        spaces = flat_spaces(environment.flattening.size, environment.action_space, name)
+        spaces = flat_spaces(environment.flattening, environment.action_space, name)
         _check_spaces(spaces, name, dataset.spaces, dataset.name)
         limit = _time_limit(environment, name)
         if config.evaluation.score == "success":
@@ -147,6 +173,7 @@ def load_task(config: Config, store_root: Path) -> Task:
             check_goals(config.data, dataset, environment, layout)
         return Task(
             make_env=factory,
+            flattening=environment.flattening,
             spaces=dataset.spaces,
             reference_scores=config.evaluation.reference_scores or dataset.reference_scores,
             max_episode_steps=limit,
@@ -282,8 +309,9 @@ def behaviour_episodes(episodes: Episodes, max_episode_steps: int) -> list[Float
 
 def _continued(episodes: Episodes) -> list[tuple[int, int]]:
     """First and last episode of every run of episodes that continue one another."""
-    seen = episodes.observations_of
+    seen, frames = episodes.observations_of, episodes.frames
     last_rows = np.asarray(episodes.offsets) + episodes.lengths - 1
+    rows = last_rows + np.arange(1, episodes.count + 1)  # of the observations after them
     cut = episodes.truncations[last_rows] & ~episodes.terminations[last_rows]
     ends = [
         episode
@@ -291,12 +319,13 @@ def _continued(episodes: Episodes) -> list[tuple[int, int]]:
         if episode + 1 == episodes.count
         or not cut[episode]
         or not np.array_equal(seen(episode)[-1], seen(episode + 1)[0])
+        or (frames is not None and not np.array_equal(*frames[rows[episode] + [0, 1]]))
     ]
     return list(zip([0, *(end + 1 for end in ends)], ends, strict=False))
 
 
 def _check_spaces(given: Spaces, name: str, expected: Spaces, dataset: str) -> None:
-    shape = attrgetter("state_dim", "action_dim", "discrete_actions")
+    shape = attrgetter("state_dim", "action_dim", "discrete_actions", "frames")
     if shape(given) != shape(expected):
         raise DataError(
             f"evaluation.environment: {name} has {given.describe()}, but {dataset} has "
@@ -328,7 +357,7 @@ def _layout(environment: FlatEnvironment) -> Layout | None:
     """The map of gymnasium-robotics' mazes (PointMaze, AntMaze) and of what is built on them."""
     task: Any = environment.unwrapped
     maze = getattr(task, "maze", None)
-    position = _position_indices(environment)
+    position = None if environment.flattening.frame_shape else _position_indices(environment)
     if position is None or maze is None or not hasattr(maze, "maze_map"):
         return None
     goals = {tuple(map(float, goal)) for goal in maze.unique_goal_locations}

@@ -24,7 +24,7 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
     if kind not in STAGES:
         raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(STAGES)}")
     tree, paths = config.model_dump(mode="json"), STAGES[kind].sections
-    if kind in ("vae", "bc") and config.data.episode_steps is not None:
+    if kind in ("frames", "vae", "bc") and config.data.episode_steps is not None:
         paths += ("data.episode_steps",)
     if kind == "prior":
         if config.prior.goal_conditioned:
@@ -126,7 +126,9 @@ def owning_variant(base: Config, variant: str, kind: str) -> str:
         ConfigError: There is no such variant.
     """
     own = resolve_variant(base, variant)
-    for ancestor in (*ancestors(kind), kind):
+    if ancestors(kind, own) != ancestors(kind, base):
+        return variant
+    for ancestor in (*ancestors(kind, own), kind):
         if stage_sections(own, ancestor) != stage_sections(base, ancestor):
             return variant
     return base.variant

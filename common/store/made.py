@@ -124,7 +124,8 @@ def meant(store: Store, base: Config, variant: str, kind: str) -> Callable[[], s
     current one of its owner where none was made with it.
     """
     owner = owning_variant(base, variant, kind)
-    wanted = _wanted(base, variant, (*ancestors(kind), kind))
+    own = resolve_variant(base, variant)
+    wanted = _wanted(base, variant, (*ancestors(kind, own), kind))
 
     def look_up() -> str | None:
         try:

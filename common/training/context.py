@@ -46,7 +46,7 @@ class StageContext:
         """Waits for all artifacts that one of `kind` is made from, as `wait_for` does; their
         versions by kind.
         """
-        return self._wait_for(ancestors(kind))
+        return self._wait_for(ancestors(kind, self.config))
 
     def wait_for(self, kind: str) -> str:
         """Waits for the artifact of `kind` made with this configuration from the data as they are
@@ -55,7 +55,7 @@ class StageContext:
         Raises:
             Stopped: `stop` was set meanwhile.
         """
-        return self._wait_for((*ancestors(kind), kind))[kind]
+        return self._wait_for((*ancestors(kind, self.config), kind))[kind]
 
     def _wait_for(self, kinds: Sequence[str]) -> dict[str, str]:
         told = ""
@@ -64,7 +64,8 @@ class StageContext:
                 data = known_fingerprint(self.config.data, self.store.root)
                 return made(self.store, self.base, self.variant, kinds, dataset=data)
             except UnreadDataError as unread:
-                kind, reason = "dataset", f"{unread}; made and read by {STAGES['vae'].command()}"
+                reader = STAGES[(*ancestors("vae", self.config), "vae")[0]]
+                kind, reason = "dataset", f"{unread}; made and read by {reader.command()}"
             except NotMadeError as missing:
                 kind, reason = missing.kind, self._waiting_for(missing)
             if reason != told:

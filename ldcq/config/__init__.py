@@ -23,7 +23,7 @@ from ldcq.config.loading import (
 )
 from ldcq.config.prior import PriorConfig, SamplingConfig
 from ldcq.config.schema import Config, TrainingConfig
-from ldcq.config.supervised import BcConfig, VaeConfig, WorldModelConfig
+from ldcq.config.supervised import BcConfig, FramesConfig, VaeConfig, WorldModelConfig
 from ldcq.config.task import TaskConfig
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "DataConfig",
     "EnvironmentConfig",
     "EvaluationConfig",
+    "FramesConfig",
     "MazeName",
     "MethodConfig",
     "PlanningConfig",

@@ -27,6 +27,9 @@ class PointMazeConfig(Section):
     """Standard deviation of the Gaussian noise added to an action before it is clipped."""
     max_episode_steps: Positive | None = None
     """Time limit of an evaluation; None: D4RL's, or 300 in a maze of your own."""
+    pixels: Annotated[int, Field(ge=16)] | None = None
+    """Observations are a picture of the maze of this many pixels a side, as `image`, and the
+    `velocity`, which no single picture shows; None: position and velocity."""
     seed: NonNegative = 0
 
     @field_validator("maze", mode="before")

@@ -13,8 +13,9 @@ from ldcq.config.actor import ActorConfig, EvaluationConfig
 from ldcq.config.critic import CriticConfig
 from ldcq.config.data import DataConfig
 from ldcq.config.prior import PriorConfig
+from ldcq.config.reward import TaskReward
 from ldcq.config.section import NonNegative, Positive, Section
-from ldcq.config.supervised import BcConfig, VaeConfig, WorldModelConfig
+from ldcq.config.supervised import BcConfig, FramesConfig, VaeConfig, WorldModelConfig
 from ldcq.config.task import TaskConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -54,6 +55,9 @@ class Config(Section):
     """gamma, per environment step."""
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+    frames: FramesConfig | None = None
+    """Compress the images of the observations, each to a vector that stands for it in the state;
+    null: there are none, and a dataset with images is refused."""
     vae: VaeConfig = VaeConfig()
     prior: PriorConfig = PriorConfig()
     critic: CriticConfig = CriticConfig()
@@ -124,6 +128,16 @@ class Config(Section):
                     f"variants.{name} is given, expected a name of letters, digits, '_', '-' and "
                     "'.' that begins with a letter or digit"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _rewards_are_seen(self) -> Config:
+        reward = self.data.reward
+        if self.frames is not None and isinstance(reward, TaskReward):
+            raise ValueError(
+                f"data.reward.kind is {reward.kind!r}, expected 'recorded' or null, since rewards "
+                "are not computed from images: `frames` is set"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,6 @@
-"""The sections `vae`, `world_model` and `bc`: networks that are fitted to the rows of a table."""
+"""The sections `frames`, `vae`, `world_model` and `bc`: networks that are fitted to the rows of a
+table.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,24 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ldcq.config.section import Positive, PositiveFloat, Section, Widths
+
+
+class FramesConfig(Section):
+    """The beta-VAE of single frames, whose latents take the place of images (supplement C)."""
+
+    latent_dim: Positive = 32
+    channels: Widths = (32, 64, 128, 256)
+    """Of the convolutions, each of which halves both sides of a frame."""
+    hidden: Positive = 256
+    beta: Annotated[float, Field(ge=0)] = 0.01
+    """Weight of the KL term; the other is half the squared error, summed over values in [0, 1]."""
+    shape: Annotated[tuple[Positive, ...], Field(min_length=3, max_length=3)] | None = None
+    """Of frames that the data hold as flat rows of numbers, [48, 48, 3] in D4RL's CARLA; None: they
+    have their own."""
+    learning_rate: PositiveFloat = 5e-4
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    batch_size: Positive = 128
+    epochs: Positive = 30
 
 
 class VaeConfig(Section):

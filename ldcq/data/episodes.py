@@ -15,6 +15,7 @@ import numpy.typing as npt
 Float = npt.NDArray[np.float32]
 Integer = npt.NDArray[np.int64]
 Boolean = npt.NDArray[np.bool_]
+Pixels = npt.NDArray[np.uint8]
 Allocate = Callable[[tuple[int, ...], npt.DTypeLike], npt.NDArray[Any]]
 """Makes an array of a shape and a type to be filled, as `numpy.empty` does. Data that do not fit
 into memory are put into a `numpy.memmap`."""
@@ -36,6 +37,7 @@ class Spaces:
         discrete_actions: Number of actions of a Discrete space, 0 for a Box.
         action_low: Lower bounds of a Box, shape (A,); zeros for discrete actions.
         action_high: Upper bounds, shape (A,); `discrete_actions - 1` for discrete actions.
+        frames: (K, H, W, C) of the K images beside a state; empty where there are none.
     """
 
     state_dim: int
@@ -43,6 +45,7 @@ class Spaces:
     discrete_actions: int
     action_low: Float
     action_high: Float
+    frames: tuple[int, ...] = ()
 
     @classmethod
     def discrete(cls, state_dim: int, count: int) -> Spaces:
@@ -63,7 +66,11 @@ class Spaces:
             if self.discrete_actions
             else f"actions of {self.action_dim} dimensions"
         )
-        return f"states of {self.state_dim} dimensions and {actions}"
+        images = ""
+        if self.frames:
+            count, height, width, channels = self.frames
+            images = f", {count} x {height} x {width} x {channels} pixels"
+        return f"states of {self.state_dim} dimensions{images} and {actions}"
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,8 @@ class Episodes:
         fingerprint: Digest of the content.
         name: Dataset id or file name, for messages.
         reference_scores: Returns that score 0 and 100, if the dataset records them.
+        frames: Images beside the observations that are not compressed yet, (M + E, K, H, W, C);
+            None where there are none.
     """
 
     observations: Float
@@ -99,6 +108,7 @@ class Episodes:
     fingerprint: str
     name: str
     reference_scores: tuple[float, float] | None = None
+    frames: Pixels | None = None
 
     @cached_property
     def offsets(self) -> Integer:
@@ -135,6 +145,7 @@ class Episode:
     terminations: npt.NDArray[np.generic]
     truncations: npt.NDArray[np.generic]
     end_seen: bool = True
+    frames: npt.NDArray[np.generic] | None = None
 
 
 def join_episodes(
@@ -173,6 +184,8 @@ def join_episodes(
         "terminations": _Column(allocate((steps,), np.bool_)),
         "truncations": _Column(allocate((steps,), np.bool_)),
     }
+    if spaces.frames:
+        columns["frames"] = _Column(allocate((steps + episodes, *spaces.frames), np.uint8))
     lengths: list[int] = []
     ends_seen: list[bool] = []
     for index, part in enumerate(parts):
@@ -236,7 +249,7 @@ class _Column:
 def blocks(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
     """A column from front to back, about `BLOCK_BYTES` at a time."""
     row_bytes = values.dtype.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
-    rows = max(BLOCK_BYTES // row_bytes, 1)
+    rows = max(BLOCK_BYTES // max(row_bytes, 1), 1)
     for start in range(0, len(values), rows):
         yield values[start : start + rows]
 
@@ -250,6 +263,8 @@ def _check_shapes(part: Episode, spaces: Spaces, where: str) -> None:
         "terminations": (steps,),
         "truncations": (steps,),
     }
+    if spaces.frames:
+        expected["frames"] = (steps + 1, *spaces.frames)
     for field, shape in expected.items():
         given = np.shape(getattr(part, field))
         if given != shape:

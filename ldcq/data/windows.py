@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ldcq.data.episodes import Boolean, DataError, Episodes, Float, Integer
+from ldcq.data.episodes import Boolean, DataError, Episodes, Float, Integer, Pixels
 
 logger = logging.getLogger(__name__)
 Indices = npt.NDArray[np.int64] | slice
@@ -56,6 +56,11 @@ class Windows:
     def first_states(self, indices: Indices) -> Float:
         """s_t, shape (B, S)."""
         return self.episodes.observations[self._observation_rows(indices)]
+
+    def first_frames(self, indices: Indices) -> Pixels:
+        """The images beside s_t, shape (B, K, H, W, C)."""
+        assert self.episodes.frames is not None, "data without images"
+        return self.episodes.frames[self._observation_rows(indices)]
 
     def next_states(self, indices: Indices) -> Float:
         """s_{t+H}, shape (B, S)."""

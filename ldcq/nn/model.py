@@ -42,16 +42,18 @@ class Model(nn.Module):
     Attributes:
         kind: The kind of the artifacts that hold it.
         Settings: The type of its section.
+        Sizes: The type of its sizes.
         dimensions: Its sizes.
         config: Its section.
     """
 
     kind: ClassVar[str]
     Settings: ClassVar[type[Section]]
-    dimensions: Dimensions
+    Sizes: ClassVar[type[Section]] = Dimensions
+    dimensions: Section
     config: Section
 
-    def __init__(self, dimensions: Dimensions, config: Section) -> None:
+    def __init__(self, dimensions: Section, config: Section) -> None:
         """Subclasses build their networks here; the weights come from torch's global generator."""
         super().__init__()
         self.dimensions, self.config = dimensions, config
@@ -76,7 +78,7 @@ class Model(nn.Module):
             ValueError: The three do not fit one another or this class; the message says where.
         """
         try:
-            model = cls(validated(Dimensions, dimensions), validated(cls.Settings, config))
+            model = cls(validated(cls.Sizes, dimensions), validated(cls.Settings, config))
             _load(model, tensors)
         except ValueError as error:
             raise ValueError(f"{cls.__name__} cannot be rebuilt: {error}") from error

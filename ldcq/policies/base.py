@@ -17,6 +17,7 @@ from ldcq.config import ConfigError, SamplingConfig
 from ldcq.latent_prior import Draw, LatentPrior
 from ldcq.nn.inference import inference
 from ldcq.policy import masked, observed, pursued
+from ldcq.vae.frames import Frames
 from ldcq.vae.low_level import LowLevelPolicy
 
 Array = NDArray[Any]
@@ -268,10 +269,17 @@ class StatefulPolicy:
         seed: Fixes everything that is drawn.
         threads: Of tensor operations on a CPU while it acts: the last bits depend on their number;
             None: as many as torch has been told.
+        frames: Compresses the images of its states; None: they have none.
     """
 
-    def __init__(self, policy: LatentPlanPolicy, seed: int = 0, threads: int | None = None) -> None:
-        self._policy, self._seed, self._threads = policy, seed, threads
+    def __init__(
+        self,
+        policy: LatentPlanPolicy,
+        seed: int = 0,
+        threads: int | None = None,
+        frames: Frames | None = None,
+    ) -> None:
+        self._policy, self._seed, self._threads, self._frames = policy, seed, threads, frames
         self._plan: Plan | None = None
         self._restart: Array | None = None
 
@@ -286,6 +294,24 @@ class StatefulPolicy:
             actions, self._plan = policy.act(states, goals, plan, self._restart, self._seed)
         self._restart = None
         return actions
+
+    def encode(self, frames: Array) -> Array:
+        """What stands for images in the observations that `act` takes.
+
+        Args:
+            frames: Of E environments, shape (E, H, W, C), or (E, C, H, W), uint8.
+
+        Returns:
+            Shape (E, Z), float32.
+
+        Raises:
+            ValueError: They are of another size than those that the policy learned from, or the
+                policy learned from none.
+        """
+        if self._frames is None:
+            raise ValueError("frames: the policy learned from observations without images")
+        with _threads(self._threads):
+            return self._frames.encode(frames)
 
     def reset(self, mask: Array | None = None) -> None:
         """Drops plans; see `Policy.reset`."""

@@ -22,6 +22,7 @@ from ldcq.policies.base import StatefulPolicy
 from ldcq.policies.by_name import PolicyName, make_policy
 from ldcq.policies.costs import EUCLIDEAN, Cost
 from ldcq.registry import find_prior
+from ldcq.vae.frames import Frames
 from ldcq.vae.model import Vae
 from ldcq.world_model import WorldModel
 
@@ -108,7 +109,8 @@ def load_policy(
             `actor.planning.cost` names is not imported from here: pass it.
 
     Returns:
-        The policy: `act(observations, goals)` and `reset(mask)`.
+        The policy: `act(observations, goals)` and `reset(mask)`; `encode(frames)` where it learned
+        from images.
 
     Raises:
         PolicyFolderError: The folder holds no whole policy.
@@ -151,11 +153,13 @@ def load_policy(
             f"{folder} holds no whole policy ({type(error).__name__}: {error}); expected a folder "
             "that `ldcq export` wrote"
         ) from error
-    return StatefulPolicy(policy, seed, config.threads)
+    frames = models.get("frames")
+    return StatefulPolicy(policy, seed, config.threads, frames)  # type: ignore[arg-type]
 
 
 def _rebuilt(folder: Path, kind: str, exported: ExportedModel, device: torch.device | str) -> Model:
     classes: dict[str, type[Model]] = {
+        "frames": Frames,
         "vae": Vae,
         "critic": Critic,
         "world_model": WorldModel,

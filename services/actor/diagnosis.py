@@ -16,6 +16,7 @@ from ldcq.critic.diagnostics import STILL, calibration, displacements
 from ldcq.data.latents import LatentTable
 from ldcq.policies.base import StatefulPolicy
 from ldcq.policies.ldcq import LdcqPolicy
+from ldcq.vae.frames import Frames
 from services.actor.evaluate import padded_positions
 from services.actor.rollout import rollout
 
@@ -75,7 +76,12 @@ class _Recording(StatefulPolicy):
 
 
 def play(
-    config: Config, task: Task, policy: LdcqPolicy, table: LatentTable, episodes: int
+    config: Config,
+    task: Task,
+    policy: LdcqPolicy,
+    table: LatentTable,
+    episodes: int,
+    frames: Frames | None = None,
 ) -> Rollouts:
     """Plays all episodes side by side, from the starts of an evaluation.
 
@@ -85,6 +91,7 @@ def play(
         policy: Plays.
         table: The data's windows, which say what standing still is.
         episodes: How many.
+        frames: Compresses the images of the task; None: it has none.
     """
     recording, layout = _Recording(policy, config.evaluation.seed), task.layout
     played = rollout(
@@ -95,6 +102,7 @@ def play(
         seed=config.evaluation.seed,
         max_episode_steps=task.max_episode_steps,
         position_indices=layout.position_indices if layout else None,
+        observe=task.observer(None if frames is None else frames.encode),
     )
     found = sorted(played, key=lambda episode: episode.index)
     lengths = [len(episode.rewards) for episode in found]

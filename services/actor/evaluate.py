@@ -21,7 +21,7 @@ from services.actor.environments import Environment, EnvironmentPool
 from services.actor.merging import merged
 from services.actor.method_policy import MethodPolicy
 from services.actor.models import Models
-from services.actor.rollout import Episode, check_spaces, rollout
+from services.actor.rollout import Episode, Observe, check_spaces, rollout
 from services.actor.scores import first_reward_steps, score
 
 Row = dict[str, JsonValue]
@@ -55,7 +55,9 @@ def evaluation_parents(base: Config, store: Store, models: Mapping[str, Models])
         meta = store.meta(learned, used.parents[learned])
         parents |= {"dataset": meta.parents.get("dataset", "")}
     return parents or {
-        "dataset": load_episodes(base.data, store.root, base.training.memory).fingerprint
+        "dataset": load_episodes(
+            base.data, store.root, base.training.memory, base.frames
+        ).fingerprint
     }
 
 
@@ -74,7 +76,8 @@ def prepare_evaluation(
     task = load_task(config, store.root)
     behaviour: list[NDArray[np.float32]] = []
     if any(method.policy == "behaviour" for method in config.evaluation.methods.values()):
-        episodes = load_episodes(config.data, store.root, config.training.memory)
+        memory, frames = config.training.memory, config.frames
+        episodes = load_episodes(config.data, store.root, memory, frames)
         behaviour = behaviour_episodes(episodes, task.max_episode_steps)
     return Evaluation(config, task, policies, behaviour, on_step)
 
@@ -113,10 +116,10 @@ class Evaluation:
         self._on_step, self._steps = on_step, dict.fromkeys(methods, 0)
         self.episodes: dict[str, list[Episode]] = {method: [] for method in methods}
         self._environments = EnvironmentPool(task.make_env)
-        for played in policies.values():
+        for method, played in policies.items():
             size = played.policy.decoder.dimensions
             spaces = size.state, size.action, size.discrete_actions, played.policy.goal_dim
-            check_spaces(self._environments.make, *spaces)
+            check_spaces(self._environments.make, *spaces, self.observe(method))
         acting = sum(method.policy != "behaviour" for method in methods.values())
         rollouts, recorded = acting * base.evaluation.episodes, len(methods) - acting
         self.total = rollouts + recorded * len(behaviour)
@@ -147,6 +150,13 @@ class Evaluation:
     def policy(self, method: str) -> Policy:
         """A method that acts, from the start of its first episode on."""
         return StatefulPolicy(self.policies[method].policy, self.base.evaluation.seed)
+
+    def observe(self, method: str) -> Observe | None:
+        """What makes states of the environment's observations for a method that acts; None where
+        they are states.
+        """
+        frames = self.policies[method].models.frames
+        return self.task.observer(None if frames is None else frames.encode)
 
     def rows(self) -> list[Row]:
         """One row of scores per method played."""
@@ -202,6 +212,7 @@ class Evaluation:
             seed=settings.seed,
             max_episode_steps=self.task.max_episode_steps,
             position_indices=layout.position_indices if layout else None,
+            observe=self.observe(method),
         )
 
     def _paths(self, method: str) -> int:

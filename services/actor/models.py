@@ -14,6 +14,7 @@ from common.store.served import served_version
 from ldcq.bc import Bc
 from ldcq.config import Config, resolve_variant
 from ldcq.critic.critic import Critic
+from ldcq.vae.frames import Frames
 from ldcq.vae.low_level import LowLevelPolicy
 from ldcq.vae.model import Vae
 from ldcq.world_model import WorldModel
@@ -34,6 +35,8 @@ class Models:
         world_model: Says where candidates lead; None for a method that does not ask.
         world_model_version: Its version; empty without one.
         bc_version: The version of a network without latents; empty where there are latents.
+        frames: Compresses the images of states; None where they have none.
+        frames_version: Its version; empty without one.
     """
 
     decoder: LowLevelPolicy
@@ -46,11 +49,13 @@ class Models:
     world_model: WorldModel | None = None
     world_model_version: str = ""
     bc_version: str = ""
+    frames: Frames | None = None
+    frames_version: str = ""
 
     @property
     def parents(self) -> dict[str, str]:
         """The versions by kind."""
-        kinds = ("vae", "prior", "critic", "world_model", "bc")
+        kinds = ("frames", "vae", "prior", "critic", "world_model", "bc")
         versions = {kind: getattr(self, f"{kind}_version") for kind in kinds}
         return {kind: version for kind, version in versions.items() if version}
 
@@ -121,10 +126,11 @@ def models_of_critic(store: Store, artifact: Artifact, device: torch.device) -> 
             f"critic {artifact.version} scores latents of VAE {vae}, but its prior {prior} samples "
             f"those of VAE {prior_vae}: train the critic again"
         )
-    decoder = model_of(store.load("vae", vae), Vae, device)
-    critic = model_of(artifact, Critic, device)
+    trained = store.load("vae", vae)
+    decoder, critic = model_of(trained, Vae, device), model_of(artifact, Critic, device)
     served = served_version(prior, sampled.meta)
-    return Models(decoder, critic, vae, prior, served, artifact.version)
+    models = Models(decoder, critic, vae, prior, served, artifact.version)
+    return _with_frames(store, models, trained, device)
 
 
 def models_of_prior(store: Store, artifact: Artifact, device: torch.device) -> Models:
@@ -136,8 +142,10 @@ def models_of_prior(store: Store, artifact: Artifact, device: torch.device) -> M
     vae = _parent(artifact, "vae")
     goal_dim = artifact.meta.dimensions.get("goal", 0)
     served = served_version(artifact.version, artifact.meta)
-    decoder = model_of(store.load("vae", vae), Vae, device)
-    return Models(decoder, None, vae, artifact.version, served, goal_dim=goal_dim)
+    trained = store.load("vae", vae)
+    decoder = model_of(trained, Vae, device)
+    models = Models(decoder, None, vae, artifact.version, served, goal_dim=goal_dim)
+    return _with_frames(store, models, trained, device)
 
 
 def model_loader(store: Store, kind: str, device: torch.device) -> Callable[[Artifact], Part]:
@@ -150,11 +158,23 @@ def model_loader(store: Store, kind: str, device: torch.device) -> Callable[[Art
             return models_of_prior(store, artifact, device)
         if kind == "bc":
             network = model_of(artifact, Bc, device)
-            return Models(network, None, "", "", "", bc_version=artifact.version)
+            models = Models(network, None, "", "", "", bc_version=artifact.version)
+            return _with_frames(store, models, artifact, device)
         world_model = model_of(artifact, WorldModel, device)
         return Predictor(world_model, artifact.version, _parent(artifact, "vae"))
 
     return load
+
+
+def _with_frames(store: Store, models: Models, trained: Artifact, device: torch.device) -> Models:
+    """`models`, with what compressed the images that their decoder was trained on, if there were
+    any.
+    """
+    version = trained.meta.parents.get(Frames.kind, "")
+    if not version:
+        return models
+    frames = model_of(store.load(Frames.kind, version), Frames, device)
+    return replace(models, frames=frames, frames_version=version)
 
 
 def _parent(artifact: Artifact, kind: str) -> str:

@@ -15,6 +15,8 @@ from common.data.flat_environment import GOAL, SUCCESS
 from ldcq.policy import Policy
 
 EnvFactory = Callable[[], "gymnasium.Env[Any, Any]"]
+Observe = Callable[[Any], "Array"]
+"""Makes states (E, S) of the observations of E environments."""
 Array = NDArray[Any]
 
 
@@ -50,7 +52,12 @@ class _Slot:
 
 
 def check_spaces(
-    make_env: EnvFactory, state_dim: int, action_dim: int, actions: int, goal_dim: int = 0
+    make_env: EnvFactory,
+    state_dim: int,
+    action_dim: int,
+    actions: int,
+    goal_dim: int = 0,
+    observe: Observe | None = None,
 ) -> None:
     """Compares an environment with what a model expects, before anything is rolled out.
 
@@ -60,6 +67,7 @@ def check_spaces(
         action_dim: A of the model (1 where actions are discrete).
         actions: How many discrete actions the model knows, 0 for continuous ones.
         goal_dim: G of a model that pursues goals, else 0.
+        observe: What makes states of observations that are none; None: they are states.
 
     Raises:
         SpaceMismatchError: They differ; the message names the space, what it is and what the model
@@ -69,9 +77,13 @@ def check_spaces(
     try:
         observation, action = env.observation_space, env.action_space
         goal = env.reset(seed=0)[1].get(GOAL, np.zeros(0)) if goal_dim else np.zeros(0)
+        shape = observation.shape
+        if observe is not None:
+            batch = gymnasium.vector.utils.batch_space(observation, 1)
+            shape = observe(batch.sample())[0].shape
     finally:
         env.close()
-    if observation.shape != (state_dim,):
+    if shape != (state_dim,):
         raise SpaceMismatchError(
             f"observation space: the environment has {observation}, the models expect a flat Box "
             f"of {state_dim}; check data.observation_keys and evaluation.environment"
@@ -105,6 +117,7 @@ def rollout(
     max_episode_steps: int,
     position_indices: Sequence[int] | None = None,
     on_step: Callable[[int], object] = lambda _: None,
+    observe: Observe | None = None,
 ) -> Generator[Episode, None, None]:
     """Plays episodes and yields each when it ends.
 
@@ -113,7 +126,7 @@ def rollout(
     same for every E.
 
     Args:
-        make_env: Makes one environment with a flat observation.
+        make_env: Makes one environment with a flat observation, or one that `observe` takes.
         policy: Chooses the actions.
         episodes: How many to play.
         environments: The most to step side by side.
@@ -121,20 +134,24 @@ def rollout(
         max_episode_steps: Ends an episode that the environment itself has not ended by then.
         position_indices: Observation entries that are the position; None records none.
         on_step: Told before every step how many environments make it.
+        observe: Makes states of the environments' observations; None: they are states.
     """
+    seen = observe or (lambda observations: observations)
     width = min(environments, episodes)
     # Autoreset is off: which episode a slot plays next, and from which seed, is decided here.
     envs = SyncVectorEnv([make_env] * width, autoreset_mode=AutoresetMode.DISABLED)
     try:
         slots = [_Slot(index) for index in range(width)]
-        states, info = envs.reset(seed=[seed + index for index in range(width)])
+        observations, info = envs.reset(seed=[seed + index for index in range(width)])
+        states = seen(observations)
         goals = _goals(None, info)
         policy.reset()
         _remember(slots, states, position_indices)
         while any(slot.index is not None for slot in slots):
             on_step(width)
             actions = _for_environment(policy.act(states, goals), envs.single_action_space)
-            states, rewards, terminations, truncations, info = envs.step(actions)
+            observations, rewards, terminations, truncations, info = envs.step(actions)
+            states = seen(observations)
             goals = _goals(goals, info)
             ended = terminations | truncations
             _remember(slots, states, position_indices, rewards)
@@ -150,7 +167,8 @@ def rollout(
                 # A slot without episodes left is reset as well (its steps are ignored):
                 # environments step together.
                 seeds = [seed + (slot.index or 0) for slot in slots]
-                states, info = envs.reset(seed=list(seeds), options={"reset_mask": ended})
+                observations, info = envs.reset(seed=list(seeds), options={"reset_mask": ended})
+                states = seen(observations)
                 goals = _goals(goals, info)
                 begun = [slot for slot, fresh in zip(slots, ended, strict=True) if fresh]
                 _remember(begun, states[ended], position_indices)

@@ -21,7 +21,7 @@ from common.data.task import EnvironmentFactory
 from common.store.files import replace_atomically
 from ldcq.policy import Policy
 from services.actor.evaluate import Evaluation
-from services.actor.rollout import EnvFactory, rollout
+from services.actor.rollout import EnvFactory, Observe, rollout
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ def save_video(store_root: Path, version: str, evaluation: Evaluation) -> Path |
             evaluation.policy(method),
             seed=evaluation.base.evaluation.seed,
             max_episode_steps=task.max_episode_steps,
+            observe=evaluation.observe(method),
         )
     if gif is None:
         return None
@@ -85,7 +86,12 @@ def maze_gif(layout: Layout, positions: NDArray[Any], rewards: NDArray[Any]) -> 
 
 
 def rendered_gif(
-    make_env: EnvFactory, policy: Policy, *, seed: int, max_episode_steps: int
+    make_env: EnvFactory,
+    policy: Policy,
+    *,
+    seed: int,
+    max_episode_steps: int,
+    observe: Observe | None = None,
 ) -> bytes | None:
     """Plays one episode with the simulator's own pictures.
 
@@ -107,6 +113,7 @@ def rendered_gif(
             environments=1,
             seed=seed,
             max_episode_steps=max_episode_steps,
+            observe=observe,
         ):
             pass
     except RenderingError as error:

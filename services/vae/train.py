@@ -34,8 +34,7 @@ def run(context: StageContext) -> str:
         Stopped: Asked to stop; a checkpoint was saved.
         DivergedError: The loss became NaN or infinite.
     """
-    windows = stage_windows(context, context.config.horizon)
-    data = {"dataset": windows.episodes.fingerprint}
+    windows, data = stage_windows(context, context.config.horizon)
     version, trained_before = make_once(
         context, STAGE, data, lambda making: _train(making, windows)
     )

@@ -91,6 +91,16 @@ def test_ldcq_is_trained_where_nothing_is_to_be_scored() -> None:
     assert sorted(_names(plan)) == sorted(expected)
 
 
+def test_images_are_compressed_before_anything_learns_from_them() -> None:
+    images = load("demo", ["frames={}"])
+    plan = _planner(images).whole_run()
+    (frames,) = (spec for spec in plan.processes if spec.name.startswith("frames"))
+    assert frames.ends
+    assert frames.command[2] == "services.vae.frames"
+    shown = {"evaluation.methods": {"behaviour": {"policy": "behaviour"}}, "variants": {}}
+    assert _names(_planner(override(images, shown)).whole_run()) == ["frames", "vae", "actor"]
+
+
 def test_methods_bring_the_stages_they_need_and_no_others() -> None:
     methods = {
         "ldcp": {"policy": "ldcp"},

@@ -46,14 +46,26 @@ def test_every_module_that_trains_is_of_one_stage() -> None:
 
 def test_stages_come_after_what_they_are_made_from() -> None:
     before: list[str] = []
+    config, images = Config(), override(Config(), {"frames": {}})
     for kind, stage in STAGES.items():
         assert stage.kind == kind
-        assert set(ancestors(kind)) <= set(before)
+        assert set(ancestors(kind, images)) <= set(before)
         before.append(kind)
-    assert ancestors("critic") == ("vae", "latents", "prior")
-    assert set(ancestors("evaluation")) == set(STAGES) - {"candidates", "evaluation"}
-    assert ancestors("bc") == ()
-    assert TRAINED == ("vae", "prior", "critic", "world_model", "bc")
+    assert ancestors("critic", config) == ("vae", "latents", "prior")
+    assert set(ancestors("evaluation", images)) == set(STAGES) - {"candidates", "evaluation"}
+    assert ancestors("bc", config) == ()
+    assert TRAINED == ("frames", "vae", "prior", "critic", "world_model", "bc")
+
+
+def test_an_optional_stage_is_there_where_its_section_is() -> None:
+    config, images = Config(), override(Config(), {"frames": {}})
+    assert [stage.kind for stage in STAGES.values() if stage.optional] == ["frames"]
+    for kind in STAGES:
+        without = tuple(each for each in ancestors(kind, images) if each != "frames")
+        assert ancestors(kind, config) == without
+    assert ancestors("vae", images) == ancestors("bc", images) == ("frames",)
+    assert needed_stages("ldcq", images) == ("frames", "vae", "prior", "critic")
+    assert needed_stages("behaviour", images) == ()
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.kind)
@@ -70,6 +82,7 @@ def test_the_sections_of_a_stage_are_in_the_configuration(stage: Stage) -> None:
 def test_processes_bear_the_name_of_what_they_serve_or_make() -> None:
     names = {stage.kind: stage.process for stage in WITH_PROCESS}
     assert names == {
+        "frames": "frames",
         "vae": "vae",
         "prior": "prior-trainer",
         "critic": "critic",
@@ -77,7 +90,8 @@ def test_processes_bear_the_name_of_what_they_serve_or_make() -> None:
         "bc": "bc",
         "evaluation": "actor",
     }
-    assert {stage.kind for stage in WITH_PROCESS if stage.ends} == {"prior", "world_model", "bc"}
+    ending = {stage.kind for stage in WITH_PROCESS if stage.ends}
+    assert ending == {"frames", "prior", "world_model", "bc"}
 
 
 def test_what_makes_an_artifact_is_said_with_its_variant() -> None:

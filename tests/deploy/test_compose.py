@@ -27,12 +27,13 @@ OBSERVABILITY = "deploy/observability/docker-compose.yml"
 FOREIGN = "examples/foreign-prior/docker-compose.yml"
 WITH_PROCESS = [stage for stage in STAGES.values() if stage.module]
 IMAGES = sorted({stage.module.split(".")[1] for stage in WITH_PROCESS})
-ONE_SHOT = {"data", "prior-trainer", "prior-trainer-bcq-h", "world-model", "bc"}
+ONE_SHOT = {"data", "prior-trainer", "prior-trainer-bcq-h", "world-model", "bc", "frames"}
 LONG_RUNNING = {"vae", "prior", "qlearner", "actor", "prior-bcq-h", "qlearner-bcq-h"}
 PROFILES = {
     "baselines": {"prior-trainer-bcq-h", "prior-bcq-h", "qlearner-bcq-h"},
     "ldcp": {"world-model"},
     "bc": {"bc"},
+    "frames": {"frames"},
 }
 
 Service = dict[str, Any]
@@ -99,7 +100,7 @@ def test_the_priors_that_are_called_are_those_that_are_served() -> None:
 def test_the_prior_is_swapped_wherever_it_matters_and_nothing_else_is() -> None:
     swap = "${PRIOR_IMPLEMENTATION:+--set prior.implementation=${PRIOR_IMPLEMENTATION}}"
     swapped = {name for name, service in services().items() if swap in service["command"]}
-    assert swapped == (ONE_SHOT | LONG_RUNNING) - {"data", "vae", "world-model", "bc"}
+    assert swapped == (ONE_SHOT | LONG_RUNNING) - {"data", "vae", "world-model", "bc", "frames"}
     assert set(services(FOREIGN)) == {"prior"}
     text = (ROOT / "examples" / "foreign-prior" / "Dockerfile").read_text()
     for source in re.findall(r"^COPY ([^-]\S*) ", text, re.MULTILINE):
@@ -119,6 +120,7 @@ def test_the_profiles_fit_the_default_configuration() -> None:
     needed = needed_variants(config)
     assert ("ldcp" in profiles) == bool(needed["world_model"])
     assert ("bc" in profiles) == bool(needed["bc"])
+    assert ("frames" in profiles) == bool(needed["frames"])
 
 
 @pytest.mark.parametrize("stage", WITH_PROCESS, ids=lambda stage: stage.kind)

@@ -27,8 +27,7 @@ def run(context: StageContext) -> str:
         Stopped: Asked to stop; a checkpoint was saved.
         DivergedError: The loss became NaN or infinite.
     """
-    steps = stage_windows(context, 1)
-    parents = {"dataset": steps.episodes.fingerprint}
+    steps, parents = stage_windows(context, 1)
     version, reused = make_once(context, STAGE, parents, lambda making: _train(making, steps))
     context.progress.published(version, reused)
     return version

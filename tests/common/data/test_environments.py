@@ -24,6 +24,7 @@ from ldcq.data.episodes import DataError
 from tests.common.data.samples import UMAZE
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+RECORDED = {"data.reward": {"kind": "recorded"}}  # also where they are of another goal
 PRIOR = {"evaluation.methods": {"prior": {"policy": "prior"}}}
 ONE_GOAL: list[JsonValue] = [
     [1, 1, 1, 1, 1],
@@ -104,17 +105,18 @@ def test_what_data_record_takes_settings_wrappers_and_a_time_limit(
     config: Config, umaze_store: Path
 ) -> None:
     wanted = {"kwargs": {"maze": "large"}, "wrappers": [f"{__name__}:Halved"]}
-    changed = override(config, {"evaluation.environment": {**wanted, "max_episode_steps": 77}})
+    environment = {**wanted, "max_episode_steps": 77}
+    changed = override(config, {"evaluation.environment": environment, **RECORDED})
     task = load_task(changed, umaze_store)
     assert task.max_episode_steps == 77
     assert task.layout is not None
     assert task.layout.walls.shape == (9, 12)
-    environment = pickle.loads(pickle.dumps(task.make_env))()  # noqa: S301
-    assert isinstance(environment.env, Halved)
-    state, _ = environment.reset(seed=0)
+    made = pickle.loads(pickle.dumps(task.make_env))()  # noqa: S301
+    assert isinstance(made.env, Halved)
+    state, _ = made.reset(seed=0)
     assert state.shape == (4,)
-    environment.unwrapped.point_env.set_state(np.array([3.5, -3.0]), np.zeros(2))
-    assert environment.step(np.zeros(2))[1] == 0.5
+    made.unwrapped.point_env.set_state(np.array([3.5, -3.0]), np.zeros(2))
+    assert made.step(np.zeros(2))[1] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_what_cannot_be_made_is_explained(
 def test_goals_that_differ_are_refused_where_a_critic_cannot_see_them(
     config: Config, umaze_store: Path
 ) -> None:
-    random = override(config, {"evaluation.environment": "PointMaze_UMaze-v3"})
+    random = override(config, {"evaluation.environment": "PointMaze_UMaze-v3", **RECORDED})
     with pytest.raises(DataError) as error:
         load_task(random, umaze_store)
     for part in ("goals of PointMaze_UMaze-v3 differ", "methods.ldcq", "maze_map with one 'g'"):

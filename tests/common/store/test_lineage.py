@@ -21,14 +21,15 @@ def demo() -> Config:
 @pytest.mark.parametrize(
     ("key", "value", "changed"),
     [
-        ("seed", 7, {"vae", "prior", "candidates", "critic", "world_model", "bc"}),
-        ("threads", 2, {"vae", "prior", "critic", "world_model", "bc"}),
+        ("seed", 7, {"frames", "vae", "prior", "candidates", "critic", "world_model", "bc"}),
+        ("threads", 2, {"frames", "vae", "prior", "critic", "world_model", "bc"}),
         ("horizon", 25, {"vae", "latents"}),
         ("lengths", [10], {"latents", "critic"}),
         ("discount", 0.9, {"latents", "critic"}),
-        ("data.dataset", "other/data-v0", {"vae", "bc"}),
-        ("data.observation_keys", ["achieved_goal"], {"vae", "bc"}),
-        ("data.validation_fraction", 0.2, {"vae", "bc"}),
+        ("data.dataset", "other/data-v0", {"frames", "vae", "bc"}),
+        ("data.observation_keys", ["achieved_goal"], {"frames", "vae", "bc"}),
+        ("data.validation_fraction", 0.2, {"frames", "vae", "bc"}),
+        ("frames", {"epochs": 1}, {"frames"}),
         ("vae.epochs", 1, {"vae"}),
         ("prior.options.diffusion.steps", 50, {"prior"}),
         ("prior.options.gaussian.hidden", [8], set()),
@@ -197,6 +198,7 @@ def test_spec_holds_the_parents_and_has_a_stable_digest(demo: Config) -> None:
 def test_a_variant_owns_what_it_configures_and_all_that_follows(demo: Config) -> None:
     owners = {kind: owning_variant(demo, "bcq_h", kind) for kind in KINDS}
     assert owners == {
+        "frames": "main",
         "vae": "main",
         "latents": "main",
         "prior": "bcq_h",
@@ -212,11 +214,19 @@ def test_a_variant_owns_what_it_configures_and_all_that_follows(demo: Config) ->
 def test_a_variant_with_another_vae_owns_everything_made_from_it(demo: Config) -> None:
     base = override(demo, {"variants": {**demo.variants, "small": {"vae.latent_dim": 4}}})
     owned = {kind for kind in KINDS if owning_variant(base, "small", kind) == "small"}
-    assert owned == set(KINDS) - {"bc"}
+    assert owned == set(KINDS) - {"frames", "bc"}
+
+
+def test_a_variant_with_other_frames_owns_everything(demo: Config) -> None:
+    for base in (demo, override(demo, {"frames": {}})):
+        changes = {"variants": {"other": {"frames": {"latent_dim": 4}}}, "evaluation.methods": {}}
+        other = override(base, changes)
+        owned = {kind for kind in KINDS if owning_variant(other, "other", kind) == "other"}
+        assert owned == set(KINDS)
 
 
 def test_an_unknown_kind_is_refused(demo: Config) -> None:
-    with pytest.raises(ValueError, match="kind: got 'actor', expected one of vae, latents"):
+    with pytest.raises(ValueError, match="kind: got 'actor', expected one of frames, vae"):
         stage_sections(demo, "actor")
 
 
