@@ -61,19 +61,14 @@ class Hdf5File:
     @cached_property
     def flattening(self) -> Flattening:
         """How its observations become states."""
-        observations, what = self._arrays["observations"], f"{self.name}: observations"
-        leaf = array_leaf((), observations.shape[1:], observations.dtype, what, self.frames)
-        check_images([leaf], self.name, self.frames)
-        return Flattening((leaf,))
+        return array_flattening(self._arrays["observations"], self.name, self.frames)
 
     @cached_property
     def spaces(self) -> Spaces:
         """Read off the arrays: Box actions are bounded by [-1, 1], as everywhere in D4RL, or by
         the data where it goes beyond.
         """
-        arrays = self._arrays
-        spaces = array_spaces(self.flattening.vector_size, arrays["actions"], self.name)
-        return replace(spaces, frames=self.flattening.frame_shape)
+        return array_spaces(self.flattening, self._arrays["actions"], self.name)
 
     def read(self, allocate: Allocate = np.empty) -> Episodes:
         """All episodes, in arrays that `allocate` makes.
@@ -209,8 +204,21 @@ class Hdf5File:
         return arrays
 
 
-def array_spaces(state_dim: int, actions: Any, name: str) -> Spaces:
-    """The spaces of an array of actions beside states of `state_dim` entries.
+def array_flattening(observations: Any, name: str, frames: FramesConfig | None) -> Flattening:
+    """How the rows of an array become states.
+
+    Raises:
+        DataError: They are images, and `frames` does not say how these are compressed, or are of
+            too many numbers.
+    """
+    what = f"{name}: observations"
+    leaf = array_leaf((), observations.shape[1:], observations.dtype, what, frames)
+    check_images([leaf], name, frames)
+    return Flattening((leaf,))
+
+
+def array_spaces(flattening: Flattening, actions: Any, name: str) -> Spaces:
+    """The spaces of an array of actions beside observations that are flattened so.
 
     Raises:
         DataError: Actions are whole numbers, but not one index a step.
@@ -222,9 +230,12 @@ def array_spaces(state_dim: int, actions: Any, name: str) -> Spaces:
                 "mean one index a step, (T,): take the index of one-hot ones, and store "
                 "continuous ones as floating-point numbers"
             )
-        return Spaces.discrete(state_dim, max(int(block.max()) for block in blocks(actions)) + 1)
+        count = max(int(block.max()) for block in blocks(actions)) + 1
+        return replace(
+            Spaces.discrete(flattening.vector_size, count), frames=flattening.frame_shape
+        )
     low, high = np.float64(-1), np.float64(1)
     for block in blocks(actions):
         rows = block.reshape(len(block), -1)
         low, high = np.fmin(rows.min(axis=0), low), np.fmax(rows.max(axis=0), high)
-    return Spaces.box(state_dim, low, high)
+    return replace(Spaces.box(flattening.vector_size, low, high), frames=flattening.frame_shape)

@@ -62,7 +62,7 @@ def open_dataset(
         )
     if config.is_file:
         reward = config.reward
-        return NpzFile(path, reward.task if isinstance(reward, OgbenchReward) else None)
+        return NpzFile(path, reward.task if isinstance(reward, OgbenchReward) else None, frames)
     folder = dataset_path(store_root, config.dataset)
     if folder is None and config.download:
         logger.info("downloading %s", config.dataset)

@@ -13,8 +13,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from common.data.flattening import check_vector, flat_actions
-from common.data.hdf5 import array_spaces
+from common.data.flattening import Flattening, flat_actions
+from common.data.hdf5 import array_flattening, array_spaces
+from ldcq.config import FramesConfig
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, join_episodes
 
 REQUIRED = ("observations", "actions", "terminals")
@@ -39,10 +40,12 @@ class NpzFile:
     Attributes:
         path: Of the file.
         task: Gymnasium id of that environment; None: rewards are in the file.
+        frames: How images are compressed; None: there may be none.
     """
 
     path: Path
     task: str | None = None
+    frames: FramesConfig | None = None
     reference_scores: ClassVar[None] = None
     """The files record none."""
 
@@ -52,10 +55,14 @@ class NpzFile:
         return str(self.path)
 
     @cached_property
+    def flattening(self) -> Flattening:
+        """How its observations become states."""
+        return array_flattening(self._arrays["observations"], self.name, self.frames)
+
+    @cached_property
     def spaces(self) -> Spaces:
         """Read off the arrays, as those of a D4RL file."""
-        state_dim = int(np.prod(self._arrays["observations"].shape[1:]))
-        return array_spaces(state_dim, self._arrays["actions"], self.name)
+        return array_spaces(self.flattening, self._arrays["actions"], self.name)
 
     def read(self, allocate: Allocate = np.empty) -> Episodes:
         """All trajectories, in arrays that `allocate` makes.
@@ -86,11 +93,12 @@ class NpzFile:
         ended = "masks" in arrays and not arrays["masks"][steps.stop - 1]
         (terminations if ended else truncations)[-1] = True
         return Episode(
-            observations.reshape(len(observations), -1),
+            self.flattening.vectors(observations),
             flat_actions(arrays["actions"][steps], self.spaces),
             rewards,
             terminations,
             truncations,
+            frames=self.flattening.frames(observations) if self.spaces.frames else None,
         )
 
     def _labels(self, task: str) -> dict[str, Any]:
@@ -133,7 +141,6 @@ class NpzFile:
                 f"{self.name}: no {', '.join(missing)}; expected OGBench's arrays "
                 f"{', '.join(REQUIRED)}, found {', '.join(arrays) or 'none of them'}"
             )
-        check_vector(arrays["observations"].shape[1:], f"{self.name}: observations")
         rows = len(arrays["observations"])
         for key, values in arrays.items():
             if values.shape[:1] != (rows,):

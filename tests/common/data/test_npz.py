@@ -72,7 +72,7 @@ def test_where_the_task_is_done_an_episode_ends_and_another_goes_on(tmp_path: Pa
         ({"terminals": None}, "no terminals; expected OGBench's arrays observations, actions"),
         ({"rewards": np.zeros(9)}, r"rewards have shape \(9,\), expected 10 rows"),
         ({"rewards": None}, r"no rewards; expected them, or data\.reward=.kind: ogbench"),
-        ({"observations": np.zeros((10, 64, 64, 3))}, "images are not learned from"),
+        ({"observations": np.zeros((10, 64, 64, 3))}, "images are not flattened"),
         ({"rewards": np.full(10, np.nan)}, "rewards are not finite"),
         ({"actions": np.array([None] * 10)}, r"not a NumPy archive .* allow_pickle"),
     ],
