@@ -130,7 +130,7 @@ def inspect(
     keys = tuple(observation_key) if observation_key else None
     data = DataConfig(dataset=dataset, observation_keys=keys, episode_steps=episode_steps)
     config = load(dataset) if dataset in tasks() else Config(data=data)
-    episodes = load_episodes(config.data, store)
+    episodes = load_episodes(config.data, store, None, config.frames)
     windows = make_windows(episodes, horizon or config.horizon, 0.0, 0)
     summary = _summary(episodes, windows) | {"other_goals": _other_goals(config, store)}
     if as_json:

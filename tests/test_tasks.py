@@ -8,6 +8,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import h5py
 import minari
 import numpy as np
@@ -15,8 +16,8 @@ import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
-from common.data import load_episodes, load_task
-from ldcq.config import Config, load, tasks
+from common.data import NoEnvironmentError, load_episodes, load_task
+from ldcq.config import Config, load, override, tasks
 from ldcq.data.episodes import DataError
 from ldcq.data.windows import make_windows
 
@@ -172,6 +173,53 @@ def test_a_task_on_ogbench_s_file(name: str, tmp_path: Path) -> None:
     np.savez(path, **record(f"{name}-v0", 60, seed=0))
     state, _, action = SIZES[name]
     check(load(name, [f"data.dataset={path}"]), tmp_path, state, action)
+
+
+class Road(gymnasium.Env[Any, Any]):
+    """Frames as D4RL's CARLA has them, flat."""
+
+    observation_space = spaces.Box(0, 255, (48 * 48 * 3,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        return self._frame(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self._frame(), float(action[0]), False, False, {}
+
+    def _frame(self) -> Any:
+        return self.np_random.integers(0, 256, self.observation_space.shape).astype(np.float32)
+
+
+def test_carla_s_frames_are_images(tmp_path: Path) -> None:
+    path = tmp_path / "carla.hdf5"
+    config = load("carla-lane", [f"data.dataset={path}"])
+    rows = EPISODES * STEPS
+    with h5py.File(path, "w") as file:
+        drawn = np.random.default_rng(0).integers(0, 256, (rows, 48 * 48 * 3))
+        file["observations"] = drawn.astype(np.float32)
+        file["actions"] = actions(2).reshape(-1, 2)
+        file["rewards"], file["terminals"] = np.ones(rows), np.zeros(rows, np.bool_)
+        file["timeouts"] = np.tile(np.arange(STEPS) == STEPS - 1, EPISODES)
+    episodes = load_episodes(config.data, tmp_path, None, config.frames)
+    assert episodes.spaces.frames == (1, 48, 48, 3)
+    assert len(make_windows(episodes, config.horizon, 0.0, 0)) == EPISODES * (STEPS - 30)
+    with pytest.raises(NoEnvironmentError):
+        load_task(config, tmp_path)
+    gymnasium.register("ldcq/Road-v0", entry_point=Road, max_episode_steps=250)
+    task = load_task(override(config, {"evaluation.environment": "ldcq/Road-v0"}), tmp_path)
+    assert task.max_episode_steps == 250
+    environment = task.make_env()
+    environment.reset(seed=0)
+    for _ in range(3):
+        seen = environment.step(np.zeros(2, np.float32))[0]
+        assert task.flattening.frames(seen[None]).shape == (1, 1, 48, 48, 3)
+    with pytest.raises(DataError, match="expected at most 4096 numbers"):
+        load_episodes(config.data, tmp_path)
 
 
 def test_every_task_is_tried() -> None:

@@ -247,7 +247,9 @@ class MinariDataset:
                     np.asarray(episode.rewards).reshape(len(episode.rewards)),
                     np.asarray(episode.terminations),
                     np.asarray(episode.truncations),
-                    self.flattening.frames(episode.observations) if self.spaces.frames else None,
+                    frames=self.flattening.frames(episode.observations)
+                    if self.spaces.frames
+                    else None,
                 )
 
     @cached_property
