@@ -12,8 +12,10 @@ import h5py
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.registration import WrapperSpec
 
 from common.data import behaviour_episodes, ensure_dataset, load_episodes, load_task
+from common.data.environments import POINT_MAZE, recorded_spec
 from common.data.flattening import flattening
 from common.data.maze import find_maze
 from common.data.pointmaze import generate
@@ -162,9 +164,11 @@ def test_the_task_shows_pictures_that_become_states_together(store: Path, config
 def test_an_environment_of_other_pictures_is_refused(
     store: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from common.data.pointmaze_env import evaluation_spec
-
-    spec = replace(evaluation_spec("umaze", 50, 64), id="ldcq/LargerPixels-v0")
+    larger = WrapperSpec(
+        "PointMazePixels", "common.data.pointmaze_pixels:PointMazePixels", {"pixels": 64}
+    )
+    plain = recorded_spec(POINT_MAZE, 50, maze="umaze")
+    spec = replace(plain, id="ldcq/LargerPixels-v0", additional_wrappers=(larger,))
     monkeypatch.setitem(gymnasium.registry, spec.id, spec)
     other = override(config, {"evaluation.environment": spec.id})
     with pytest.raises(DataError, match=r"1 x 64 x 64 x 3 pixels .*but .* 1 x 32 x 32 x 3 pixels"):
