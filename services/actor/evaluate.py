@@ -74,7 +74,7 @@ def prepare_evaluation(
     task = load_task(config, store.root)
     behaviour: list[NDArray[np.float32]] = []
     if any(method.policy == "behaviour" for method in config.evaluation.methods.values()):
-        episodes = load_episodes(config.data, store.root, config.training.memory)
+        episodes = load_episodes(config.data.scored, store.root, config.training.memory)
         behaviour = behaviour_episodes(episodes, task.max_episode_steps)
     return Evaluation(config, task, policies, behaviour, on_step)
 
