@@ -43,6 +43,7 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
         if _acts_by_goals(config):
             paths += ("data.goal_indices",)
         if any(method.policy == "behaviour" for method in config.evaluation.methods.values()):
+            tree["data"]["reward"] = _decides_scores(tree["data"]["reward"])
             paths += ("data.reward",)
     if kind in ("vae", "bc"):
         tree["data"]["reward"] = _decides_windows(tree["data"]["reward"])
@@ -65,16 +66,24 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
     return {**sections, "variants": actors} if actors else sections
 
 
+def _decides_scores(reward: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What of a relabelling decides what the data score themselves (`DataConfig.scored`)."""
+    if reward is None or reward["kind"] in ("recorded", "ogbench"):  # read: in the fingerprint
+        return None
+    return {key: value for key, value in reward.items() if key not in ("shift", "scale")}
+
+
 def _decides_windows(reward: dict[str, Any] | None) -> dict[str, Any] | None:
     """What of a relabelling decides which windows there are, for stages that see no rewards: all
     that decides where the task is done, if episodes end there. Else only that the data's own
     terminations do not count, so that one VAE does for all goals.
     """
-    if reward is None or reward["kind"] in ("recorded", "ogbench"):  # read: in the fingerprint
+    scored = _decides_scores(reward)
+    if scored is None:
         return None
-    if not reward["terminates"]:
+    if not scored["terminates"]:
         return {"terminates": False}
-    return {key: value for key, value in reward.items() if key not in ("kind", "shift", "scale")}
+    return {key: value for key, value in scored.items() if key != "kind"}
 
 
 def _other_actors(config: Config) -> dict[str, JsonValue]:

@@ -83,6 +83,14 @@ class DataConfig(Section):
         """Whether `dataset` is a path, which its ending says."""
         return self.dataset.lower().endswith(FILES)
 
+    @property
+    def scored(self) -> DataConfig:
+        """With rewards as a task's score counts them: `shift` and `scale` are for learning."""
+        if self.reward is None:
+            return self
+        plain = self.reward.model_copy(update={"shift": 0.0, "scale": 1.0})
+        return self.model_copy(update={"reward": plain})
+
     @field_validator("generate", mode="before")
     @classmethod
     def _mazes_need_no_kind(cls, given: object) -> object:

@@ -77,7 +77,7 @@ def prepare_evaluation(
     behaviour: list[NDArray[np.float32]] = []
     if any(method.policy == "behaviour" for method in config.evaluation.methods.values()):
         memory, frames = config.training.memory, config.frames
-        episodes = load_episodes(config.data, store.root, memory, frames)
+        episodes = load_episodes(config.data.scored, store.root, memory, frames)
         behaviour = behaviour_episodes(episodes, task.max_episode_steps)
     return Evaluation(config, task, policies, behaviour, on_step)
 

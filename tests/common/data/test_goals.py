@@ -114,6 +114,9 @@ def test_the_evaluated_goal_is_rewarded_and_the_data_scored_by_it(tmp_path: Path
     np.testing.assert_array_equal(episodes.rewards_of(1), np.abs(way + 1) <= 0.25)
     assert not episodes.rewards_of(0).any()
     assert episodes.fingerprint == recorded.fingerprint
+    shifted = override(own, {"data.reward.shift": -1.0, "data.reward.scale": 2.0})
+    assert set(load_episodes(shifted.data, tmp_path).rewards) == {-1, 1}
+    episodes = load_episodes(shifted.data.scored, tmp_path)
     scored = [float(part.sum()) for part in behaviour_episodes(episodes, 300)]
     assert scored == [0.0, float(np.count_nonzero(np.abs(way + 1) <= 0.25))]
     ending = override(own, {"data.reward.terminates": True})

@@ -133,8 +133,8 @@ REWARD = {"kind": "sparse", "goal": [1, 2]}
 @pytest.mark.parametrize(
     ("key", "value", "terminates", "changed"),
     [
-        ("data.reward.shift", -1.0, False, {"latents", "evaluation"}),
-        ("data.reward.scale", 2.0, True, {"latents", "evaluation"}),
+        ("data.reward.shift", -1.0, False, {"latents"}),
+        ("data.reward.scale", 2.0, True, {"latents"}),
         ("data.reward.goal", [2, 2], False, {"latents", "evaluation"}),
         ("data.reward.goal", [2, 2], True, {"vae", "latents", "bc", "evaluation"}),
         ("data.reward.threshold", 0.1, False, {"latents", "evaluation"}),
@@ -150,7 +150,9 @@ REWARD = {"kind": "sparse", "goal": [1, 2]}
 def test_rewards_decide_latents_and_where_episodes_end_by_them_all_windows(
     demo: Config, key: str, value: object, terminates: bool, changed: set[str]
 ) -> None:
-    """Critic and prior are made from latents. Of the evaluation, the data's own score."""
+    """Critic and prior are made from latents. The data's own score is of the rewards as the task
+    has them, whatever a critic makes of these.
+    """
     given = {"data.reward": {**REWARD, "terminates": terminates}}
     if key == "data.reward.kind":
         key, value = "data.reward", {**REWARD, "terminates": terminates, "kind": value}
@@ -163,10 +165,13 @@ def test_rewards_decide_latents_and_where_episodes_end_by_them_all_windows(
 def test_recorded_rewards_decide_no_windows(demo: Config) -> None:
     shifted = override(demo, {"data.reward": {"kind": "recorded", "shift": -1.0}})
     found = {kind for kind in KINDS if stage_sections(demo, kind) != stage_sections(shifted, kind)}
-    assert found == {"latents", "evaluation"}
-    alone = {"evaluation.methods": {"ldcq": {"policy": "ldcq"}}}
-    one, other = override(demo, alone), override(shifted, alone)
-    assert stage_sections(one, "evaluation") == stage_sections(other, "evaluation")
+    assert found == {"latents"}
+
+
+def test_an_evaluation_without_the_datas_own_score_sees_no_rewards(demo: Config) -> None:
+    alone = override(demo, {"evaluation.methods": {"ldcq": {"policy": "ldcq"}}})
+    other = override(alone, {"data.reward": REWARD})
+    assert stage_sections(alone, "evaluation") == stage_sections(other, "evaluation")
 
 
 def test_a_variant_with_rewards_of_its_own_owns_what_looks_at_them(demo: Config) -> None:

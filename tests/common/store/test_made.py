@@ -121,7 +121,7 @@ def test_an_evaluation_from_before_its_spec_named_goals_is_found(store: Store) -
     assert made_from(store, config, "main", "evaluation", parents) == version
     other = override(config, {"data.goal_indices": [1, 0]})
     assert made_from(store, other, "main", "evaluation", parents) is None
-    relabelled = override(config, {"data.reward": {"kind": "recorded", "shift": -1.0}})
+    relabelled = override(config, {"data.reward": {"kind": "sparse", "goal": [1, 2]}})
     assert made_from(store, relabelled, "main", "evaluation", parents) is None
 
 
