@@ -178,7 +178,7 @@ def test_a_variant_with_rewards_of_its_own_owns_what_looks_at_them(demo: Config)
     shifted = {"data.reward": {"kind": "recorded", "shift": -1.0}}
     base = override(demo, {"variants": {**demo.variants, "costs": shifted}})
     owned = {kind for kind in KINDS if owning_variant(base, "costs", kind) == "costs"}
-    assert owned == {*KINDS} - {"vae", "bc"}
+    assert owned == {*KINDS} - {"frames", "vae", "bc"}
 
 
 def test_the_size_of_a_cache_counts_only_where_there_is_one(demo: Config) -> None:
