@@ -114,7 +114,7 @@ def test_a_name_that_is_none_leads_to_one(name: str, message: str) -> None:
 
 def test_rewards_that_do_not_go_with_the_data_are_refused() -> None:
     goal = ["data.goal_indices=[0]", "data.reward={kind: sparse, goal: [1.0]}"]
-    with pytest.raises(ConfigError, match="'sparse', expected 'recorded' or null, .* images"):
+    with pytest.raises(ConfigError, match=r"'sparse', expected 'recorded' or null, .* images"):
         load("carla-lane", goal)
     with pytest.raises(ConfigError, match=r"'ogbench', expected another for '/x/scene\.hdf5'"):
         load("scene", ["data.dataset=/x/scene.hdf5"])
