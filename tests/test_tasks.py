@@ -210,7 +210,9 @@ def test_carla_s_frames_are_images(tmp_path: Path) -> None:
     assert len(make_windows(episodes, config.horizon, 0.0, 0)) == EPISODES * (STEPS - 30)
     with pytest.raises(NoEnvironmentError):
         load_task(config, tmp_path)
-    gymnasium.register("ldcq/Road-v0", entry_point=Road, max_episode_steps=250)
+    gymnasium.register(
+        "ldcq/Road-v0", entry_point=lambda **kwargs: Road(**kwargs), max_episode_steps=250
+    )
     task = load_task(override(config, {"evaluation.environment": "ldcq/Road-v0"}), tmp_path)
     assert task.max_episode_steps == 250
     environment = task.make_env()
