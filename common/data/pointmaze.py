@@ -211,6 +211,7 @@ def _episodes(
         last = np.arange(steps) == steps - 1
         goals = trajectory.goals[start:end]
         states = trajectory.states[span]
+        observations: dict[str, npt.NDArray[Any]]
         if painter is not None:
             observations = {"image": painter(positions[span]), "velocity": states[:, 2:]}
         else:

@@ -45,7 +45,8 @@ class MazePainter:
     def __call__(self, positions: npt.NDArray[np.floating[Any]]) -> Pixels:
         """Pictures (n, size, size, 3) of an agent at positions (n, 2), in metres."""
         agent = self._disc(np.asarray(positions), AGENT_RADIUS)
-        return np.rint(self._ground + agent * (AGENT - self._ground)).astype(np.uint8)
+        images: Pixels = np.rint(self._ground + agent * (AGENT - self._ground)).astype(np.uint8)
+        return images
 
     def _disc(
         self, centres: npt.NDArray[np.floating[Any]], radius: float

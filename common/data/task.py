@@ -99,22 +99,22 @@ class Task:
     Attributes:
         make_env: Picklable; makes an environment with flat float32 observations; where they have
             images, with observations as they are, which `flattening` makes states.
-        flattening: How observations become states.
         spaces: Of its states and actions; those of the dataset.
         reference_scores: Returns that score 0 and 100, None if unknown.
         max_episode_steps: Its time limit.
         first_hit: Whether it is a continuing sparse task, where the step of the first reward has a
             score of its own.
         layout: A map to draw trajectories on, if it has one.
+        flattening: How observations with images become states.
     """
 
     make_env: Callable[[], gymnasium.Env[Any, Any]]
-    flattening: Flattening
     spaces: Spaces
     reference_scores: tuple[float, float] | None
     max_episode_steps: int
     first_hit: bool
     layout: Layout | None
+    flattening: Flattening = Flattening(())
 
     def observer(self, encode: Encode | None) -> Callable[[Any], Float] | None:
         """What makes states (E, S) of the observations of E environments, with `encode` for their

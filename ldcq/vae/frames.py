@@ -95,7 +95,9 @@ class Frames(Model):
         for layer in self.convolutions:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.constant_(self.posterior.raw_std[-1].bias, FIRST_RAW_STD)
+        last = self.posterior.raw_std[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.constant_(last.bias, FIRST_RAW_STD)
 
     def fit_to(self, steps: Windows) -> None:
         """Takes over the mean of the training frames, and the root mean square of what they differ
@@ -104,7 +106,8 @@ class Frames(Model):
         Args:
             steps: What is trained on.
         """
-        total, squares, count = 0.0, 0.0, 0
+        total = torch.zeros_like(self.mean_frame, dtype=torch.float64)
+        squares, count = torch.zeros_like(total), 0
         for rows in np.array_split(steps.training, -(-len(steps.training) // FRAMES_AT_ONCE)):
             images = steps.first_frames(rows)
             frames = self.tensor(images.reshape(-1, *images.shape[2:])).double()

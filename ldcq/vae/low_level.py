@@ -23,6 +23,7 @@ class LowLevelPolicy(Model):
         decoder: The network.
     """
 
+    dimensions: Dimensions
     state_normaliser: Normaliser
     decoder: Decoder
 

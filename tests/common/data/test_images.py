@@ -108,7 +108,8 @@ def test_what_cannot_be_compressed_is_refused_with_what_helps(
 def test_pictures_are_read_as_they_are_beside_the_velocity(store: Path, config: Config) -> None:
     episodes = load_episodes(config.data, store, None, FRAMES)
     assert episodes.frames is not None
-    assert (episodes.frames.dtype, episodes.frames.shape[1:]) == (np.uint8, (1, 32, 32, 3))
+    assert episodes.frames.dtype == np.uint8
+    assert episodes.frames.shape[1:] == (1, 32, 32, 3)
     assert episodes.spaces.describe().startswith("states of 2 dimensions, 1 x 32 x 32 x 3 pixels")
     assert config.data.generate is not None
     wanted = generate(PointMazeConfig.model_validate(config.data.generate.model_dump()))
@@ -151,7 +152,8 @@ def test_the_task_shows_pictures_that_become_states_together(store: Path, config
     assert observe is not None
     for seen in (vector.reset(seed=[1, 2])[0], vector.step(np.ones((2, 2), np.float32))[0]):
         states = observe(seen)
-        assert (states.shape, states.dtype) == ((2, 4), np.float32)
+        assert states.shape == (2, 4)
+        assert states.dtype == np.float32
         np.testing.assert_array_equal(states[:, :2], brightness(seen["image"]))
         np.testing.assert_array_equal(states[:, 2:], seen["velocity"].astype(np.float32))
     with pytest.raises(DataError, match="the models were trained without"):

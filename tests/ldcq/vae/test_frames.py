@@ -84,7 +84,8 @@ def test_frames_of_many_sizes_become_latents_and_frames_again(
     random = np.random.default_rng(0)
     frames = random.integers(0, 256, (3, height, width, channels)).astype(np.uint8)
     latents = network.encode(frames)
-    assert (latents.shape, latents.dtype) == ((3, 5), np.float32)
+    assert latents.shape == (3, 5)
+    assert latents.dtype == np.float32
     assert network.decode(torch.from_numpy(latents)).shape == (3, channels, height, width)
     first = np.moveaxis(frames, -1, 1)
     np.testing.assert_array_equal(network.encode(first), latents)
@@ -103,11 +104,12 @@ def test_a_frame_is_encoded_alike_alone_and_among_others() -> None:
 
 def test_frames_of_another_size_or_type_are_refused() -> None:
     network = model(48, 48, 3)
-    for frames, given in (
+    refused: list[tuple[Any, str]] = [
         (np.zeros((2, 64, 64, 3), np.uint8), r"uint8 of shape \(2, 64, 64, 3\)"),
         (np.zeros((48, 48, 3), np.uint8), r"uint8 of shape \(48, 48, 3\)"),
         (np.zeros((2, 48, 48, 3), np.float32), "float32"),
-    ):
+    ]
+    for frames, given in refused:
         expected = rf"frames: got {given}.* expected uint8 of shape \(E, 48, 48, 3\) or \(E, 3"
         with pytest.raises(ValueError, match=expected):
             network.encode(frames)
