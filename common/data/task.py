@@ -105,7 +105,7 @@ class Task:
         first_hit: Whether it is a continuing sparse task, where the step of the first reward has a
             score of its own.
         layout: A map to draw trajectories on, if it has one.
-        flattening: How observations with images become states.
+        flattening: How observations become states; None: they are states.
     """
 
     make_env: Callable[[], gymnasium.Env[Any, Any]]
@@ -114,7 +114,7 @@ class Task:
     max_episode_steps: int
     first_hit: bool
     layout: Layout | None
-    flattening: Flattening = Flattening(())
+    flattening: Flattening | None = None
 
     def observer(self, encode: Encode | None) -> Callable[[Any], Float] | None:
         """What makes states (E, S) of the observations of E environments, with `encode` for their
@@ -123,7 +123,7 @@ class Task:
         Raises:
             DataError: There are images and `encode` is None.
         """
-        if not self.flattening.frame_shape:
+        if self.flattening is None or not self.flattening.frame_shape:
             return None
         if encode is None:
             raise DataError(

@@ -145,6 +145,7 @@ def replace_keys(config: DataConfig, *keys: str) -> DataConfig:
 def test_the_task_shows_pictures_that_become_states_together(store: Path, config: Config) -> None:
     task = load_task(config, store)
     assert (task.max_episode_steps, task.first_hit, task.layout) == (50, True, None)
+    assert task.flattening is not None
     assert (task.flattening.size, task.spaces.state_dim) == (4, 2)
     factory = pickle.loads(pickle.dumps(task.make_env))  # noqa: S301
     vector = gymnasium.vector.SyncVectorEnv([factory, factory])
