@@ -165,7 +165,9 @@ def load_task(config: Config, store_root: Path) -> Task:
         limit = _time_limit(environment, name)
         if config.evaluation.score == "success":
             check_success(environment, name)
-        if method := _blind_to_goals(config, environment.flattening):
+        if (goal := getattr(config.data.reward, "goal", None)) is not None:
+            check_one_goal(environment, name, "data.reward is of one goal", goal)
+        elif method := _blind_to_goals(config, environment.flattening):
             who = f"evaluation.methods.{method} values latents by the rewards of one goal"
             check_one_goal(environment, name, who)
         layout = _layout(environment)
