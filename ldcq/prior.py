@@ -189,6 +189,7 @@ class Prior(Model, ABC):
 
     kind = "prior"
     Settings = PriorConfig
+    dimensions: Dimensions
     config: PriorConfig
     Options: ClassVar[type[PriorOptions]] = PriorOptions
     options: PriorOptions

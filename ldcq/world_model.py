@@ -46,6 +46,7 @@ class WorldModel(Model):
 
     kind = "world_model"
     Settings = WorldModelConfig
+    dimensions: Dimensions
     config: WorldModelConfig
 
     def __init__(self, dimensions: Dimensions, config: WorldModelConfig) -> None:

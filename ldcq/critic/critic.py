@@ -38,6 +38,7 @@ class Critic(Model):
 
     kind = "critic"
     Settings = CriticConfig
+    dimensions: Dimensions
     config: CriticConfig
 
     def __init__(self, dimensions: Dimensions, config: CriticConfig) -> None:
