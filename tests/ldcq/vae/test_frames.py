@@ -50,7 +50,7 @@ def steps() -> Windows:
         images = dots(random.integers(0, 13, 13))[:, None]
         ends = np.arange(12) == 11
         nothing = np.zeros((13, 0), np.float32), np.zeros((12, 1)), np.zeros(12)
-        parts.append(Episode(*nothing, ~ends & ends, ends, images))
+        parts.append(Episode(*nothing, ~ends & ends, ends, frames=images))
     spaces = replace(Spaces.box(0, [-1], [1]), frames=(1, 16, 16, 3))
     return make_windows(join_episodes(parts, spaces, "dots"), 1, 0.2, 0)
 
