@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from common.data.hdf5 import Hdf5File
 from common.data.loading import open_dataset
+from common.data.minari import MinariDataset
 from common.store import Store, StoreError, digest
 from common.store.files import replace_atomically
 from ldcq.config import Config
@@ -54,6 +54,6 @@ class KnownRuns:
 def _stamp(config: Config, store: Store) -> list[JsonValue]:
     """What changes when a dataset is written anew: size and time of its files."""
     dataset = open_dataset(config.data.model_copy(update={"download": False}), store.root)
-    files = [dataset.path] if isinstance(dataset, Hdf5File) else sorted(dataset.folder.rglob("*"))
+    files = [*dataset.folder.rglob("*")] if isinstance(dataset, MinariDataset) else [dataset.path]
     known = [file.stat() for file in files if file.is_file()]
     return [number for stat in known for number in (stat.st_size, stat.st_mtime_ns)]

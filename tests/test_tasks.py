@@ -215,6 +215,7 @@ def test_carla_s_frames_are_images(tmp_path: Path) -> None:
     )
     task = load_task(override(config, {"evaluation.environment": "ldcq/Road-v0"}), tmp_path)
     assert task.max_episode_steps == 250
+    assert task.flattening is not None
     environment = task.make_env()
     environment.reset(seed=0)
     for _ in range(3):

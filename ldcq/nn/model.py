@@ -49,11 +49,11 @@ class Model(nn.Module):
 
     kind: ClassVar[str]
     Settings: ClassVar[type[Section]]
-    Sizes: ClassVar[type[Section]] = Dimensions
-    dimensions: Section
+    Sizes: ClassVar[type[Dimensions]] = Dimensions
+    dimensions: Dimensions
     config: Section
 
-    def __init__(self, dimensions: Section, config: Section) -> None:
+    def __init__(self, dimensions: Dimensions, config: Section) -> None:
         """Subclasses build their networks here; the weights come from torch's global generator."""
         super().__init__()
         self.dimensions, self.config = dimensions, config

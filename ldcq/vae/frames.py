@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ldcq.config import Config, FramesConfig
-from ldcq.config.section import Positive, Section
+from ldcq.config.section import Positive
 from ldcq.data.episodes import DataError, Float, Pixels
 from ldcq.data.windows import Windows
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.nn.distributions import Gaussian, GaussianHead
 from ldcq.nn.inference import inference
 from ldcq.nn.mlp import mlp
-from ldcq.nn.model import Model
+from ldcq.nn.model import Dimensions, Model
 from ldcq.vae.losses import kl_divergence
 
 LEVELS = 255.0
@@ -33,13 +33,12 @@ FRAMES_AT_ONCE = 512
 """Frames encoded at once, so that memory does not grow with their number."""
 
 
-class FrameDimensions(Section):
+class FrameDimensions(Dimensions):
     """Sizes of a frame and of its latent."""
 
     height: Positive
     width: Positive
     channels: Positive
-    latent: Positive
 
 
 class Frames(Model):
