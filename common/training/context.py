@@ -62,12 +62,16 @@ class StageContext:
         while True:
             try:
                 data = known_fingerprint(self.config.data, self.store.root)
-                return made(self.store, self.base, self.variant, kinds, dataset=data)
+                found = made(self.store, self.base, self.variant, kinds, dataset=data)
             except UnreadDataError as unread:
                 reader = STAGES[(*ancestors("vae", self.config), "vae")[0]]
                 kind, reason = "dataset", f"{unread}; made and read by {reader.command()}"
             except NotMadeError as missing:
                 kind, reason = missing.kind, self._waiting_for(missing)
+            else:
+                if told:  # until it runs, it reads what it found: that may take long
+                    self.progress.waiting("what it waited for is there; reading it")
+                return found
             if reason != told:
                 self.progress.waiting(reason, kind)
                 told = reason

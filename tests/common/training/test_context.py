@@ -132,6 +132,7 @@ def test_a_stage_says_what_it_waits_for_and_takes_its_own_variants(tmp_path: Pat
     right = publish(store, own, "prior", versions, "bcq_h")
     waiter.join(10)
     assert found == [right]
+    assert not waiting.progress.snapshot().waiting_for
 
 
 def test_a_current_artifact_that_was_deleted_is_waited_for(tmp_path: Path) -> None:
