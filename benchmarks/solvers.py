@@ -19,12 +19,13 @@ from benchmarks.solver_plot import draw_front, on_front
 from benchmarks.solver_subject import Setting, Subject, load_subject
 from common.store import Store
 from ldcq.config import load
+from ldcq.latent_prior import OptionError
 from ldcq.policies.base import StatefulPolicy
 from services.actor.rollout import rollout
 from services.actor.scores import score
 
 SOLVERS = ("ddpm=5,10,20", "ddim=5,10,20", "dpmpp_2m=3,5,10,20")
-"""DDPM with all T steps is always measured beside them."""
+"""Without steps beyond the prior's T. DDPM with all T is always measured beside them."""
 
 EPISODES, CANDIDATES = 25, 50
 WALK_UPDATES = 1500
@@ -36,7 +37,7 @@ def run(
     config: str,
     store: str,
     *,
-    solvers: Sequence[str] = SOLVERS,
+    solvers: Sequence[str] = (),
     candidates: Sequence[int] = (CANDIDATES,),
     episodes: int = EPISODES,
     overrides: Sequence[str] = (),
@@ -49,7 +50,7 @@ def run(
     Args:
         config: The run's configuration.
         store: Holds a VAE, a diffusion prior and a critic.
-        solvers: NAME=STEPS[,STEPS...] each.
+        solvers: NAME=STEPS[,STEPS...] each; none: `SOLVERS`.
         candidates: Values of n.
         episodes: Episodes of each evaluation, from the same seeds for all.
         overrides: Of the configuration.
@@ -58,18 +59,18 @@ def run(
         walk_updates: Training steps of the random walk's prior.
 
     Raises:
-        ValueError: A solver is not NAME=STEPS, or the prior is not a diffusion model with held-out
-            windows.
+        ValueError: A solver is not NAME=STEPS, the prior has no such solver or fewer steps, or it
+            is not a diffusion model with held-out windows.
         StoreError: A model is missing.
-        OptionError: The prior has no such solver, or fewer steps.
     """
     console = Console(stderr=True)
     with console.status("training a prior on the random walk") as status:
         subject = load_subject(load(config, overrides), Store(store), walk_updates)
         reference = Setting("ddpm", subject.prior.description.training_steps)
-        settings = list(dict.fromkeys([*parse_settings(solvers), reference]))
+        defaults = [s for s in parse_settings(SOLVERS) if s.steps <= reference.steps]
+        settings = list(dict.fromkeys([*(parse_settings(solvers) or defaults), reference]))
         for setting in settings:
-            subject.prior.sampler.resolve(subject.options(setting))
+            _check(subject, setting)
         status.update("timing decisions")
         seconds = _latencies(subject, settings, candidates, rounds)
         agreement = Agreement(subject, reference, candidates)
@@ -96,9 +97,18 @@ def parse_settings(solvers: Sequence[str]) -> list[Setting]:
     for text in solvers:
         name, _, counts = text.partition("=")
         if not name or not all(count.isdecimal() for count in counts.split(",")):
-            raise ValueError(f"solver is {text!r}, expected NAME=STEPS[,STEPS...], as in ddim=5,10")
+            raise ValueError(
+                f"--solver is {text!r}, expected NAME=STEPS[,STEPS...], as in ddim=5,10"
+            )
         settings += [Setting(name, int(count)) for count in counts.split(",")]
     return settings
+
+
+def _check(subject: Subject, setting: Setting) -> None:
+    try:
+        subject.prior.sampler.resolve(subject.options(setting))
+    except OptionError as error:
+        raise ValueError(f"--solver {setting.solver}={setting.steps}: {error}") from error
 
 
 def _latencies(

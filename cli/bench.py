@@ -117,8 +117,12 @@ def solvers(
     ] = None,
     solver: Annotated[
         list[str],
-        typer.Option(metavar="NAME=STEPS,...", help="Solver and numbers of steps; repeatable."),
-    ] = ["ddpm=5,10,20", "ddim=5,10,20", "dpmpp_2m=3,5,10,20"],  # noqa: B006 - typer reads it
+        typer.Option(
+            metavar="NAME=STEPS,...",
+            help="Solver and numbers of steps; repeatable; default: ddpm=5,10,20, ddim=5,10,20 and "
+            "dpmpp_2m=3,5,10,20, up to the steps of the prior.",
+        ),
+    ] = [],  # noqa: B006 - typer reads it
     candidates: Annotated[
         list[int], typer.Option(min=1, help="Latents per decision, n; repeatable.")
     ] = [50],  # noqa: B006 - typer reads it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -186,7 +187,10 @@ def _say_where(name: str, store: Path, made: bool) -> None:
 def _summary(episodes: Episodes, windows: Windows) -> dict[str, Any]:
     returns = [float(episodes.rewards_of(index).sum()) for index in range(episodes.count)]
     spaces = dataclasses.asdict(episodes.spaces)
-    counts, edges = np.histogram(episodes.lengths, bins=BINS)
+    counts, edges = np.histogram(
+        episodes.lengths, bins=min(BINS, int(np.ptp(episodes.lengths)) + 1)
+    )
+    rows_outside, excess = episodes.actions_outside
     suspicious = suspicious_steps(episodes)
     return {
         "id": episodes.name,
@@ -201,6 +205,7 @@ def _summary(episodes: Episodes, windows: Windows) -> dict[str, Any]:
             key: value.tolist() if isinstance(value, np.ndarray) else value
             for key, value in spaces.items()
         },
+        "actions_outside": {"rows": rows_outside, "by_up_to": excess} if rows_outside else None,
         "reference_scores": episodes.reference_scores,
         "horizon": windows.horizon,
         "windows": len(windows),
@@ -233,7 +238,11 @@ def _histogram_table(histogram: dict[str, list[float]]) -> Table:
     edges, most = histogram["edges"], max(histogram["counts"])
     for index, count in enumerate(histogram["counts"]):
         bar = "█" * round(30 * count / most)
-        table.add_row(f"{edges[index]:.0f} to {edges[index + 1]:.0f}", str(int(count)), bar)
+        low, high = edges[index], edges[index + 1]
+        # A bin holds the whole numbers from its lower edge on, below the upper one.
+        first = math.ceil(low)
+        last = math.floor(high) if index == len(edges) - 2 else math.ceil(high) - 1
+        table.add_row(_text(first) if first == last else f"{first} to {last}", str(int(count)), bar)
     return table
 
 

@@ -30,7 +30,7 @@ app = typer.Typer(
     help="Offline reinforcement learning with latent diffusion.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data", help="Generate, import and show datasets.")

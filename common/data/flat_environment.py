@@ -103,7 +103,8 @@ def make_registered(
         taken = ", and keyword arguments that it takes" if settings else ""
         raise DataError(
             f"evaluation.environment: {environment!r} cannot be made{given} ({error}); expected a "
-            f"Gymnasium id whose package is installed{taken}"
+            f"Gymnasium id whose package is installed, or module:id of an environment of your "
+            f"own{taken}"
         ) from error
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +37,8 @@ from ldcq.data.episodes import (
 if TYPE_CHECKING:
     import gymnasium
 
+logger = logging.getLogger(__name__)
+
 GENERATOR = "ldcq_generator"
 """Metadata key under which a generated dataset records how it was made."""
 
@@ -51,6 +55,8 @@ GOAL_EPISODES = 64
 """In which it is looked for the goals of a dataset, at most."""
 SHOWN = 5
 """Ids in a message that says which there are."""
+CONNECT_SECONDS = 5.0
+"""How long the hub may take to answer at all; its client tries again for half a minute."""
 
 
 class NoEnvironmentError(DataError):
@@ -84,12 +90,23 @@ def download(store_root: Path, dataset: str) -> None:
     import minari
 
     try:
+        _reach_hub()
         minari.download_dataset(dataset)
     except Exception as error:  # whatever the remote storage's client raises
+        near = minari_name(dataset)
+        hint = f". Did you mean {near!r}?" if near else ""
         raise DataError(
             f"data.dataset: {dataset!r} could not be downloaded: {error}; check the name and the "
-            f"connection, or put the dataset under {roots(store_root)[1]}"
+            f"connection, or put the dataset under {roots(store_root)[1]}{hint}"
         ) from error
+
+
+def _reach_hub() -> None:
+    """One request to the hub that Minari downloads from; raises where it does not answer."""
+    if os.environ.get("MINARI_REMOTE", "hf://").startswith("hf://"):
+        from huggingface_hub import constants, get_session
+
+        get_session().head(constants.ENDPOINT, timeout=CONNECT_SECONDS)
 
 
 def unknown_dataset(store_root: Path, dataset: str) -> DataError:
@@ -102,7 +119,7 @@ def unknown_dataset(store_root: Path, dataset: str) -> DataError:
     known = list(local_datasets(store_root))
     close = difflib.get_close_matches(dataset, known, n=1, cutoff=0.5)
     near = close[0] if close else minari_name(dataset)
-    hint = f"did you mean {near!r}? " if near else ""
+    hint = f"Did you mean {near!r}? " if near else ""
     if (task := re.sub(r"-v\d+$", "", dataset)) in tasks():
         hint += f"`ldcq run {task}` runs the task of that name. "
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
@@ -110,8 +127,9 @@ def unknown_dataset(store_root: Path, dataset: str) -> DataError:
     places = " and ".join(str(root) for root in roots(store_root))
     return DataError(
         f"data.dataset: no {dataset!r} on this machine. {hint}Found {found} "
-        f"(in {places}). Set data.download=true to fetch it from Minari, data.generate to make it, "
-        f"or run `ldcq data pointmaze`; a file of D4RL or OGBench is given by its path"
+        f"(in {places}). `ldcq data ensure CONFIG` fetches it from Minari where the configuration "
+        f"has data.download=true, and makes it where that has data.generate; `ldcq data pointmaze` "
+        f"makes mazes; a file of D4RL or OGBench is given by its path"
     )
 
 
@@ -220,14 +238,15 @@ class MinariDataset:
         return np.unique(np.concatenate(found), axis=0)
 
     def read(self, allocate: Allocate = np.empty) -> Episodes:
-        """All episodes, in arrays that `allocate` makes.
+        """All episodes, in arrays that `allocate` makes. Actions outside the space that the dataset
+        records are a warning.
 
         Raises:
             DataError: The files cannot be read, an array does not fit its episode, or a value is
                 not finite.
         """
         try:
-            return join_episodes(
+            episodes = join_episodes(
                 self._parts(),
                 self.spaces,
                 self.name,
@@ -237,6 +256,13 @@ class MinariDataset:
             )
         except (OSError, KeyError) as error:
             raise DataError(f"{self.folder}: cannot be read ({error})") from error
+        rows, excess = episodes.actions_outside
+        if rows:
+            logger.warning(
+                "%s: %d of %d actions are outside the dataset's own action space, by up to %.3g",
+                *(self.name, rows, len(episodes.actions), excess),
+            )
+        return episodes
 
     def _parts(self) -> Iterator[Episode]:
         for episode in self._dataset.iterate_episodes():

@@ -55,11 +55,15 @@ def encode_result(array: NDArray[Any], name: str, field: str) -> tensor_pb2.Tens
     """
     finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
     if not finite.all():
-        row = int(finite.argmin())
-        raise InvalidFieldError(
-            field, f"a row {row} whose {name} are not finite", "numbers like those of the data"
-        )
+        raise not_finite(field, int(finite.argmin()), name)
     return encode(array)
+
+
+def not_finite(field: str, row: int, name: str) -> InvalidFieldError:
+    """The error of a row of a field, finite itself, whose result `name` is not."""
+    return InvalidFieldError(
+        field, f"a row {row} whose {name} are not finite", "numbers like those of the data"
+    )
 
 
 def decode(

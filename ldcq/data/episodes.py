@@ -116,6 +116,21 @@ class Episodes:
         return np.concatenate([[0], np.cumsum(self.lengths)[:-1]]).astype(np.int64)
 
     @property
+    def actions_outside(self) -> tuple[int, float]:
+        """How many actions leave the bounds of `spaces`, and by how much at most; discrete ones
+        never do.
+        """
+        if self.spaces.discrete_actions:
+            return 0, 0.0
+        rows, most = 0, 0.0
+        for block in blocks(self.actions):
+            beyond = np.maximum(self.spaces.action_low - block, block - self.spaces.action_high)
+            excess = beyond.max(axis=1)
+            rows += int((excess > 0).sum())
+            most = max(most, float(excess.max()))
+        return rows, most
+
+    @property
     def count(self) -> int:
         """E, the number of episodes."""
         return len(self.lengths)

@@ -74,6 +74,21 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
+class NotFiniteError(ValueError):
+    """A state for which no latent can be chosen: it is finite, but overflows on the way.
+
+    Attributes:
+        row: Its row among the states.
+    """
+
+    def __init__(self, row: int) -> None:
+        super().__init__(
+            f"states: got a row {row} whose latents or their values are not finite; expected "
+            "numbers like those of the data"
+        )
+        self.row = row
+
+
 class LatentPlanPolicy(ABC):
     """Executes latents: chooses one where none is left, decodes an action of it on the current
     state at every step.
@@ -138,6 +153,7 @@ class LatentPlanPolicy(ABC):
             step.
 
         Raises:
+            NotFiniteError: No latent can be chosen for a state.
             Exception: Whatever the prior raises.
         """
         plan = self._renewed(states, goals if self.goal_dim else None, plan, restart, seed)
@@ -161,7 +177,7 @@ class LatentPlanPolicy(ABC):
             seed: Fixes what is drawn.
 
         Returns:
-            Latents, shape (N, Z), float32.
+            Latents, shape (N, Z), float32; NaN where none can be chosen.
         """
 
     def plan(self, states: Array, goals: Array | None, seed: int) -> tuple[Array, Array | int]:
@@ -173,7 +189,8 @@ class LatentPlanPolicy(ABC):
             seed: As `choose`.
 
         Returns:
-            Latents, shape (N, Z), float32, and steps, shape (N,) or one number for all.
+            Latents, shape (N, Z), float32, NaN where none can be chosen, and steps, shape
+            (N,) or one number for all.
         """
         return self.choose(states, goals, seed), self.decoder.dimensions.horizon
 
@@ -203,6 +220,9 @@ class LatentPlanPolicy(ABC):
             most = self._steps(states[due], asked)
             with self.watch("choose"):
                 chosen, steps = self.plan(states[due], pursued, derive_seed(seed, plans))
+            finite = np.isfinite(chosen).all(axis=1)
+            if not finite.all():
+                raise NotFiniteError(int(np.flatnonzero(due)[finite.argmin()]))
             latents[due], left[due] = chosen, np.minimum(most, steps)
             plans += 1
         return Plan(latents, left, plans)

@@ -90,12 +90,18 @@ class LdcqPolicy(LatentPlanPolicy):
             blocks = zip(*split, strict=True)
             best = torch.cat([self._best(*block) for block in blocks]).cpu().numpy()
         rows, lengths = np.divmod(best, len(self._lengths))
-        return candidates[np.arange(len(states)), rows], self._lengths[lengths]
+        latents = candidates[np.arange(len(states)), rows]
+        latents[best < 0] = np.nan
+        return latents, self._lengths[lengths]
 
     def _best(self, states: Tensor, latents: Tensor) -> Tensor:
-        """Which of the pairs of a latent (N, n, Z) and a length is the best one, (N,)."""
-        values = self._values(states, latents)[..., self._considered.tolist()]
-        return values.flatten(1).argmax(dim=1)
+        """Which of the pairs of a latent (N, n, Z) and a length is the best one, (N,); -1 where no
+        value is finite.
+        """
+        values = self._values(states, latents)[..., self._considered.tolist()].flatten(1)
+        finite = values.isfinite()
+        best = values.masked_fill(~finite, -torch.inf).argmax(dim=1)
+        return best.masked_fill(~finite.any(dim=1), -1)
 
     def _values(self, states: Tensor, latents: Tensor) -> Tensor:
         """Of latents (N, n, Z) in raw states (N, S), for K numbers of steps each, in units of

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.rpc import deadlines
-from common.rpc.codec import decode, encode_result
+from common.rpc.codec import decode, encode_result, not_finite
 from common.rpc.errors import (
     FailedPreconditionError,
     InvalidFieldError,
@@ -30,7 +30,7 @@ from ldcq.config import Config, ConfigError, resolve_variant
 from ldcq.data.episodes import DataError
 from ldcq.latent_prior import MAX_ROWS
 from ldcq.learning.learner import Stopped
-from ldcq.policies.base import Plan
+from ldcq.policies.base import NotFiniteError, Plan
 from ldcq.policies.costs import check_costs
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from services.actor.evaluate import prepare_evaluation
@@ -239,7 +239,10 @@ def _act(
         restart = decode(request.restart, field="restart", shape=shape, dtype=np.bool_)
     goals = _goals(request, played, len(states))
     plan = _plan(request, played, len(states))
-    actions, plan = policy.act(states, goals, plan, restart, request.seed)
+    try:
+        actions, plan = policy.act(states, goals, plan, restart, request.seed)
+    except NotFiniteError as error:
+        raise not_finite("states", error.row, "latents or their values") from error
     token = to_token(plan, method=played.method, model_versions=played.models.versions)
     return actor_pb2.ActorServiceActResponse(
         actions=encode_result(actions, "actions", "states"), plan_token=token

@@ -226,3 +226,25 @@ def test_solver_that_the_prior_does_not_have_is_refused(pipeline: Pipeline, tmp_
     config.write_text(dump(pipeline.config))
     with pytest.raises(ValueError, match="solver is 'euler', expected one of ddpm"):
         solvers.run(str(config), str(pipeline.store.root), solvers=["euler=2"], walk_updates=5)
+    with pytest.raises(ValueError, match="--solver ddim=20: steps is 20, expected 1 to 10"):
+        solvers.run(str(config), str(pipeline.store.root), solvers=["ddim=20"], walk_updates=5)
+
+
+def test_default_steps_end_with_those_of_the_prior(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(dump(pipeline.config))
+    asked: list[Setting] = []
+
+    def latencies(_subject: Any, settings: list[Setting], *_: Any) -> None:
+        asked.extend(settings)
+        raise InterruptedError
+
+    monkeypatch.setattr(solvers, "_latencies", latencies)
+    with pytest.raises(InterruptedError):
+        solvers.run(str(config), str(pipeline.store.root), walk_updates=5)
+    assert [(setting.solver, setting.steps) for setting in asked] == [
+        *(("ddpm", 5), ("ddpm", 10), ("ddim", 5), ("ddim", 10)),
+        *(("dpmpp_2m", 3), ("dpmpp_2m", 5), ("dpmpp_2m", 10)),
+    ]

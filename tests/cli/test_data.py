@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from cli.data import app
+from cli.main import app as main_app
 from ldcq.data.episodes import DataError
 from tests.common.data.test_goals import write
+from tests.common.data.test_sources import BOX, FLAT, episode
+from tests.common.data.test_sources import write as minari_dataset
 
 ID = "ldcq/pointmaze-umaze-v0"
 
@@ -52,6 +56,25 @@ def test_inspect_counts_windows(store: Path) -> None:
     shown = run(*arguments)
     assert "state dim 8" in shown
     assert "Lengths" in shown
+
+
+def test_inspect_shows_one_length_as_one_row_and_actions_outside(tmp_path: Path) -> None:
+    parts = [episode(20, seed) for seed in range(3)]
+    parts[1]["actions"][4, 1] = 1.25
+    minari_dataset("ours/even-v0", FLAT, BOX, *parts)
+    arguments = ("inspect", "ours/even-v0", "--store", str(tmp_path), "--horizon", "5")
+    summary = json.loads(run(*arguments, "--json"))
+    assert summary["length_histogram"]["counts"] == [3]
+    assert summary["actions_outside"] == {"rows": 1, "by_up_to": 0.25}
+    shown = run(*arguments)
+    assert re.search(r"│ 20 +│ 3 ", shown)
+    assert "rows 1, by up to 0.25" in shown
+
+
+def test_help_fills_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    shown = CliRunner().invoke(main_app, ["run", "--help"]).stdout
+    assert "and only those that the configured methods need." in shown
 
 
 def test_inspect_tells_rewards_of_other_goals(store: Path, tmp_path: Path) -> None:

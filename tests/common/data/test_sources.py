@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,12 @@ def test_unknown_dataset_lists_what_there_is(umaze_store: Path) -> None:
     assert list(local_datasets(umaze_store)) == ["ldcq/umaze-v0"]
     with pytest.raises(DataError) as error:
         load_episodes(DataConfig(dataset="ldcq/unaze-v0"), umaze_store)
-    for part in ("did you mean 'ldcq/umaze-v0'?", "data.download=true", "ldcq data pointmaze"):
+    for part in (
+        ". Did you mean 'ldcq/umaze-v0'?",
+        "`ldcq data ensure CONFIG` fetches it",
+        "data.download=true",
+        "ldcq data pointmaze",
+    ):
         assert part in str(error.value)
 
 
@@ -186,6 +192,7 @@ def test_download_only_when_asked_and_explained_when_it_fails(
         write(dataset, FLAT, BOX, episode(4))
 
     monkeypatch.setattr(minari, "download_dataset", download)
+    monkeypatch.setattr("common.data.minari._reach_hub", lambda: None)
     with pytest.raises(DataError, match="on this machine"):
         load_episodes(DataConfig(dataset="ours/far-v0"), tmp_path)
     assert not asked
@@ -194,6 +201,30 @@ def test_download_only_when_asked_and_explained_when_it_fails(
     assert asked == ["ours/far-v0"]
     with pytest.raises(DataError, match=r"could not be downloaded: no route to host"):
         load_episodes(DataConfig(dataset="ours/none-v0", download=True), tmp_path)
+
+
+def test_a_download_without_a_connection_fails_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MINARI_REMOTE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    begun = time.monotonic()
+    with pytest.raises(DataError, match=r"be downloaded.*Did you mean 'mujoco/hopper/medium-v0'\?"):
+        load_episodes(DataConfig(dataset="hopper-medium-v2", download=True), tmp_path)
+    assert time.monotonic() - begun < 6
+
+
+def test_actions_outside_the_recorded_space_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    far = episode(5)
+    far["actions"][1:3, 0] = -1.5, 3.0
+    write("ours/far-v0", FLAT, BOX, episode(4), far)
+    assert load_episodes(DataConfig(dataset="ours/far-v0"), tmp_path).actions_outside == (2, 2.0)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == [
+        "ours/far-v0: 2 of 9 actions are outside the dataset's own action space, by up to 2"
+    ]
 
 
 def test_half_written_dataset_is_an_error_not_a_crash(umaze_store: Path, tmp_path: Path) -> None:
@@ -404,11 +435,11 @@ def open_and_read_elsewhere(file: str) -> None:
     ("dataset", "message"),
     [
         ("https://here/file.hdf5", "is an address; .*download it first"),
-        ("maze2d-large-v1", "did you mean 'D4RL/pointmaze/large-v2'"),
-        ("antmaze-large-diverse-v0", "did you mean 'D4RL/antmaze/large-diverse-v1'"),
-        ("kitchen-mixed-v0", "did you mean 'D4RL/kitchen/mixed-v2'"),
-        ("door-human-v1", "did you mean 'D4RL/door/human-v2'"),
-        ("hopper-medium-v2", "did you mean 'mujoco/hopper/medium-v0'"),
+        ("maze2d-large-v1", "Did you mean 'D4RL/pointmaze/large-v2'"),
+        ("antmaze-large-diverse-v0", "Did you mean 'D4RL/antmaze/large-diverse-v1'"),
+        ("kitchen-mixed-v0", "Did you mean 'D4RL/kitchen/mixed-v2'"),
+        ("door-human-v1", "Did you mean 'D4RL/door/human-v2'"),
+        ("hopper-medium-v2", "Did you mean 'mujoco/hopper/medium-v0'"),
     ],
 )
 def test_a_name_of_elsewhere_leads_to_what_would_work(

@@ -108,6 +108,7 @@ def test_data_that_record_no_environment(tmp_path: Path) -> None:
             "but ldcq/umaze-v0 has states of 8 dimensions and actions of 2 dimensions",
         ),
         ({"evaluation.environment": "NoSuchTask-v0"}, "'NoSuchTask-v0' cannot be made"),
+        ({"evaluation.environment": "NoSuchTask-v0"}, "or module:id of an environment of your own"),
         ({"data.dataset": "ours/none-v0"}, "no 'ours/none-v0' on this machine"),
     ],
 )

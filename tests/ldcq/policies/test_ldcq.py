@@ -16,7 +16,7 @@ from ldcq.config import (
 from ldcq.critic.critic import Critic
 from ldcq.nn.model import Dimensions
 from ldcq.nn.normaliser import Normaliser
-from ldcq.policies.base import Execution
+from ldcq.policies.base import Execution, NotFiniteError
 from ldcq.policies.ldcq import LdcqPolicy
 from ldcq.support import StateSupport
 from ldcq.world_model import WorldModel
@@ -198,6 +198,20 @@ def test_models_that_cannot_look_ahead_together_are_refused(
     given = decoder(), NoisePrior(), critic, 6, SamplingConfig(), Execution(9), (2, 4)
     with pytest.raises(ConfigError, match=message):
         LdcqPolicy(*given, world_model=model, lookahead=0.5)
+
+
+def test_a_state_whose_candidates_have_no_finite_value_is_named() -> None:
+    acting = policy(NoisePrior())
+    states = np.zeros((4, 3), np.float32)
+    chosen, _ = acting.plan(states, None, 3)
+    states[2] = 1e38
+    acted, _ = acting.plan(states, None, 3)
+    np.testing.assert_array_equal(acted[[0, 1, 3]], chosen[[0, 1, 3]])
+    assert np.isnan(acted[2]).all()
+    restart = np.array([False, True, True, True])
+    plan = acting.act(np.zeros((4, 3), np.float32), None, None, None, 0)[1]
+    with pytest.raises(NotFiniteError, match="states: got a row 2 whose latents or their values"):
+        acting.act(states, None, plan, restart, 0)
 
 
 def test_lengths_that_the_critic_does_not_value_are_refused() -> None:

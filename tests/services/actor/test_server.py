@@ -185,6 +185,10 @@ def test_the_seed_fixes_the_reply(actor: Actor) -> None:
         ({"states": encode(np.zeros((2, 5), np.float32))}, r"states: got shape \(2, 5\)"),
         ({"states": encode(np.zeros((0, 4), np.float32))}, "at least one environment"),
         ({"states": encode(np.full((1, 4), np.nan, np.float32))}, "states: got nan"),
+        (
+            {"states": encode(np.array([[0] * 4, [1e20] * 4], np.float32))},
+            "states: got a row 1 whose latents or their values are not finite",
+        ),
         ({"method": "dqn"}, r"method: got 'dqn'; expected one of ldcq, bcq_h, prior"),
         ({"method": "behaviour"}, "method: got 'behaviour'"),
         ({"plan_token": b"\xff\xff"}, "plan_token: got 2 bytes"),
