@@ -18,7 +18,7 @@ from common.data.goals import OtherGoalsError, check_goals
 from common.data.loading import open_dataset
 from common.data.minari import MinariDataset, NoEnvironmentError
 from common.stages import executed_kinds
-from ldcq.config import Config, ConfigError, EnvironmentConfig, FramesConfig, resolve_variant
+from ldcq.config import Config, ConfigError, EnvironmentConfig, FramesConfig
 from ldcq.data.episodes import DataError, Episodes, Float, Spaces
 
 RESETS = 10
@@ -248,8 +248,7 @@ def _blind_to_goals(config: Config, flattening: Flattening) -> str | None:
     if any(leaf.path[:1] == ("desired_goal",) for leaf in flattening.leaves):
         return None
     for name, method in config.evaluation.methods.items():
-        own = resolve_variant(config, method.variant)
-        if "critic" in executed_kinds(method.policy, own):
+        if "critic" in executed_kinds(method.policy, config):
             return name
     return None
 

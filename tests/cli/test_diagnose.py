@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cli.diagnose import diagnose, what_predicts
+from cli.diagnose import SCORES, diagnose, what_predicts
 from cli.supervisor import RunError
 from common.store import Store
 from tests.command import ldcq
@@ -110,7 +110,7 @@ def _policies(count: int, offline: dict[str, Any], **settings: Any) -> list[dict
             **{"critic": "a", "dataset": "maze", "H": 30, "temperature": 1, "execute_steps": 10},
             **{"lookahead": 0.5, "support": None, "n": index},
             **settings,
-            "score": {"return": float(index), "first_hit": None},
+            "score": {"return": float(index), "first_hit": None, "success_score": None},
             "offline": {name: values[index] for name, values in offline.items()},
         }
         for index in range(count)
@@ -121,7 +121,7 @@ def test_the_advice_names_what_predicts_the_score() -> None:
     random = np.random.default_rng(0)
     offline = {"chance": random.normal(size=9), "off_support": -(np.arange(9.0) ** 3)}
     # Without an evaluation, or over a critic of its own, a policy compares with none.
-    unscored = [{**_policies(1, offline)[0], "score": {"return": None, "first_hit": None}}]
+    unscored = [{**_policies(1, offline)[0], "score": dict.fromkeys(SCORES)}]
     found = what_predicts([*_policies(9, offline), *unscored, *_policies(1, offline, critic="b")])
     acting, critics = found["advice"]
     assert acting.startswith("To choose n and temperature: small off_support predicts return")

@@ -76,6 +76,7 @@ def table(rows: int = 600) -> LatentTable:
 
 
 def learner_of(config: Config, table: LatentTable) -> WorldModelLearner:
+    torch.manual_seed(config.seed)  # as a stage does
     return WorldModelLearner(config, table, Transitions.of(table, np.arange(len(table)), CPU))
 
 

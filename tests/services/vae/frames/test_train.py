@@ -20,7 +20,7 @@ from common.training.context import StageContext
 from ldcq.config import Config, ConfigError, load, override
 from ldcq.data.episodes import DataError
 from ldcq.learning.learner import Stopped
-from ldcq.vae.frames import Frames
+from ldcq.vae.frames import FrameDimensions, Frames
 from services.actor.train import run as evaluate
 from services.vae.bc.train import run as train_bc
 from services.vae.compressed import compressed_episodes
@@ -81,7 +81,8 @@ def test_frames_are_published_once_and_the_data_compressed(config: Config, train
     raw = load_episodes(config.data, trained.root, None, config.frames)
     meta = trained.meta("frames", version)
     assert meta.parents == {"dataset": raw.fingerprint}
-    assert meta.dimensions == {"height": 16, "width": 16, "channels": 3, "latent": 6}
+    sizes = {"height": 16, "width": 16, "channels": 3, "latent": 6}
+    assert meta.dimensions == FrameDimensions(**sizes).model_dump()
     again = context(trained, config)
     assert run(again) == version
     assert again.progress.snapshot().reused
