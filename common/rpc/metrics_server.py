@@ -9,6 +9,7 @@ from typing import Any
 import waitress
 from prometheus_client import make_wsgi_app
 from waitress import wasyncore
+from waitress.parser import HTTPRequestParser
 
 _LIMITS = {
     "threads": 2,
@@ -19,6 +20,10 @@ _LIMITS = {
     "max_request_header_size": 8192,
     "max_request_body_size": 1024,
 }
+
+# waitress logs the path of a request whose client has left. What it could not parse has none, and a
+# stranger's half a line would be a traceback in the log.
+HTTPRequestParser.path = ""
 
 
 class MetricsServer:

@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from waitress.adjustments import Adjustments
+from waitress.parser import HTTPRequestParser
 
 from common.rpc import metrics_server
 from common.rpc.metrics_server import MetricsServer
@@ -98,3 +100,11 @@ def test_an_interface_that_is_not_there_is_refused_by_name(host: str) -> None:
     server = Server("127.0.0.1:0", linger=0.0, metrics_port=0, metrics_host=host)
     with pytest.raises(ServerError, match=f"cannot serve metrics on {host}:0: "):
         server.start()
+
+
+def test_a_request_without_a_path_has_one_to_be_logged() -> None:
+    """Waitress names it when the client has left, also where it could not parse the request."""
+    request = HTTPRequestParser(Adjustments())
+    request.received(b"nothing\r\n\r\n")
+    assert request.error is not None
+    assert request.path == ""
