@@ -254,7 +254,8 @@ def _frames_setting(frames: tuple[int, ...]) -> str:
     channels, sides = FramesConfig().channels, math.gcd(*frames[1:3])
     halvings = min((sides & -sides).bit_length() - 1, len(channels))
     if not halvings:
-        return "images are not flattened: resize them to even sides, then set frames={}"
+        sides = 2 ** len(channels)
+        return f"images are not flattened: resize them to multiples of {sides} and set frames={{}}"
     value = "{}" if halvings == len(channels) else f"{{channels: {[*channels[:halvings]]}}}"
     return (
         f"images are not flattened: frames={value} compresses each to {FramesConfig().latent_dim} "

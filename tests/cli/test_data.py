@@ -155,7 +155,7 @@ def test_images_of_odd_sides_are_to_be_resized(tmp_path: Path) -> None:
     minari_dataset("ours/odd-v0", image, BOX, part)
     arguments = ("inspect", "ours/odd-v0", "--store", str(tmp_path), "--horizon", "5", "--json")
     summary = json.loads(run(*arguments))
-    assert "resize them to even sides" in summary["setting"]
+    assert "resize them to multiples of 16 and set frames={}" in summary["setting"]
     assert summary["state"] is None
 
 
