@@ -7,7 +7,7 @@ from functools import partial
 from common.store import open_latents, owning_variant
 from common.training import configure_torch
 from common.training.context import StageContext
-from common.training.making import Making, make_once
+from common.training.making import Making, run_once
 from common.training.process import train_process
 from ldcq.config import Config, resolve_variant
 from ldcq.learning.distributed import ranks
@@ -42,9 +42,7 @@ def run(context: StageContext) -> str:
     for config in _users(context):
         implementation.check(config)
     parents = ranks().agree(lambda: context.wait_for_parents(STAGE))
-    version, reused = make_once(context, STAGE, parents, _train)
-    context.progress.published(version, reused)
-    return version
+    return run_once(context, STAGE, parents, _train)
 
 
 main = partial(train_process, STAGE, run)
