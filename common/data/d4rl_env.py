@@ -169,6 +169,11 @@ class D4rlAntMaze(_D4rlMaze):
         self._inner.set_xy(self.np_random.uniform(-ANT_START_NOISE, ANT_START_NOISE, 2))
         return self._split(self._inner.get_ob()), {"success": False}
 
+    def place(self, position: Vector) -> Observation:
+        """Puts the ant there, in metres, shape (2,), as it stands."""
+        self._inner.set_xy(position)
+        return self._split(self._inner.get_ob())
+
     def step(
         self, action: npt.NDArray[np.floating]
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

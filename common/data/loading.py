@@ -13,7 +13,7 @@ from common.data.hdf5 import Hdf5File
 from common.data.minari import GENERATOR, MinariDataset, download, unknown_dataset
 from common.data.minari_writing import WRITING, Recording, check_dataset_id, write_minari
 from common.data.npz import NpzFile
-from common.store import Room, StoreError
+from common.store import Room, StoreError, digest
 from common.store.datasets import (
     UnreadDataError,
     dataset_path,
@@ -22,7 +22,7 @@ from common.store.datasets import (
     stamp,
 )
 from common.store.files import WriterLock
-from ldcq.config import DataConfig, FramesConfig, PointMazeConfig, RandomWalkConfig
+from ldcq.config import DataConfig, FramesConfig, Generate
 from ldcq.config.reward import OgbenchReward
 from ldcq.data.episodes import DataError, Episodes
 from ldcq.data.rewards import relabelled
@@ -30,6 +30,8 @@ from ldcq.data.rewards import relabelled
 logger = logging.getLogger(__name__)
 STEP_BYTES = 512
 """Of a generated step on disk, at most."""
+PARTS = ".parts-"
+"""How the folder begins that holds the finished episodes of a dataset which is being generated."""
 
 
 def open_dataset(
@@ -155,24 +157,39 @@ def ensure_dataset(
         for left in (store_root / "datasets").glob(f"{WRITING}*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         _check_room(store_root, wanted)
-        recording = _record(wanted, on_progress)
-        metadata = {GENERATOR: wanted.model_dump(mode="json"), **recording.metadata}
-        recording = replace(recording, metadata=metadata)
-        return write_minari(store_root / "datasets", config.dataset, recording)
+        said = wanted.model_dump(mode="json")
+        parts = store_root / "datasets" / f"{PARTS}{digest([config.dataset, said])}"
+        recording = _record(wanted, parts, on_progress)
+        recording = replace(recording, metadata={GENERATOR: said, **recording.metadata})
+        written = write_minari(store_root / "datasets", config.dataset, recording)
+        shutil.rmtree(parts, ignore_errors=True)
+        return written
     finally:
         lock.release()
 
 
 def _record(
-    wanted: PointMazeConfig | RandomWalkConfig, on_progress: Callable[[int, int], None]
+    wanted: Generate, parts: Path, on_progress: Callable[[int, int], None]
 ) -> Recording:
-    if isinstance(wanted, RandomWalkConfig):
-        from common.data import random_walk  # needs Gymnasium and Minari
+    """What is imported here needs Gymnasium, Minari and a simulator."""
+    match wanted.kind:
+        case "random_walk":
+            from common.data import random_walk
 
-        return random_walk.record(wanted, on_progress)
-    from common.data import pointmaze  # needs the simulator
+            return random_walk.record(wanted, on_progress)
+        case "pointmaze":
+            from common.data import pointmaze
 
-    return pointmaze.record(wanted, on_progress)
+            return pointmaze.record(wanted, on_progress)
+        case "ogbench_play":
+            from common.generators.ogbench_play import ScriptedPlay as Player
+        case "ant_maze":
+            from common.generators.ant_maze import AntNavigation as Player
+        case "policy":
+            from common.generators.policies import PolicyPlayer as Player
+    from common.generators.playing import record
+
+    return record(Player, wanted, parts, on_progress)
 
 
 def _only_generator(store_root: Path, on_wait: Callable[[], None]) -> WriterLock:
@@ -185,7 +202,7 @@ def _only_generator(store_root: Path, on_wait: Callable[[], None]) -> WriterLock
             time.sleep(0.2)
 
 
-def _check_room(store_root: Path, wanted: PointMazeConfig | RandomWalkConfig) -> None:
+def _check_room(store_root: Path, wanted: Generate) -> None:
     """HDF5 ends the whole process where the disk is full."""
     steps, pixels = wanted.steps, wanted.pixels or 0 if wanted.kind == "pointmaze" else 0
     free, needed = shutil.disk_usage(store_root).free, steps * (STEP_BYTES + 3 * pixels**2)
@@ -198,7 +215,7 @@ def _check_room(store_root: Path, wanted: PointMazeConfig | RandomWalkConfig) ->
 
 
 def _check_generated_so(
-    wanted: PointMazeConfig | RandomWalkConfig, folder: Path, dataset: str
+    wanted: Generate, folder: Path, dataset: str
 ) -> None:
     made = MinariDataset(folder).metadata.get(GENERATOR)
     if made is None:

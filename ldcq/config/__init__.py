@@ -11,7 +11,8 @@ from ldcq.config.actor import (
     SupportConfig,
 )
 from ldcq.config.critic import CriticConfig, ReplayConfig
-from ldcq.config.data import DataConfig, MazeName, PointMazeConfig, RandomWalkConfig
+from ldcq.config.data import DataConfig
+from ldcq.config.generate import Generate, MazeName, PointMazeConfig, RandomWalkConfig
 from ldcq.config.loading import (
     ConfigError,
     dump,

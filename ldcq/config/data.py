@@ -6,48 +6,12 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from ldcq.config.maze_map import maze_rows
+from ldcq.config.generate import Generate
 from ldcq.config.reward import KINDS, OgbenchReward, RewardConfig, SparseReward, StepCostReward
 from ldcq.config.section import NonNegative, Positive, Section
 
-MazeName = Literal["umaze", "medium", "large"]
 FILES = (".hdf5", ".h5", ".npz")
 """How the names of data files end: D4RL's and OGBench's."""
-
-
-class PointMazeConfig(Section):
-    """Generated data: D4RL's waypoint controller in gymnasium-robotics' PointMaze."""
-
-    kind: Literal["pointmaze"] = "pointmaze"
-    maze: MazeName | tuple[str, ...] = "large"
-    """One of D4RL's, or a map of your own: rows of `#` (wall), ` ` or `.` (free), one `G` (goal),
-    and `R` where episodes start (none: in any free cell), or gymnasium-robotics' lists of cells."""
-    steps: Positive = 1_000_000
-    noise: Annotated[float, Field(ge=0)] = 0.5
-    """Standard deviation of the Gaussian noise added to an action before it is clipped."""
-    max_episode_steps: Positive | None = None
-    """Time limit of an evaluation; None: D4RL's, or 300 in a maze of your own."""
-    pixels: Annotated[int, Field(ge=16)] | None = None
-    """Observations are a picture of the maze of this many pixels a side, as `image`, and the
-    `velocity`, which no single picture shows; None: position and velocity."""
-    seed: NonNegative = 0
-
-    @field_validator("maze", mode="before")
-    @classmethod
-    def _known_maze_or_map(cls, given: object) -> object:
-        if isinstance(given, str):
-            if given not in get_args(MazeName):
-                raise ValueError(f"expected one of {', '.join(get_args(MazeName))}, or a map")
-            return given
-        return maze_rows(given)
-
-
-class RandomWalkConfig(Section):
-    """Generated data: the one-dimensional random walk (supplement D)."""
-
-    kind: Literal["random_walk"] = "random_walk"
-    steps: Positive = 100_000
-    seed: NonNegative = 0
 
 
 class DataConfig(Section):
@@ -72,9 +36,7 @@ class DataConfig(Section):
     evaluated one."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the episodes kept from training and used to report validation losses."""
-    generate: Annotated[PointMazeConfig | RandomWalkConfig, Field(discriminator="kind")] | None = (
-        None
-    )
+    generate: Generate | None = None
     """Generate the dataset under the id `dataset` when it is not on this machine; `kind` says what
     (left out: `pointmaze`)."""
 

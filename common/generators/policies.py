@@ -1,0 +1,145 @@
+"""Episodes of trained policies, which come as a file of arrays, in their Gymnasium environment."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from common.data.flat_environment import make_registered
+from common.data.minari_writing import EpisodeArrays
+from ldcq.config.generate import PolicyConfig
+from ldcq.data.episodes import DataError
+
+SMALL = 1e-8
+"""Added to what an observation is divided by."""
+CALM = 1000
+"""Steps that the time left, which some policies see, is a share of."""
+
+
+class Network:
+    """A policy of fully connected layers.
+
+    Its file (npz) holds `W0`, `b0`, `W1`, ... and may say `hidden` (tanh, or relu), `squash` of the
+    last layer (clip, or tanh), how observations are normalised (`obs_mean`, `obs_var`, `obs_clip`,
+    or `in_shift`, `in_scale`), and `out_shift`, `out_scale`. A first layer with one input more than
+    an observation has entries sees the share of 1,000 steps that is left as well.
+    """
+
+    def __init__(self, file: str) -> None:
+        """Reads the file.
+
+        Raises:
+            DataError: It is not there, or holds no such arrays.
+        """
+        try:
+            with np.load(Path(file).expanduser(), allow_pickle=False) as arrays:
+                self._arrays = {key: arrays[key] for key in arrays}
+        except (OSError, ValueError, BadZipFile, AttributeError, TypeError) as error:
+            raise DataError(
+                f"data.generate.policies: {file} is no NumPy archive (.npz) of arrays ({error})"
+            ) from error
+        self._depth = sum(key[0] == "W" and key[1:].isdigit() for key in self._arrays)
+        if not self._depth:
+            raise DataError(
+                f"data.generate.policies: {file} has {', '.join(self._arrays) or 'nothing'}, "
+                "expected the layers W0, b0, W1, ... of a policy"
+            )
+        self.inputs, self.outputs = self._layer(0).shape[1], self._layer(self._depth - 1).shape[0]
+
+    def __call__(
+        self, observation: npt.NDArray[np.float64], step: int
+    ) -> npt.NDArray[np.float64]:
+        """The action without noise, in [-1, 1], at a step of an episode.
+
+        Args:
+            observation: Shape (S,).
+            step: Counted from 0.
+
+        Returns:
+            Shape (A,).
+        """
+        arrays, hidden = self._arrays, observation
+        if self.inputs == len(observation) + 1:
+            hidden = np.append(hidden, (CALM - step) / CALM)
+        if "obs_mean" in arrays:
+            scale = np.sqrt(arrays["obs_var"] + arrays.get("obs_eps", SMALL))
+            limit = arrays.get("obs_clip", np.inf)
+            hidden = np.clip((hidden - arrays["obs_mean"]) / scale, -limit, limit)
+        if "in_shift" in arrays:
+            hidden = (hidden - arrays["in_shift"]) / (arrays["in_scale"] + SMALL)
+        relu = str(arrays.get("hidden", "tanh")) == "relu"
+        for index in range(self._depth):
+            hidden = self._layer(index) @ hidden + arrays[f"b{index}"]
+            if index < self._depth - 1:
+                hidden = np.maximum(hidden, 0) if relu else np.tanh(hidden)
+        if "out_shift" in arrays:
+            hidden = hidden * arrays["out_scale"] + arrays["out_shift"]
+        if str(arrays.get("squash", "clip")) == "tanh":
+            return np.tanh(hidden)
+        return np.clip(hidden, -1, 1)
+
+    def _layer(self, index: int) -> npt.NDArray[Any]:
+        return np.asarray(self._arrays[f"W{index}"])
+
+
+def _digest(file: str) -> str:
+    """The file's name and the digest of its content, as what was played."""
+    path = Path(file).expanduser()
+    return f"{path.name} (SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()})"
+
+
+class PolicyPlayer:
+    """Plays whole episodes, each by one of the policies, with one level of noise throughout."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        """Makes the environment and reads the policies.
+
+        Raises:
+            DataError: The environment cannot be made, or a policy does not fit it.
+        """
+        self.environment = make_registered(config.environment, None)
+        assert self.environment.spec is not None, "a registered environment has a spec"
+        self.evaluation = self.environment.spec
+        self._policies = [(Network(policy.file), policy.noise) for policy in config.policies]
+        shares = np.array([policy.share for policy in config.policies])
+        self.metadata = {
+            "algorithm_name": "trained policies with noise",
+            "description": ", ".join(_digest(policy.file) for policy in config.policies),
+        }
+        self._shares = shares / shares.sum()
+        states, actions = self.environment.observation_space.shape, self.environment.action_space.shape
+        for network, policy in zip(self._policies, config.policies, strict=True):
+            found = network[0].inputs, network[0].outputs
+            if found not in [(states[0], actions[0]), (states[0] + 1, actions[0])]:
+                raise DataError(
+                    f"data.generate.policies: {policy.file} maps {found[0]} numbers to {found[1]}, "
+                    f"expected {states[0]} to {actions[0]} as in {config.environment}"
+                )
+
+    def episode(self, seed: np.random.SeedSequence) -> EpisodeArrays:
+        """One whole episode, a function of `seed` alone."""
+        random = np.random.default_rng(seed)
+        network, levels = self._policies[int(random.choice(len(self._policies), p=self._shares))]
+        noise = random.uniform(*levels)
+        observation, _ = self.environment.reset(seed=int(seed.generate_state(1)[0]))
+        observations, actions, rewards, ended, cut = [observation], [], [], False, False
+        while not (ended or cut):
+            action = network(observation, len(actions))
+            action = action + noise * random.standard_normal(len(action))
+            actions.append(np.clip(action, -1, 1).astype(np.float32))
+            observation, reward, ended, cut, _ = self.environment.step(actions[-1])
+            observations.append(observation)
+            rewards.append(float(reward))
+        last = np.arange(len(actions)) == len(actions) - 1
+        return EpisodeArrays(
+            observations=np.asarray(observations),
+            actions=np.asarray(actions),
+            rewards=np.asarray(rewards),
+            terminations=last & ended,
+            truncations=last & (not ended),
+        )

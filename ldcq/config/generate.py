@@ -1,0 +1,102 @@
+"""The section `data.generate`: data that are made here, by whom and where."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, field_validator
+
+from ldcq.config.maze_map import maze_rows
+from ldcq.config.section import NonNegative, Positive, PositiveFloat, Section
+
+MazeName = Literal["umaze", "medium", "large"]
+Noise = Annotated[float, Field(ge=0)]
+
+
+class PointMazeConfig(Section):
+    """Generated data: D4RL's waypoint controller in gymnasium-robotics' PointMaze."""
+
+    kind: Literal["pointmaze"] = "pointmaze"
+    maze: MazeName | tuple[str, ...] = "large"
+    """One of D4RL's, or a map of your own: rows of `#` (wall), ` ` or `.` (free), one `G` (goal),
+    and `R` where episodes start (none: in any free cell), or gymnasium-robotics' lists of cells."""
+    steps: Positive = 1_000_000
+    noise: Noise = 0.5
+    """Standard deviation of the Gaussian noise added to an action before it is clipped."""
+    max_episode_steps: Positive | None = None
+    """Time limit of an evaluation; None: D4RL's, or 300 in a maze of your own."""
+    pixels: Annotated[int, Field(ge=16)] | None = None
+    """Observations are a picture of the maze of this many pixels a side, as `image`, and the
+    `velocity`, which no single picture shows; None: position and velocity."""
+    seed: NonNegative = 0
+
+    @field_validator("maze", mode="before")
+    @classmethod
+    def _known_maze_or_map(cls, given: object) -> object:
+        if isinstance(given, str):
+            if given not in get_args(MazeName):
+                raise ValueError(f"expected one of {', '.join(get_args(MazeName))}, or a map")
+            return given
+        return maze_rows(given)
+
+
+class RandomWalkConfig(Section):
+    """Generated data: the one-dimensional random walk (supplement D)."""
+
+    kind: Literal["random_walk"] = "random_walk"
+    steps: Positive = 100_000
+    seed: NonNegative = 0
+
+
+class OgbenchPlayConfig(Section):
+    """Generated data: scripted play in one of OGBench's manipulation environments."""
+
+    kind: Literal["ogbench_play"] = "ogbench_play"
+    environment: str = "scene-v0"
+    """Gymnasium id of OGBench's, without its task: scene-v0, cube-double-v0."""
+    steps: Positive = 1_000_000
+    noise: Noise = 0.1
+    """Of the plans that the script follows, OGBench's measure."""
+    seed: NonNegative = 0
+
+
+class AntMazeConfig(Section):
+    """Generated data: an ant that walks from place to place in D4RL's AntMaze."""
+
+    kind: Literal["ant_maze"] = "ant_maze"
+    maze: Literal["medium", "large"] = "large"
+    steps: Positive = 1_000_000
+    noise: Noise = 0.2
+    """Standard deviation of the Gaussian noise added to an action before it is clipped."""
+    spread: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """How much of a corridor's width starts, waypoints and goals fill; 0: its middle alone."""
+    seed: NonNegative = 0
+
+
+class PlayingPolicy(Section):
+    """One of the policies that make data."""
+
+    file: Annotated[str, Field(min_length=1)]
+    """An npz file of its layers; see `common.generators.policies.Network`."""
+    share: PositiveFloat = 1.0
+    """Of the episodes, relative to that of the others."""
+    noise: tuple[Noise, Noise] = (0.0, 0.0)
+    """Standard deviation of the Gaussian noise added to an action before it is clipped: drawn for
+    every episode between these two."""
+
+
+class PolicyConfig(Section):
+    """Generated data: episodes of trained policies in a Gymnasium environment."""
+
+    kind: Literal["policy"] = "policy"
+    environment: Annotated[str, Field(min_length=1)]
+    """Its id."""
+    policies: Annotated[tuple[PlayingPolicy, ...], Field(min_length=1)]
+    steps: Positive = 1_000_000
+    seed: NonNegative = 0
+
+
+Generate = Annotated[
+    PointMazeConfig | RandomWalkConfig | OgbenchPlayConfig | AntMazeConfig | PolicyConfig,
+    Field(discriminator="kind"),
+]
