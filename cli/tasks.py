@@ -76,7 +76,7 @@ def _row(name: str, config: Config, store: Path) -> dict[str, Any]:
         "here": [str(path) for path in _here(config, store)],
         "minari": data.dataset if data.download and not data.is_file else None,
         "url": task.url,
-        "generate": task.generate,
+        "generate": f"ldcq data generate {name}" if task.generated else task.imported,
         "extra": task.extra,
         "installed": importlib.util.find_spec(PACKAGES[task.extra]) is not None,
         "horizon": config.horizon,
@@ -94,6 +94,9 @@ def _here(config: Config, store: Path) -> Iterable[Path]:
     else:
         folder = dataset_path(store, config.data.dataset)
         found = [folder] if folder is not None else []
+    if config.task.generated is not None:
+        folder = dataset_path(store, config.task.generated.dataset)
+        found += [folder] if folder is not None else []
     if config.task.url is not None:
         file = config.task.url.rpartition("/")[2]
         found.append(Path(CACHES[Path(file).suffix]).expanduser() / file)

@@ -62,9 +62,9 @@ def open_dataset(
             f"data.episode_steps: got {config.episode_steps} for {config.dataset!r}; expected "
             "none, as Minari datasets and OGBench's files record their episodes"
         )
+    task = config.reward.task if isinstance(config.reward, OgbenchReward) else None
     if config.is_file:
-        reward = config.reward
-        return NpzFile(path, frames, reward.task if isinstance(reward, OgbenchReward) else None)
+        return NpzFile(path, frames, task)
     folder = dataset_path(store_root, config.dataset)
     if folder is None and config.download:
         logger.info("downloading %s", config.dataset)
@@ -72,7 +72,7 @@ def open_dataset(
         folder = dataset_path(store_root, config.dataset)
     if folder is None:
         raise unknown_dataset(store_root, config.dataset)
-    return MinariDataset(folder, config.observation_keys, frames)
+    return MinariDataset(folder, config.observation_keys, frames, task)
 
 
 def is_on_this_machine(config: DataConfig, store_root: Path) -> bool:

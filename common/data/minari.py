@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +22,11 @@ from common.data.flattening import (
     flattening,
     joined_goal,
 )
+from common.data.ogbench import STATES, attempts, task_labels
 from common.store.datasets import roots
 from ldcq.config import FramesConfig, tasks
 from ldcq.data.episodes import (
+    Boolean,
     Allocate,
     DataError,
     Episode,
@@ -149,11 +151,14 @@ class MinariDataset:
         folder: It holds `data/metadata.json`.
         observation_keys: Keys of dictionary observations to concatenate; None: all, sorted.
         frames: How images are compressed; None: there may be none.
+        task: Gymnasium id of a single-task environment of OGBench, whose rewards are told from the
+            simulator's states in `infos`; None: those recorded.
     """
 
     folder: Path
     observation_keys: tuple[str, ...] | None = None
     frames: FramesConfig | None = None
+    task: str | None = None
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
@@ -242,17 +247,18 @@ class MinariDataset:
         records are a warning.
 
         Raises:
-            DataError: The files cannot be read, an array does not fit its episode, or a value is
-                not finite.
+            DataError: The files cannot be read, an array does not fit its episode, a value is not
+                finite, or what tells the rewards of `task` is not there.
         """
+        most = int(self._dataset.total_episodes), int(self._dataset.total_steps)
         try:
+            parts: Iterable[Episode] = self._parts()
+            if self.task is not None:
+                labels = self._labels(self.task)
+                most = sum(len([*attempts(going)]) for _, going in labels), most[1]
+                parts = _attempts(parts, labels)
             episodes = join_episodes(
-                self._parts(),
-                self.spaces,
-                self.name,
-                self.reference_scores,
-                most=(int(self._dataset.total_episodes), int(self._dataset.total_steps)),
-                allocate=allocate,
+                parts, self.spaces, self.name, self.reference_scores, most=most, allocate=allocate
             )
         except (OSError, KeyError) as error:
             raise DataError(f"{self.folder}: cannot be read ({error})") from error
@@ -278,6 +284,23 @@ class MinariDataset:
                     else None,
                 )
 
+    def _labels(self, task: str) -> list[tuple[Float, Boolean]]:
+        """Rewards of the steps of each episode, and whether the task was still to be done."""
+        infos = [
+            (len(episode.rewards), episode.infos or {})
+            for episode in self._dataset.iterate_episodes()
+            if len(episode.rewards)
+        ]
+        states = {
+            key: np.concatenate([info[key][:steps] for steps, info in infos])
+            for key in STATES
+            if all(key in info for _, info in infos)
+        }
+        labels = task_labels(task, states, self.name)
+        ends = np.cumsum([steps for steps, _ in infos])[:-1]
+        rewards, going = np.split(labels["rewards"], ends), np.split(labels["masks"] != 0, ends)
+        return list(zip(rewards, going, strict=True))
+
     @cached_property
     def _dataset(self) -> Any:
         import minari
@@ -286,6 +309,24 @@ class MinariDataset:
             return minari.MinariDataset(self.folder / "data")
         except (OSError, ValueError, KeyError, AssertionError) as error:
             raise DataError(f"{self.name}: cannot be opened in {self.folder} ({error})") from error
+
+
+def _attempts(
+    episodes: Iterable[Episode], labels: Iterable[tuple[Float, Boolean]]
+) -> Iterator[Episode]:
+    """Episodes with rewards of a task, cut where it is done."""
+    for episode, (rewards, going) in zip(episodes, labels, strict=True):
+        for part in attempts(going):
+            last = np.arange(part.start, part.stop) == part.stop - 1
+            seen = slice(part.start, part.stop + 1)
+            yield Episode(
+                episode.observations[seen],
+                episode.actions[part],
+                rewards[part],
+                last & ~going[part],
+                last & going[part],
+                frames=None if episode.frames is None else episode.frames[seen],
+            )
 
 
 def _id(spec: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +13,11 @@ import numpy as np
 
 from common.data.array_file import ArrayFile
 from common.data.flattening import flat_actions
+from common.data.ogbench import STATES, attempts, task_labels
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, join_episodes
 
 REQUIRED = ("observations", "actions", "terminals")
 OPTIONAL = ("rewards", "masks", "next_observations")
-STATES = ("qpos", "button_states")
-"""What OGBench tells rewards of a task from."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,9 @@ class NpzFile(ArrayFile):
             DataError: An array is missing or of another length, a value is not finite, or what
                 tells the rewards of `task` is not there.
         """
-        arrays = self._arrays if self.task is None else {**self._arrays, **self._labels(self.task)}
+        arrays = self._arrays
+        if self.task is not None:
+            arrays = {**arrays, **task_labels(self.task, dict(self._load(STATES)), self.name)}
         if "rewards" not in arrays:
             raise DataError(
                 f"{self.name}: no rewards; expected them, or data.reward={{kind: ogbench, task: "
@@ -77,37 +77,6 @@ class NpzFile(ArrayFile):
             truncations,
             frames=self.flattening.frames(observations) if self.spaces.frames else None,
         )
-
-    def _labels(self, task: str) -> dict[str, Any]:
-        """Rewards and masks of a task, by OGBench's own rule."""
-        if importlib.util.find_spec("ogbench") is None:
-            raise DataError(f"data.reward.task: {task} needs ogbench: pip install 'ldcq[ogbench]'")
-        from ogbench.relabel_utils import relabel_dataset
-
-        from common.data.flat_environment import make_registered
-
-        labels = dict(self._load(STATES))
-        if "qpos" not in labels:
-            raise DataError(
-                f"{self.name}: no qpos; expected the simulator's states, to tell the rewards of "
-                f"{task}, or rewards in the file and no data.reward.task"
-            )
-        environment = make_registered(f"ogbench:{task}", None)
-        try:
-            environment.reset(seed=0)
-            info = environment.step(environment.action_space.sample())[4]
-            given, expected = labels["qpos"].shape[1:], np.shape(info["qpos"])
-            if given != expected:
-                raise ValueError(f"qpos of {given[0]} entries, expected {expected[0]}")
-            relabel_dataset(task, environment, labels)
-        except (AssertionError, KeyError, ValueError) as error:
-            raise DataError(
-                f"data.reward.task: {task} does not go with the states in {self.name} ({error}); "
-                "expected one of OGBench's single-task ids, of the same environment"
-            ) from error
-        finally:
-            environment.close()
-        return {key: labels[key] for key in ("rewards", "masks")}
 
     @cached_property
     def _arrays(self) -> dict[str, Any]:
@@ -140,15 +109,11 @@ class NpzFile(ArrayFile):
 
 
 def _parts(arrays: dict[str, Any]) -> Iterator[slice]:
-    """The steps of every episode: a trajectory, cut where the task is done. Further steps from
-    states where it is done are left out, as nobody acts there in this task.
-    """
+    """The steps of every episode: a trajectory, cut where the task is done."""
     rows = len(arrays["rewards"])
     going = arrays.get("masks", np.ones(rows)).reshape(-1) != 0
     ends = np.flatnonzero(arrays["terminals"]) + 1
     for start, end in pairwise(np.unique(np.concatenate([[0], ends, [rows]])).tolist()):
         stop = end if "next_observations" in arrays else end - 1
-        done = start + 1 + np.flatnonzero(~going[start:stop])
-        for first, last in pairwise(np.unique([start, *done, stop]).tolist()):
-            if first == start or going[first] or going[first - 1]:
-                yield slice(first, last)
+        for part in attempts(going[start:stop]):
+            yield slice(start + part.start, start + part.stop)

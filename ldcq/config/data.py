@@ -68,10 +68,11 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _ogbench_s_rewards_are_of_its_files(self) -> DataConfig:
-        if isinstance(self.reward, OgbenchReward) and not self.dataset.lower().endswith(".npz"):
+        if isinstance(self.reward, OgbenchReward) and self.dataset.lower().endswith(FILES[:2]):
             raise ValueError(
                 f"reward.kind is 'ogbench', expected another for {self.dataset!r}, which is no "
-                "file of OGBench (.npz): null, if its rewards are of the task"
+                "file of OGBench (.npz) and keeps no simulator's states: null, if its rewards are "
+                "of the task"
             )
         return self
 

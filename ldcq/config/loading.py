@@ -49,7 +49,8 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
     else replaces what was there, lists and the mappings `variants`, `evaluation.methods` and
     `evaluation.environment` included. Another `data.dataset` leaves behind what was said of the one
     before (`OF_DATASET`), unless both are generated alike. Where there is a `task`, that was said
-    of the task and stays, and a file's own differences (`task.of_file`) are added.
+    of the task and stays, and the differences of a file (`task.of_file`) or of generated data
+    (`task.generated.settings`) are added.
 
     Args:
         source: A YAML file, or the name of a preset (`paper`, `demo`) or of a task
@@ -190,8 +191,12 @@ def _merge(base: dict[str, Any], changes: Mapping[str, Any], at: str = "") -> di
 def _left_by_another_dataset(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The base, with what the rule of `load` makes of it where changes name a dataset or a task."""
     task, other = base.get("task"), _is_other_dataset(base, changes)
-    if task and other and str(changes["data"]["dataset"]).lower().endswith(FILES):
-        return _merge(base, task.get("of_file") or {})
+    if task and other:
+        dataset, generated = str(changes["data"]["dataset"]), task.get("generated") or {}
+        if dataset == generated.get("dataset"):
+            return _merge(base, generated.get("settings") or {})
+        if dataset.lower().endswith(FILES):
+            return _merge(base, task.get("of_file") or {})
     merged = dict(base)
     if not task and (other or changes.get("task")):
         for section, keys in OF_DATASET.items():

@@ -6,12 +6,24 @@ from typing import Any
 
 from pydantic import Field
 
+from ldcq.config.generate import Generate
 from ldcq.config.section import Section
 
 
+class GeneratedConfig(Section):
+    """Data of a task's kind that `ldcq data generate NAME` makes."""
+
+    dataset: str
+    """Minari id that they get."""
+    by: Generate
+    """Who makes them, and how."""
+    settings: dict[str, Any] = Field(default={})
+    """Sections that change where `data.dataset` is `dataset`."""
+
+
 class TaskConfig(Section):
-    """A named task, as `ldcq tasks` prints it. It decides no result, but for `of_file`, which the
-    loader applies.
+    """A named task, as `ldcq tasks` prints it. It decides no result, but for `of_file` and
+    `generated.settings`, which the loader applies.
     """
 
     family: str
@@ -21,8 +33,9 @@ class TaskConfig(Section):
     """Where its file can be had: D4RL's HDF5, OGBench's npz."""
     extra: str = "all"
     """The extra of the package that has its environment."""
-    generate: str | None = None
-    """The command that makes data of the kind, from nothing or from what its author publishes."""
+    generated: GeneratedConfig | None = None
+    imported: str | None = None
+    """The command that makes the data from what their author publishes."""
     paper: dict[str, tuple[float, ...]] = Field(default={})
     """Scores that the paper gives, by policy: the mean, and the deviation where it gives one."""
     citation: str | None = None
