@@ -12,7 +12,7 @@ import numpy.typing as npt
 from common.data.flattening import Flattening, flat_spaces
 from common.data.minari import SHOWN, MinariDataset
 from common.stages import executed_kinds
-from ldcq.config import Config, DataConfig
+from ldcq.config import Config, DataConfig, resolve_variant
 from ldcq.data.episodes import DataError, Float, Spaces
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def check_environment(
     Raises:
         OtherGoalsError: The rewards of the dataset belong to other goals.
         DataError: It has other spaces than the dataset, goals that differ where a method needs one
-            goal, or no `success` where that is the score.
+            goal, no goals as a method pursues them, or no `success` where that is the score.
     """
     spaces = flat_spaces(environment.flattening, environment.action_space, name)
     _check_spaces(spaces, name, dataset.spaces, dataset.name)
@@ -61,6 +61,7 @@ def check_environment(
     elif method := _blind_to_goals(config, environment.flattening):
         who = f"evaluation.methods.{method} values latents by the rewards of one goal"
         check_one_goal(environment, name, who)
+    check_pursued_goals(config, environment, name)
     if isinstance(dataset, MinariDataset):
         check_goals(config.data, dataset, environment, layout)
 
@@ -137,6 +138,41 @@ def _blind_to_goals(config: Config, flattening: Flattening) -> str | None:
         if "critic" in executed_kinds(method.policy, config):
             return name
     return None
+
+
+def check_pursued_goals(config: Config, environment: FlatEnvironment, name: str) -> None:
+    """Refuses an environment without goals of as many entries as a method pursues.
+
+    Args:
+        config: Of the main pipeline.
+        environment: Is reset.
+        name: Its id, for messages.
+
+    Raises:
+        DataError: It has none, or others; or they are no entries of its states.
+    """
+    for method, settings in config.evaluation.methods.items():
+        own, policy = resolve_variant(config, settings.variant), settings.policy
+        indices = own.data.goal_indices
+        near = own.actor.near_goal is not None and policy not in ("bc", "behaviour")
+        if not indices or not (near or policy in ("ldgc", "ldcp")):
+            continue
+        size = environment.flattening.size
+        if max(indices) >= size and not environment.flattening.frame_shape:
+            raise DataError(
+                f"data.goal_indices is {[*indices]}, expected entries of a state of {name}, 0 to "
+                f"{size - 1}"
+            )
+        goals = _goals(environment)
+        if goals is None or goals.shape[1] != len(indices):
+            given = "no goals (no `desired_goal`)"
+            if goals is not None:
+                given = f"goals of {goals.shape[1]} entries"
+            raise DataError(
+                f"evaluation.environment: {name} has {given}, but evaluation.methods.{method} "
+                f"pursues goals of {len(indices)} entries (data.goal_indices: {[*indices]}); "
+                "expected the same"
+            )
 
 
 def check_success(environment: FlatEnvironment, name: str) -> None:
