@@ -41,7 +41,7 @@ def check_environment(
     """Refuses an environment that cannot evaluate what is learned from a dataset.
 
     Args:
-        config: Of the main pipeline.
+        config: Of the main pipeline, or of a variant that learns from the dataset.
         dataset: What is learned from.
         environment: What is evaluated; it is reset and stepped.
         name: Its id, for messages.
@@ -144,7 +144,7 @@ def check_pursued_goals(config: Config, environment: FlatEnvironment, name: str)
     """Refuses an environment without goals of as many entries as a method pursues.
 
     Args:
-        config: Of the main pipeline.
+        config: As of `check_environment`.
         environment: Is reset.
         name: Its id, for messages.
 
@@ -152,6 +152,8 @@ def check_pursued_goals(config: Config, environment: FlatEnvironment, name: str)
         DataError: It has none, or others; or they are no entries of its states.
     """
     for method, settings in config.evaluation.methods.items():
+        if settings.variant not in (config.variant, *config.variants):
+            continue  # this is a variant's own configuration, and the method is the main pipeline's
         own, policy = resolve_variant(config, settings.variant), settings.policy
         indices = own.data.goal_indices
         near = own.actor.near_goal is not None and policy not in ("bc", "behaviour")

@@ -66,7 +66,9 @@ def test_a_prior_that_is_not_installed_is_no_mistake_of_the_configuration_itself
 ) -> None:
     theirs = ["--set", "prior.implementation=theirs", "--set", "prior.options.theirs.x=1"]
     monkeypatch.setattr(sys, "argv", ["ldcq", "config", str(TINY), *theirs])
-    main()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
     assert "implementation: theirs" in capfd.readouterr().out
     message = refused("run", TINY, "--store", tmp_path / "store", *theirs)
     assert "prior.implementation is 'theirs', expected one of diffusion, gaussian" in message
@@ -116,6 +118,7 @@ def test_an_environment_that_cannot_be_made_for_data_that_are_not_here_yet(
     unknown = refused(*given, "--set", "evaluation.environment=NoSuchTask-v0")
     assert "'NoSuchTask-v0' cannot be made" in unknown
     cost = ["--set", "evaluation.methods={ldcp: {policy: ldcp}}", "--set", "variants={}"]
+    cost += ["--set", "data.goal_indices=[]"]
     assert "actor.planning.cost is 'euclidean', expected data.goal" in refused(*given, *cost)
     assert not (tmp_path / "run").exists()
 
