@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from common.data import check_rewards, ensure_dataset, load_episodes, open_dataset
-from common.data.goals import OtherGoalsError
 from common.data.minari import SHOWN, MinariDataset, local_datasets
+from common.data.refusals import OtherGoalsError
 from common.store import local_root
 from common.store.datasets import dataset_path
 from ldcq.config import Config, DataConfig, PointMazeConfig, load, tasks

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli import bench, conformance, data, experiment, pipeline, scale, status, tasks
+from cli.checks import check_priors
 from cli.interrupts import Interrupted
 from cli.plan import MOST_REPLICAS
 from cli.supervisor import RunError
@@ -227,7 +228,9 @@ def show_status(
 @app.command(name="config", epilog="Example: ldcq config demo --set vae.epochs=3")
 def show_config(config: ConfigArgument, set_: SetOption = []) -> None:  # noqa: B006
     """Print a configuration with every default."""
-    print(dump(load(config, set_)), end="")
+    settings = load(config, set_)
+    check_priors(settings)
+    print(dump(settings), end="")
 
 
 @app.command(name="tasks", epilog="Example: ldcq run hopper-medium --store runs/hopper")
