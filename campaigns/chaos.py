@@ -27,7 +27,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from campaigns.result import CampaignResult
+from campaigns.result import CampaignResult, JsonOption
 from cli import record
 from common.rpc.conformance import CheckResult
 from common.store import Store, StoreError
@@ -446,7 +446,7 @@ def main(
         float | None,
         typer.Option(min=0.1, help="Mean seconds between faults; default: a tenth of a run."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run small configurations to their end while processes, disk and store fail at random."""
     console = Console(stderr=True)

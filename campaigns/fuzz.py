@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure
 
 from campaigns.messages import Vocabulary, raw, requests
-from campaigns.result import CampaignResult
-from campaigns.serving import ROOT, ServerProcess, small_store
+from campaigns.result import CampaignResult, JsonOption
+from campaigns.serving import ROOT, ServerProcess, StoreOption, small_store
 from cli.terminal import ProgressBars
 from common.rpc.codec import encode
 from common.rpc.conformance import CheckResult
@@ -404,10 +404,8 @@ def _sorted(outcomes: Counter[str]) -> dict[str, int]:
 def main(
     cases: Annotated[int, typer.Option(min=1, help="Requests and raw connections.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Of the cases.")] = 0,
-    store: Annotated[
-        Path | None, typer.Option(help="A run's folder, copied; default: one is trained.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Send every method of every service what nobody should, and every port raw bytes."""
     with tempfile.TemporaryDirectory(prefix="ldcq-fuzz-") as folder, ProgressBars() as bars:

@@ -11,15 +11,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import grpc
+import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from common.rpc.channel import connect
 from common.rpc.metrics_targets import addresses
 
 T = TypeVar("T")
+StoreOption = Annotated[
+    Path | None, typer.Option(help="A run's folder, copied; default: one is trained.")
+]
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "tests" / "tiny.yaml"
 START_SECONDS = 120.0

@@ -23,8 +23,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from campaigns.result import CampaignResult
-from campaigns.serving import ServerProcess, small_store
+from campaigns.result import CampaignResult, JsonOption
+from campaigns.serving import ServerProcess, StoreOption, small_store
 from cli.terminal import ProgressBars
 from common.rpc.channel import connect
 from common.rpc.codec import decode, encode
@@ -392,10 +392,8 @@ def main(
     calls: Annotated[int, typer.Option(min=10, help="Calls of Sample and Act together.")] = 100_000,
     clients: Annotated[int, typer.Option(min=1, help="That call at once.")] = 8,
     seed: Annotated[int, typer.Option(help="Of what is asked for.")] = 0,
-    store: Annotated[
-        Path | None, typer.Option(help="A run's folder, copied; default: one is trained.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Call a prior and an actor for a long time, with swaps and cancelled calls in between."""
     with tempfile.TemporaryDirectory(prefix="ldcq-soak-") as folder, ProgressBars() as bars:

@@ -18,11 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from common.data import check_rewards, ensure_dataset, load_episodes, open_dataset
+from common.data.flattening import ImagesError
 from common.data.minari import SHOWN, MinariDataset, local_datasets
 from common.data.refusals import OtherGoalsError
 from common.store import local_root
 from common.store.datasets import dataset_path
-from ldcq.config import Config, DataConfig, PointMazeConfig, load, tasks
+from ldcq.config import Config, DataConfig, FramesConfig, PointMazeConfig, load, override, tasks
 from ldcq.data.episodes import Episodes
 from ldcq.data.resets import suspicious_steps
 from ldcq.data.windows import Windows, make_windows
@@ -109,7 +110,10 @@ def door_demos(
 )
 def inspect(
     dataset: Annotated[
-        str, typer.Argument(help="A Minari id, a file of D4RL (HDF5) or OGBench (npz), or a task.")
+        str,
+        typer.Argument(
+            help="A Minari id, a file of D4RL (HDF5) or OGBench (npz), a task, or a YAML file."
+        ),
     ],
     horizon: Annotated[
         int | None,
@@ -125,15 +129,27 @@ def inspect(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a dataset: episodes, spaces, returns, windows, steps that look like resets, rewards that
-    belong to other goals than the evaluated one. Fails where values are NaN.
+    """Show a dataset: episodes, spaces, images, returns, windows, steps that look like resets,
+    rewards that belong to other goals than the evaluated one. Fails where values are NaN.
     """
-    keys = tuple(observation_key) if observation_key else None
-    data = DataConfig(dataset=dataset, observation_keys=keys, episode_steps=episode_steps)
-    config = load(dataset) if dataset in tasks() else Config(data=data)
-    episodes = load_episodes(config.data, store, None, config.frames)
+    config = Config(data=DataConfig(dataset=dataset))
+    if dataset in tasks() or dataset.endswith((".yaml", ".yml")):
+        config = load(dataset)
+    given = {"data.observation_keys": observation_key, "data.episode_steps": episode_steps}
+    config = override(config, {key: value for key, value in given.items() if value})
+    advice = None
+    try:
+        episodes = load_episodes(config.data, store, None, config.frames)
+    except ImagesError:
+        config = config.model_copy(update={"frames": FramesConfig()})
+        episodes = load_episodes(config.data, store, None, config.frames)
+        advice = _frames_setting(episodes.spaces.frames)
     windows = make_windows(episodes, horizon or config.horizon, 0.0, 0)
-    summary = _summary(episodes, windows) | {"other_goals": _other_goals(config, store)}
+    summary = _summary(episodes, windows, config.frames) | {
+        "state": _state(config, store),
+        "setting": advice,
+        "other_goals": _other_goals(config, store),
+    }
     if as_json:
         typer.echo(json.dumps(summary))
         return
@@ -184,9 +200,15 @@ def _say_where(name: str, store: Path, made: bool) -> None:
     typer.echo(f"{name}: {state}, in {dataset_path(store, name)}")
 
 
-def _summary(episodes: Episodes, windows: Windows) -> dict[str, Any]:
+def _summary(episodes: Episodes, windows: Windows, frames: FramesConfig | None) -> dict[str, Any]:
     returns = [float(episodes.rewards_of(index).sum()) for index in range(episodes.count)]
     spaces = dataclasses.asdict(episodes.spaces)
+    images: dict[str, int] = {}
+    shape = spaces.pop("frames")
+    if frames is not None and episodes.frames is not None:
+        names = ("per_observation", "height", "width", "channels")
+        images = dict(zip(names, shape, strict=True)) | {"in_all": shape[0] * len(episodes.frames)}
+        spaces["state_dim"] += shape[0] * frames.latent_dim
     counts, edges = np.histogram(
         episodes.lengths, bins=min(BINS, int(np.ptp(episodes.lengths)) + 1)
     )
@@ -205,6 +227,7 @@ def _summary(episodes: Episodes, windows: Windows) -> dict[str, Any]:
             key: value.tolist() if isinstance(value, np.ndarray) else value
             for key, value in spaces.items()
         },
+        "images": images or None,
         "actions_outside": {"rows": rows_outside, "by_up_to": excess} if rows_outside else None,
         "reference_scores": episodes.reference_scores,
         "horizon": windows.horizon,
@@ -217,6 +240,27 @@ def _summary(episodes: Episodes, windows: Windows) -> dict[str, Any]:
         ],
         "length_histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
     }
+
+
+def _state(config: Config, store: Path) -> dict[str, int] | None:
+    """Entries of the state by key of a dictionary observation, in their order; None of others."""
+    source = open_dataset(config.data, store, config.frames)
+    leaves = source.flattening.leaves if isinstance(source, MinariDataset) else ()
+    return {leaf.name: leaf.size for leaf in leaves if leaf.name} or None
+
+
+def _frames_setting(frames: tuple[int, ...]) -> str:
+    """What to set to learn from images (K, H, W, C) that are not compressed yet."""
+    channels, sides = FramesConfig().channels, math.gcd(*frames[1:3])
+    halvings = min((sides & -sides).bit_length() - 1, len(channels))
+    if not halvings:
+        sides = 2 ** len(channels)
+        return f"images are not flattened: resize them to multiples of {sides} and set frames={{}}"
+    value = "{}" if halvings == len(channels) else f"{{channels: {[*channels[:halvings]]}}}"
+    return (
+        f"images are not flattened: frames={value} compresses each to {FramesConfig().latent_dim} "
+        "entries of the state"
+    )
 
 
 def _other_goals(config: Config, store: Path) -> str | None:

@@ -36,6 +36,8 @@ arguments.add_argument("--episodes", type=int, default=10)
 given = arguments.parse_args()
 
 config = load(given.config, given.overrides)
+if config.frames is not None:
+    arguments.error("frames is set, expected null: images need `ldcq run`, then examples/act.py")
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 torch.manual_seed(config.seed)
 

@@ -51,14 +51,7 @@ class BcLearner(SupervisedLearner):
         """
         self.policy = Bc(policy_dimensions(steps, latent_dim=0), config.bc)
         self.policy.fit_to(steps)
-        super().__init__(
-            Bc.kind,
-            self.policy.to(device),
-            config.bc,
-            seed=config.seed,
-            training=steps.training,
-            held_out=steps.held_out,
-        )
+        super().__init__(self.policy.to(device), config.bc, steps, config.seed)
         self._steps, self._device = steps, device
 
     def metrics(

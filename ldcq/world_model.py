@@ -169,14 +169,7 @@ class WorldModelLearner(SupervisedLearner):
             )
         _fit_normalisers(self.model, windows, training, seen, self._outcome)
         _fit_support(self.model, windows, training, generator(config.seed, WorldModel.kind, "data"))
-        super().__init__(
-            WorldModel.kind,
-            self.model.to(windows.device),
-            settings,
-            seed=config.seed,
-            training=training,
-            held_out=table.held_out,
-        )
+        super().__init__(self.model.to(windows.device), settings, table, config.seed)
         self._goal: Sequence[int] = list(config.data.goal_indices)
         self._windows = windows
 

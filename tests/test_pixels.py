@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from common.store import Store
-from tests.command import PIXELS, run_json
+from tests.command import PATIENCE, PIXELS, ldcq, run_json
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.mark.slow
@@ -26,3 +30,11 @@ def test_a_configuration_goes_from_pictures_to_scores(tmp_path: Path) -> None:
     for kind in ("vae", "bc"):
         assert opened.meta(kind, parents[kind]).parents["frames"] == parents["frames"]
     assert list((store / "videos").iterdir()), "the environment draws itself"
+
+    # The example compresses the pictures with the exported encoder.
+    policy = tmp_path / "policy"
+    ldcq("export", store, policy)
+    command = [sys.executable, str(EXAMPLES / "act.py"), str(policy), "--store", str(store)]
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert printed.returncode == 0, printed.stderr
+    assert printed.stdout.count("return") == 3

@@ -6,9 +6,10 @@ writes their scores, from which result pages take rows.
         --seconds 280 --seeds 5 --out docs/results/peers/demo.json
 
 The data are the configuration's, generated where they are missing, held-out episodes included.
-Environment, starts, number of episodes and scores are those of its evaluation. `--seconds` are the
-CPU seconds of one training seed: what the page's LDCQ row took. An interrupted call resumes after
-the last seed that was played.
+Environment, starts, number of episodes and scores are those of its evaluation. Images are
+compressed by the encoder that the pipeline has trained into the store. `--seconds` are the CPU
+seconds of one training seed: what the page's LDCQ row took. An interrupted call resumes after the
+last seed that was played.
 """
 
 from __future__ import annotations
@@ -28,17 +29,23 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.result import machine
-from common.data import Task, ensure_dataset, load_episodes, load_task
+from common.data import Task, ensure_dataset, fingerprint, load_episodes, load_task
+from common.models import model_of
+from common.rpc.stage import Progress
+from common.store import Store, StoreError, made
 from common.store.files import replace_atomically
-from ldcq.config import Config, load
+from common.training.context import StageContext
+from ldcq.config import Config, ConfigError, load
 from ldcq.data.episodes import DataError, Episodes
-from services.actor.rollout import rollout
+from ldcq.vae.frames import Frames
+from services.actor.rollout import Observe, rollout
 from services.actor.scores import (
     episode_returns,
     first_hit_returns,
     first_reward_steps,
     normalise,
 )
+from services.vae.compressed import compressed_episodes, ensure_compressed
 
 Array = NDArray[Any]
 
@@ -132,8 +139,12 @@ def scores(
     return found
 
 
-def play(policy: ExportedPolicy, config: Config, task: Task) -> list[NDArray[np.floating]]:
-    """The rewards of the evaluation's episodes in their order, shapes (T_i,)."""
+def play(
+    policy: ExportedPolicy, config: Config, task: Task, observe: Observe | None
+) -> list[NDArray[np.floating]]:
+    """The rewards of the evaluation's episodes in their order, shapes (T_i,); `observe` makes
+    states of observations that are none.
+    """
     settings = config.evaluation
     episodes = rollout(
         task.make_env,
@@ -142,6 +153,7 @@ def play(policy: ExportedPolicy, config: Config, task: Task) -> list[NDArray[np.
         environments=settings.environments,
         seed=settings.seed,
         max_episode_steps=task.max_episode_steps,
+        observe=observe,
     )
     return [episode.rewards for episode in sorted(episodes, key=lambda episode: episode.index)]
 
@@ -151,8 +163,13 @@ def measure(config: Config, store: Path, seconds: float, seeds: int, out: Path) 
 
     Raises:
         DataError: The data or their environment cannot be had, or actions are discrete.
+        NotMadeError: The data have images, and the store has no encoder of them.
         CalledProcessError: A training failed; what it said is on stderr.
     """
+    opened, encoder = Store(store), ""
+    if config.frames is not None:  # before anything is made
+        data = fingerprint(config.data, store, frames=config.frames)
+        encoder = made(opened, config, "main", (Frames.kind,), dataset=data)[Frames.kind]
     ensure_dataset(config.data, store)
     task = load_task(config, store)
     evaluation = config.evaluation
@@ -166,25 +183,40 @@ def measure(config: Config, store: Path, seconds: float, seeds: int, out: Path) 
             "settings": {name: s | {"gamma": config.discount} for name, (_, s) in PEERS.items()},
         },
         "machine": {**machine(), "threads": 1},
+        **({Frames.kind: encoder} if encoder else {}),
     }
     rows = _known(out, header)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "transitions.npz"
-        episodes = load_episodes(config.data, store)
+        episodes, observe = _states(config, opened, encoder, task)
         np.savez(file, **transitions(episodes, N_STEPS, config.discount))  # type: ignore[arg-type]
         for seed, method in itertools.product(range(seeds), PEERS):
             row = rows.setdefault(method, {"method": method, "library": "", "runs": []})
             if any(run["seed"] == seed for run in row["runs"]):
                 continue
             policy, trained = _train(method, seed, seconds, config.discount, task, file)
-            run = {"seed": seed, **trained, **scores(play(policy, config, task), task)}
+            run = {"seed": seed, **trained, **scores(play(policy, config, task, observe), task)}
             row["library"] = run.pop("library")
             row["runs"].append(run)
             content = json.dumps({**header, "rows": list(rows.values())}, indent=1)
             replace_atomically(out, f"{content}\n".encode())
             shown = {name: run[name] for name in ("return", "first_hit", "success", "updates")}
             print(f"{method}, seed {seed}: {shown}", flush=True)
+
+
+def _states(
+    config: Config, store: Store, encoder: str, task: Task
+) -> tuple[Episodes, Observe | None]:
+    """The data, and what makes states of the task's observations; with images, both by that version
+    of `frames`.
+    """
+    if not encoder:
+        return load_episodes(config.data, store.root), None
+    context = StageContext(config, store, Progress(Frames.kind))
+    ensure_compressed(context, encoder)
+    model = model_of(store.load(Frames.kind, encoder), Frames, torch.device("cpu"))
+    return compressed_episodes(context, encoder), task.observer(model.encode)
 
 
 def _known(out: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -231,7 +263,11 @@ def main() -> int:
     if not PYTHON.is_file():
         print(f"{PYTHON}: not there; run `make peers` first", file=sys.stderr)
         return 2
-    measure(load(given.config), given.store, given.seconds, given.seeds, given.out)
+    try:
+        measure(load(given.config), given.store, given.seconds, given.seeds, given.out)
+    except (ConfigError, DataError, StoreError) as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

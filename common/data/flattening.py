@@ -27,6 +27,10 @@ Encode = Callable[[Pixels], Float]
 """Compresses frames (n, H, W, C) to vectors (n, Z)."""
 
 
+class ImagesError(DataError):
+    """Observations that look like images, where `frames` does not say how these are compressed."""
+
+
 @dataclass(frozen=True)
 class Leaf:
     """One array of an observation.
@@ -296,8 +300,8 @@ def array_leaf(
         instead: What else to do, for the message.
 
     Raises:
-        DataError: An image without `frames`, or one that is no picture of 8 bits; or more than
-            `MOST_NUMBERS` numbers.
+        ImagesError: An image without `frames`, or more than `MOST_NUMBERS` numbers.
+        DataError: An image that is no picture of 8 bits.
     """
     given, size = tuple(shape), int(np.prod(shape))
     stated = frames is not None and frames.shape is not None and size == np.prod(frames.shape)
@@ -307,7 +311,7 @@ def array_leaf(
         images = "frames={} compresses images: set it"
         if len(given) < 3:
             images = "frames={shape: [H, W, C]} compresses images that are flat: set it"
-        raise DataError(
+        raise ImagesError(
             f"{what} are of shape {given}; expected at most {MOST_NUMBERS} numbers on one or two "
             f"axes, as images are not flattened. {images}{instead}"
         )

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from common.data.flattening import Flattening, array_leaf, check_images, flat_actions
-from ldcq.config import FramesConfig
-from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, blocks, join_episodes
+from common.data.array_file import ArrayFile
+from common.data.flattening import flat_actions
+from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, join_episodes
 from ldcq.data.resets import jumps, usual_length
 
 logger = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ CHUNK_CACHE_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
-class Hdf5File:
+class Hdf5File(ArrayFile):
     """A D4RL file.
 
     Such files hold one observation per action. The observation after an episode's last action comes
@@ -41,34 +40,11 @@ class Hdf5File:
     (`ldcq.data.resets`). What was found is a warning.
 
     Attributes:
-        path: Of the file.
         episode_steps: Episodes are cut after as many steps, and no resets are looked for; None:
             they are.
-        frames: How images are compressed; None: there may be none.
     """
 
-    path: Path
     episode_steps: int | None = None
-    frames: FramesConfig | None = None
-    reference_scores: ClassVar[None] = None
-    """The files record none."""
-
-    @property
-    def name(self) -> str:
-        """The path."""
-        return str(self.path)
-
-    @cached_property
-    def flattening(self) -> Flattening:
-        """How its observations become states."""
-        return array_flattening(self._arrays["observations"], self.name, self.frames)
-
-    @cached_property
-    def spaces(self) -> Spaces:
-        """Read off the arrays: Box actions are bounded by [-1, 1], as everywhere in D4RL, or by
-        the data where it goes beyond.
-        """
-        return array_spaces(self.flattening, self._arrays["actions"], self.name)
 
     def read(self, allocate: Allocate = np.empty) -> Episodes:
         """All episodes, in arrays that `allocate` makes.
@@ -202,40 +178,3 @@ class Hdf5File:
         if not rows:
             raise DataError(f"{self.name}: holds no steps")
         return arrays
-
-
-def array_flattening(observations: Any, name: str, frames: FramesConfig | None) -> Flattening:
-    """How the rows of an array become states.
-
-    Raises:
-        DataError: They are images, and `frames` does not say how these are compressed, or are of
-            too many numbers.
-    """
-    what = f"{name}: observations"
-    leaf = array_leaf((), observations.shape[1:], observations.dtype, what, frames)
-    check_images([leaf], name, frames)
-    return Flattening((leaf,))
-
-
-def array_spaces(flattening: Flattening, actions: Any, name: str) -> Spaces:
-    """The spaces of an array of actions beside observations that are flattened so.
-
-    Raises:
-        DataError: Actions are whole numbers, but not one index a step.
-    """
-    if np.issubdtype(actions.dtype, np.integer):
-        if np.prod(actions.shape[1:]) > 1:
-            raise DataError(
-                f"{name}: actions are {actions.dtype} of shape {actions.shape}; integers "
-                "mean one index a step, (T,): take the index of one-hot ones, and store "
-                "continuous ones as floating-point numbers"
-            )
-        count = max(int(block.max()) for block in blocks(actions)) + 1
-        return replace(
-            Spaces.discrete(flattening.vector_size, count), frames=flattening.frame_shape
-        )
-    low, high = np.float64(-1), np.float64(1)
-    for block in blocks(actions):
-        rows = block.reshape(len(block), -1)
-        low, high = np.fmin(rows.min(axis=0), low), np.fmax(rows.max(axis=0), high)
-    return replace(Spaces.box(flattening.vector_size, low, high), frames=flattening.frame_shape)

@@ -54,7 +54,7 @@ def open_dataset(
             "`ldcq tasks` says where to get"
         )
     if config.is_file and path.suffix.lower() != ".npz":
-        return Hdf5File(path, config.episode_steps, frames)
+        return Hdf5File(path, frames, config.episode_steps)
     if config.episode_steps is not None:
         raise DataError(
             f"data.episode_steps: got {config.episode_steps} for {config.dataset!r}; expected "
@@ -62,7 +62,7 @@ def open_dataset(
         )
     if config.is_file:
         reward = config.reward
-        return NpzFile(path, reward.task if isinstance(reward, OgbenchReward) else None, frames)
+        return NpzFile(path, frames, reward.task if isinstance(reward, OgbenchReward) else None)
     folder = dataset_path(store_root, config.dataset)
     if folder is None and config.download:
         logger.info("downloading %s", config.dataset)

@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from common.data.flattening import Flattening, flat_actions
-from common.data.hdf5 import array_flattening, array_spaces
-from ldcq.config import FramesConfig
-from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, Spaces, join_episodes
+from common.data.array_file import ArrayFile
+from common.data.flattening import flat_actions
+from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, join_episodes
 
 REQUIRED = ("observations", "actions", "terminals")
 OPTIONAL = ("rewards", "masks", "next_observations")
@@ -25,7 +23,7 @@ STATES = ("qpos", "button_states")
 
 
 @dataclass(frozen=True)
-class NpzFile:
+class NpzFile(ArrayFile):
     """An OGBench file.
 
     `terminals` mark the last row of a trajectory. A file with `next_observations` has a row for
@@ -38,31 +36,10 @@ class NpzFile:
     environment of OGBench, told from the simulator's states in the file.
 
     Attributes:
-        path: Of the file.
         task: Gymnasium id of that environment; None: rewards are in the file.
-        frames: How images are compressed; None: there may be none.
     """
 
-    path: Path
     task: str | None = None
-    frames: FramesConfig | None = None
-    reference_scores: ClassVar[None] = None
-    """The files record none."""
-
-    @property
-    def name(self) -> str:
-        """The path."""
-        return str(self.path)
-
-    @cached_property
-    def flattening(self) -> Flattening:
-        """How its observations become states."""
-        return array_flattening(self._arrays["observations"], self.name, self.frames)
-
-    @cached_property
-    def spaces(self) -> Spaces:
-        """Read off the arrays, as those of a D4RL file."""
-        return array_spaces(self.flattening, self._arrays["actions"], self.name)
 
     def read(self, allocate: Allocate = np.empty) -> Episodes:
         """All trajectories, in arrays that `allocate` makes.

@@ -113,3 +113,16 @@ def make_once(
         context.store.point(kind, found, making.owner)
     _LOGGER.info("%s %s is there already", kind, found)
     return found, True
+
+
+def run_once(
+    context: StageContext, kind: str, parents: Mapping[str, str], make: Callable[[Making], str]
+) -> str:
+    """`make_once` as all that a stage does: its progress says that the artifact is published.
+
+    Returns:
+        The version.
+    """
+    version, reused = make_once(context, kind, parents, make)
+    context.progress.published(version, reused)
+    return version

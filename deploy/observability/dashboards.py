@@ -135,6 +135,14 @@ DASHBOARDS = {
                 " / sum by (method) (ldcq_actor_episode_return_count)"
             },
         ),
+        Panel(
+            "Success",
+            {
+                "{{method}}": "sum by (method) (ldcq_actor_episode_success_sum)"
+                " / sum by (method) (ldcq_actor_episode_success_count)"
+            },
+            "percentunit",
+        ),
         Panel("Episodes", {"{{method}}": "sum by (method) (ldcq_actor_episode_return_count)"}),
         Panel(
             "Seconds to choose latents",

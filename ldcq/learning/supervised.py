@@ -9,11 +9,14 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from ldcq.data.latents import LatentTable
+from ldcq.data.windows import Windows
 from ldcq.learning.batches import BatchSampler, evenly_spread, generator
 from ldcq.learning.descent import Descent
 from ldcq.learning.distributed import ranks
+from ldcq.nn.model import Model
 
 
 class FitSettings(Protocol):
@@ -51,32 +54,25 @@ class SupervisedLearner(ABC):
     validation_rows: ClassVar[int] = 4096
 
     def __init__(
-        self,
-        stage: str,
-        network: nn.Module,
-        settings: FitSettings,
-        *,
-        seed: int,
-        training: NDArray[np.int64],
-        held_out: NDArray[np.int64],
+        self, network: Model, settings: FitSettings, data: Windows | LatentTable, seed: int
     ) -> None:
         """Takes the network as it is initialised.
 
         Args:
-            stage: The stage's name; its random numbers are its own.
-            network: On the device where it is to be trained.
+            network: On the device where it is to be trained; the random numbers are its kind's own.
             settings: How to fit.
+            data: Says which rows to learn from, and which to validate with, if any.
             seed: The configuration's.
-            training: Rows to learn from.
-            held_out: Rows to validate with; may be empty.
 
         Raises:
             ValueError: There are no rows to learn from.
         """
         self.network = network
-        self._stage, self._seed, self._ranks = stage, seed, ranks()
-        self._training, self._held_out = training, evenly_spread(held_out, self.validation_rows)
-        self._sampler = BatchSampler(len(training), settings.batch_size, seed, stage, "batch")
+        self._stage, self._seed, self._ranks = network.kind, seed, ranks()
+        self._training = data.training
+        self._held_out = evenly_spread(data.held_out, self.validation_rows)
+        rows = len(self._training)
+        self._sampler = BatchSampler(rows, settings.batch_size, seed, network.kind, "batch")
         self.total = settings.epochs * self._sampler.steps_per_epoch
         self._descent = Descent(
             network,

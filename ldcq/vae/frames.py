@@ -222,14 +222,7 @@ class FramesLearner(SupervisedLearner):
         )
         self.model = Frames(size, settings)
         self.model.fit_to(steps)
-        super().__init__(
-            Frames.kind,
-            self.model.to(device),
-            settings,
-            seed=config.seed,
-            training=steps.training,
-            held_out=steps.held_out,
-        )
+        super().__init__(self.model.to(device), settings, steps, config.seed)
         self._beta, self._steps, self._device = settings.beta, steps, device
 
     def metrics(

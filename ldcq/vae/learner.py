@@ -48,14 +48,7 @@ class VaeLearner(SupervisedLearner):
         """
         self.vae = Vae(policy_dimensions(windows, config.vae.latent_dim), config.vae)
         self.vae.fit_to(windows)
-        super().__init__(
-            Vae.kind,
-            self.vae.to(device),
-            config.vae,
-            seed=config.seed,
-            training=windows.training,
-            held_out=windows.held_out,
-        )
+        super().__init__(self.vae.to(device), config.vae, windows, config.seed)
         self._beta, self._decoded_steps = config.vae.beta, config.vae.decoded_steps
         self._windows, self._device = windows, device
 

@@ -22,7 +22,7 @@ from services.actor.merging import merged
 from services.actor.method_policy import MethodPolicy
 from services.actor.models import Models
 from services.actor.rollout import Episode, Observe, check_spaces, rollout
-from services.actor.scores import first_reward_steps, score
+from services.actor.scores import first_reward_steps, score, successes
 
 Row = dict[str, JsonValue]
 OnStep = Callable[[str, int, int], None]
@@ -139,8 +139,9 @@ class Evaluation:
             for done, (method, episode) in enumerate(merged(playing, at_once=2), start=1):
                 self.episodes[method].append(episode)
                 metrics.RETURNS.labels(method).observe(float(episode.rewards.sum()))
-                if episode.success is not None:
-                    metrics.SUCCESSES.labels(method).observe(episode.success)
+                success = successes([episode.success], [episode.rewards], self.task.first_hit)
+                if success is not None:
+                    metrics.SUCCESSES.labels(method).observe(success[0])
                 yield EpisodeDone(method, done)
         finally:
             self._environments.close()

@@ -15,8 +15,7 @@ RETURNS = Summary(
 )
 SUCCESSES = Summary(
     "ldcq_actor_episode_success",
-    "1 for each finished episode with success, 0 for the others, by method; none where the "
-    "environment does not say it.",
+    "1 for each finished episode with success, as it is scored, 0 for the others, by method.",
     ["method"],
 )
 CHOOSE_SECONDS = Histogram(

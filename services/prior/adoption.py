@@ -10,7 +10,7 @@ from common.rpc.errors import FailedPreconditionError
 from common.store import owning_variant
 from common.store.served import SERVED
 from common.training.context import StageContext
-from common.training.making import Making, make_once
+from common.training.making import Making, run_once
 from ldcq.latent_prior import Description
 from ldcq.nn.model import Dimensions
 from ldcq.registry import registered
@@ -59,9 +59,7 @@ def adopt(context: StageContext) -> str:
     with PriorClient(target) as client:
         served = _wait_for_vae(context, client, parents["vae"])
     named = {**parents, SERVED: served.model_version}
-    version, reused = make_once(context, KIND, named, partial(_publish, served, target))
-    context.progress.published(version, reused)
-    return version
+    return run_once(context, KIND, named, partial(_publish, served, target))
 
 
 def _wait_for_vae(context: StageContext, client: PriorClient, vae: str) -> Description:

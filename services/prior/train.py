@@ -7,7 +7,7 @@ from functools import partial
 from common.store import open_latents
 from common.training import configure_torch
 from common.training.context import StageContext
-from common.training.making import Making, make_once
+from common.training.making import Making, run_once
 from common.training.process import train_process
 from ldcq.learning.distributed import ranks
 from ldcq.prior_learner import PriorLearner
@@ -40,9 +40,7 @@ def run(context: StageContext) -> str:
     find_prior(context.config.prior.implementation)
     check_priors(context.base)
     parents = ranks().agree(lambda: context.wait_for_parents(STAGE))
-    version, reused = make_once(context, STAGE, parents, _train)
-    context.progress.published(version, reused)
-    return version
+    return run_once(context, STAGE, parents, _train)
 
 
 main = partial(train_process, STAGE, run)

@@ -7,7 +7,7 @@ from functools import partial
 from common.store.served import served_version
 from common.training import configure_torch
 from common.training.context import StageContext
-from common.training.making import Making, make_once
+from common.training.making import Making, run_once
 from common.training.process import train_process
 from ldcq.config import ConfigError
 from ldcq.critic.algorithm1 import LDCQ
@@ -47,9 +47,7 @@ def run(context: StageContext) -> str:
             "best by the world model (`ldcp`)"
         )
     parents = context.wait_for_parents(STAGE)
-    version, reused = make_once(context, STAGE, parents, _train)
-    context.progress.published(version, reused)
-    return version
+    return run_once(context, STAGE, parents, _train)
 
 
 main = partial(train_process, STAGE, run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,9 +13,14 @@ import torch
 
 from benchmarks.peers import __main__ as peers
 from common.data import Task
-from ldcq.config import load
+from common.rpc.stage import Progress
+from common.store import Store
+from common.training.context import StageContext
+from ldcq.config import dump, load, override
 from ldcq.data.episodes import DataError, Episode, Episodes, Spaces, join_episodes
 from services.actor.scores import score
+from services.vae.frames.train import run as train_frames
+from tests.command import PIXELS
 
 
 def _episodes() -> Episodes:
@@ -120,6 +125,44 @@ def test_a_call_resumes_where_it_measures_the_same(
     last = json.loads(out.read_text())
     assert [len(row["runs"]) for row in last["rows"]] == [1, 1], "another budget starts anew"
     assert last["training"]["settings"]["IQL"]["gamma"] == 0.995
+
+
+def test_images_are_compressed_by_the_stores_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, root, out = tmp_path / "pixels.yaml", tmp_path / "store", tmp_path / "out.json"
+    steps = {"data.generate.steps": 600, "data.generate.max_episode_steps": 20}
+    config = override(load(PIXELS), {**steps, "frames.epochs": 1})
+    file.write_text(dump(config))
+    monkeypatch.setattr(peers, "PYTHON", file)
+    command = f"peers {file} --store {root} --seconds 1 --seeds 1 --out {out}"
+    monkeypatch.setattr("sys.argv", command.split())
+    assert peers.main() == 2
+    assert "needs the frames of 'main'" in capsys.readouterr().err
+    assert not (root / "datasets").exists(), "refused before any work"
+
+    class Still:
+        seen: ClassVar[list[tuple[int, ...]]] = []
+
+        def act(self, observations: Any, _goals: Any = None) -> Any:
+            self.seen.append(observations.shape)
+            return np.zeros((len(observations), 2), np.float32)
+
+        def reset(self, mask: Any = None) -> None: ...
+
+    def train(*given: Any) -> tuple[Still, dict[str, Any]]:
+        rows = dict(np.load(given[-1]))
+        assert rows["observations"].shape == (600, 6 + 2)
+        assert rows["observations"].std(axis=0).min() > 0
+        return Still(), {"cpu_seconds": 1.0, "updates": 5, "library": "d3rlpy 0"}
+
+    monkeypatch.setattr(peers, "_train", train)
+    version = train_frames(StageContext(config, Store(root), Progress("frames")))
+    assert peers.main() == 0
+    assert Still.seen[0] == (config.evaluation.environments, 6 + 2)
+    written = json.loads(out.read_text())
+    assert written["frames"] == version
+    assert len(written["rows"][0]["runs"][0]["returns"]) == config.evaluation.episodes
 
 
 @pytest.mark.skipif(not peers.PYTHON.is_file(), reason="no .venv-peers; `make peers` installs it")

@@ -6,11 +6,16 @@ import json
 import re
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
+from gymnasium import spaces
 from typer.testing import CliRunner
 
 from cli.data import app
 from cli.main import app as main_app
+from common.data import ensure_dataset
+from ldcq.config import DataConfig, PointMazeConfig
 from ldcq.data.episodes import DataError
 from tests.common.data.test_refusals import write
 from tests.common.data.test_sources import BOX, FLAT, episode
@@ -85,6 +90,73 @@ def test_inspect_tells_rewards_of_other_goals(store: Path, tmp_path: Path) -> No
     own = ("inspect", ID, "--store", str(store))
     assert json.loads(run(*own, "--json"))["other_goals"] is None
     assert "other goals" not in run(*own)
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with PointMaze as pictures of 24 x 24, which three convolutions can halve."""
+    root = tmp_path_factory.mktemp("pixels")
+    made = PointMazeConfig(maze="umaze", steps=400, pixels=24, max_episode_steps=50)
+    assert ensure_dataset(DataConfig(dataset="ours/pixels-v0", generate=made), root)
+    return root
+
+
+def test_inspect_shows_images_and_the_setting_that_compresses_them(pixels: Path) -> None:
+    arguments = ("inspect", "ours/pixels-v0", "--store", str(pixels), "--horizon", "10")
+    keys = ("--observation-key", "image", "--observation-key", "velocity")
+    summary = json.loads(run(*arguments, *keys, "--json"))
+    count = summary["steps"] + summary["episodes"]
+    size = {"height": 24, "width": 24, "channels": 3}
+    assert summary["images"] == {"per_observation": 1, **size, "in_all": count}
+    assert summary["state"] == {"image": 32, "velocity": 2}
+    assert summary["spaces"]["state_dim"] == 34
+    assert "frames={channels: [32, 64, 128]} compresses each to 32" in summary["setting"]
+    shown = run(*arguments)
+    assert "height 24, width 24, channels 3" in shown
+    assert "images are not flattened" in shown
+
+
+def test_inspect_takes_a_configuration_with_frames(pixels: Path, tmp_path: Path) -> None:
+    file = tmp_path / "pixels.yaml"
+    file.write_text(
+        "data: {dataset: ours/pixels-v0, observation_keys: [image]}\nhorizon: 10\n"
+        "frames: {latent_dim: 6, channels: [8]}\n"
+    )
+    arguments = ("inspect", str(file), "--store", str(pixels), "--json")
+    summary = json.loads(run(*arguments))
+    assert (summary["state"], summary["setting"]) == ({"image": 6}, None)
+    assert summary["suspicious_steps"] == 0
+    others = json.loads(
+        run(*arguments, "--observation-key", "velocity", "--observation-key", "image")
+    )
+    assert others["state"] == {"velocity": 2, "image": 6}
+
+
+def test_inspect_never_flattens_rows_of_pixels(tmp_path: Path) -> None:
+    path, config = tmp_path / "carla.hdf5", tmp_path / "carla.yaml"
+    with h5py.File(path, "w") as file:
+        file["observations"] = np.random.default_rng(0).integers(0, 256, (40, 6912)).astype(float)
+        file["actions"], file["rewards"] = np.zeros((40, 2)), np.zeros(40)
+        file["terminals"], file["timeouts"] = np.zeros(40), np.arange(40) % 20 == 19
+    arguments = ("--store", str(tmp_path), "--horizon", "5", "--json")
+    refused = CliRunner().invoke(app, ["inspect", str(path), *arguments])
+    assert isinstance(refused.exception, DataError)
+    assert "frames={shape: [H, W, C]}" in str(refused.exception)
+    config.write_text(f"data: {{dataset: {path}}}\nframes: {{shape: [48, 48, 3]}}\n")
+    summary = json.loads(run("inspect", str(config), *arguments))
+    assert (summary["images"]["height"], summary["images"]["in_all"]) == (48, 40)
+    assert (summary["spaces"]["state_dim"], summary["state"]) == (32, None)
+
+
+def test_images_of_odd_sides_are_to_be_resized(tmp_path: Path) -> None:
+    image = spaces.Box(0, 255, (15, 16, 3), np.uint8)
+    part = episode(20)
+    part["observations"] = np.zeros((21, 15, 16, 3), np.uint8)
+    minari_dataset("ours/odd-v0", image, BOX, part)
+    arguments = ("inspect", "ours/odd-v0", "--store", str(tmp_path), "--horizon", "5", "--json")
+    summary = json.loads(run(*arguments))
+    assert "resize them to multiples of 16 and set frames={}" in summary["setting"]
+    assert summary["state"] is None
 
 
 def test_a_second_run_generates_nothing(store: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -74,8 +75,8 @@ def test_the_schemas_of_kubernetes_accept_everything(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_pods_may_do_nothing_but_their_work(overlay: str) -> None:
-    made = {"data", "vae", "prior-trainer", "prior", "qlearner", "world-model", "actor"}
-    assert set(workloads(overlay)) == made - ({"data"} if "s3" in overlay else set())
+    made = {"frames", "vae", "prior-trainer", "prior", "qlearner", "world-model", "actor"}
+    assert set(workloads(overlay)) == made | (set() if "s3" in overlay else {"data"})
     for workload in workloads(overlay).values():
         security = pod(workload)["securityContext"]
         assert security["runAsNonRoot"]
@@ -113,6 +114,27 @@ def test_the_command_lines_are_understood(overlay: str) -> None:
         assert understood.metrics_port == 9090
         if understood.prior:
             assert understood.prior == ["dns:///prior:50051"]
+
+
+def test_frames_are_trained_where_the_overlay_says_so(tmp_path: Path) -> None:
+    assert load(str(FOLDER / "base" / "experiment.yaml")).frames is None
+    assert all(workloads(overlay)["frames"]["spec"]["suspend"] for overlay in OVERLAYS)
+    shutil.copy(FOLDER.parents[1] / "configs" / "pixels.yaml", tmp_path / "experiment.yaml")
+    overlay = {
+        "resources": [os.path.relpath(FOLDER / "overlays" / "one-node", tmp_path)],
+        "components": [os.path.relpath(FOLDER / "components" / "frames", tmp_path)],
+        "configMapGenerator": [
+            {"name": "ldcq-experiment", "behavior": "replace", "files": ["experiment.yaml"]}
+        ],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    job = workloads(str(tmp_path))["frames"]
+    assert "suspend" not in job["spec"]
+    (config,) = (each for each in pod(job)["volumes"] if each["name"] == "experiment")
+    experiment = of_kind(str(tmp_path), "ConfigMap")[config["configMap"]["name"]]
+    assert "frames:" in experiment["data"]["experiment.yaml"]
+    assert _parser("frames", True, True).parse_args(container(job)["args"]).action == "train"
+    assert container(job)["command"] == ["python", "-m", STAGES["frames"].module]
 
 
 def test_only_methods_of_the_main_pipeline_are_evaluated_and_their_stages_are_there() -> None:
@@ -216,7 +238,7 @@ def test_the_store_is_where_the_overlay_says() -> None:
         volumes = {volume["name"]: volume for volume in pod(workload)["volumes"]}
         assert volumes["store"] == {"name": "store", "emptyDir": {}}
         # Who needs the dataset makes it first.
-        assert ("initContainers" in pod(workload)) == (name in ("vae", "actor"))
+        assert ("initContainers" in pod(workload)) == (name in ("frames", "vae", "actor"))
 
 
 def test_every_process_has_a_certificate_of_its_own_and_the_token() -> None:

@@ -38,6 +38,7 @@ OTHERS = {
     "ldcq_stage_steps_per_second",
     "ldcq_stage_metric",
     "ldcq_actor_episode_return_sum",
+    "ldcq_actor_episode_success_sum",
 }
 
 
@@ -54,6 +55,7 @@ def exposition() -> str:
     prior.REJECTIONS.labels("deadline").inc(0)
     prior.MODEL_INFO.labels("0123456789abcdef").set(1)
     actor.RETURNS.labels("ldcq").observe(-3.0)
+    actor.SUCCESSES.labels("ldcq").observe(True)
     Progress("critic").running(1, 2, {"loss": 0.5, "q_mean": 1.0, "td_error": 0.1})
     return prometheus_client.generate_latest().decode()
 

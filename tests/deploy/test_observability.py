@@ -26,6 +26,7 @@ from common.rpc.codec import encode
 from common.store import Store
 from ldcq.config import dump, load
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
+from services.actor.metrics import SUCCESSES
 from tests.command import TINY, ldcq
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "observability"
@@ -63,6 +64,17 @@ def test_the_dashboards_are_those_of_the_list() -> None:
     files = runpy.run_path(str(FOLDER / "dashboards.py"))["files"]()
     assert {path: path.read_text() for path in DASHBOARDS} == files
     assert [path.stem for path in DASHBOARDS] == ["acting", "learning", "sampling"]
+
+
+def test_a_panel_shows_the_success_of_every_method() -> None:
+    panels = json.loads((FOLDER / "grafana" / "dashboards" / "acting.json").read_text())["panels"]
+    (success,) = (panel for panel in panels if panel["title"] == "Success")
+    assert success["fieldConfig"]["defaults"]["unit"] == "percentunit"
+    (target,) = success["targets"]
+    counted = SUCCESSES._name
+    assert target["expr"] == (
+        f"sum by (method) ({counted}_sum) / sum by (method) ({counted}_count)"
+    )
 
 
 def test_every_service_that_serves_metrics_is_scraped() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.command import PATIENCE, TINY, VALUED
+from tests.command import PATIENCE, PIXELS, TINY, VALUED
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -34,6 +34,13 @@ def test_one_process_is_the_whole_method(
     assert "VAE" in printed
     assert "critic" in printed
     assert printed.count("return") == 2
+
+
+def test_one_process_leaves_images_to_the_pipeline() -> None:
+    command = [sys.executable, str(EXAMPLES / "one_process.py"), "--config", str(PIXELS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 2
+    assert "images need `ldcq run`, then examples/act.py" in done.stderr
 
 
 def test_both_kinds_of_policy_play_the_same_episodes(

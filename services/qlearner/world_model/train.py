@@ -9,7 +9,7 @@ import numpy as np
 from common.store import Room, open_latents
 from common.training import configure_torch
 from common.training.context import StageContext
-from common.training.making import Making, make_once
+from common.training.making import Making, run_once
 from common.training.process import train_process
 from ldcq.critic.transitions import Transitions
 from ldcq.learning.distributed import ranks
@@ -34,9 +34,7 @@ def run(context: StageContext) -> str:
         DivergedError: The loss became NaN or infinite.
     """
     parents = ranks().agree(lambda: context.wait_for_parents(STAGE))
-    version, reused = make_once(context, STAGE, parents, _train)
-    context.progress.published(version, reused)
-    return version
+    return run_once(context, STAGE, parents, _train)
 
 
 main = partial(train_process, STAGE, run)

@@ -6,7 +6,7 @@ from functools import partial
 
 from common.training import configure_torch
 from common.training.context import StageContext
-from common.training.making import Making, make_once
+from common.training.making import Making, run_once
 from common.training.process import train_process
 from ldcq.bc import Bc, BcLearner
 from ldcq.data.windows import Windows
@@ -28,9 +28,7 @@ def run(context: StageContext) -> str:
         DivergedError: The loss became NaN or infinite.
     """
     steps, parents = stage_windows(context, 1)
-    version, reused = make_once(context, STAGE, parents, lambda making: _train(making, steps))
-    context.progress.published(version, reused)
-    return version
+    return run_once(context, STAGE, parents, lambda making: _train(making, steps))
 
 
 main = partial(train_process, STAGE, run)

@@ -8,7 +8,7 @@ from common.models import parts_of
 from common.store.meta import content_version
 from common.training import configure_torch
 from common.training.context import StageContext
-from common.training.making import Making, make_once
+from common.training.making import Making, run_once
 from common.training.process import train_process
 from ldcq.config import ConfigError
 from ldcq.data.windows import Windows
@@ -38,9 +38,7 @@ def run(context: StageContext) -> str:
         raise ConfigError("frames is null, expected a section: set frames={} to compress images")
     steps = raw_windows(context, 1)
     parents = {"dataset": steps.episodes.fingerprint}
-    version, reused = make_once(context, STAGE, parents, lambda making: _train(making, steps))
-    context.progress.published(version, reused)
-    return version
+    return run_once(context, STAGE, parents, lambda making: _train(making, steps))
 
 
 main = partial(train_process, STAGE, run)

@@ -102,7 +102,7 @@ def test_what_is_no_archive_is_explained(tmp_path: Path) -> None:
 def test_rewards_of_a_task_without_ogbench(tmp_path: Path) -> None:
     path = Path(write(tmp_path, rewards=None).dataset)
     with pytest.raises(DataError, match=r"needs ogbench: pip install 'ldcq\[ogbench\]'"):
-        NpzFile(path, "scene-singletask-v0").read()
+        NpzFile(path, task="scene-singletask-v0").read()
 
 
 @needs_ogbench
@@ -112,11 +112,11 @@ def test_rewards_of_a_task_are_ogbenchs(tmp_path: Path) -> None:
     play = record("scene-v0", 60, seed=1)
     path = tmp_path / "scene-play-v0.npz"
     np.savez(path, **play)
-    episodes = NpzFile(path, "scene-singletask-v0").read()
+    episodes = NpzFile(path, task="scene-singletask-v0").read()
     assert episodes.lengths.tolist() == [59]
     assert episodes.spaces.state_dim == 40
     assert set(episodes.rewards.tolist()) <= {-5.0, -4.0, -3.0, -2.0, -1.0, 0.0}
     with pytest.raises(DataError, match=r"cube-double-singletask-v0 does not go .*qpos of 25"):
-        NpzFile(path, "cube-double-singletask-v0").read()
+        NpzFile(path, task="cube-double-singletask-v0").read()
     with pytest.raises(DataError, match=r"scene-v0 does not go with .*not in the single-task mode"):
-        NpzFile(path, "scene-v0").read()
+        NpzFile(path, task="scene-v0").read()

@@ -10,9 +10,10 @@ import torch
 from common.rpc.stage import Progress
 from common.store import Store
 from common.training.context import StageContext
-from common.training.making import Making, make_once
+from common.training.making import Making, make_once, run_once
 from ldcq.config import BcConfig, Config
 from ldcq.nn.model import Dimensions, Model
+from ldcq.v1 import stage_pb2
 
 CONFIG = Config.model_validate({"variants": {"bcq_h": {"prior.implementation": "gaussian"}}})
 PARENTS = {"vae": "v1", "latents": "l1"}
@@ -53,6 +54,15 @@ def test_an_artifact_is_made_once_and_pointed_to_again(tmp_path: Path) -> None:
     assert stage.store.current("prior") == other != version
     assert make_once(stage, "prior", PARENTS, refuse) == (version, True)
     assert stage.store.current("prior") == version
+
+
+def test_a_stage_of_one_artifact_says_that_it_is_published(tmp_path: Path) -> None:
+    for reused in (False, True):
+        stage = context(tmp_path)
+        version = run_once(stage, "prior", PARENTS, refuse if reused else publish)
+        told = stage.progress.snapshot()
+        assert (told.state, told.artifact_version) == (stage_pb2.STAGE_STATE_PUBLISHED, version)
+        assert told.reused == reused
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 import pytest
 from PIL import Image
+from prometheus_client import REGISTRY
 
 from common.rpc.clients import PriorClient
 from common.rpc.errors import PriorUnavailableError
@@ -326,6 +327,25 @@ def test_a_task_without_map_and_a_report_without_prior_service(
     assert "Where the methods go" not in html
     assert "first hit" not in html
     assert "Not drawn: no prior service is known" in html
+
+
+def _counted(method: str) -> tuple[float, float]:
+    """Episodes with success, and all, that the metric has."""
+    found = (
+        REGISTRY.get_sample_value(f"ldcq_actor_episode_success_{part}", {"method": method})
+        for part in ("sum", "count")
+    )
+    done, count = (value or 0.0 for value in found)
+    return done, count
+
+
+def test_success_is_counted_as_it_is_scored(pipeline: Pipeline) -> None:
+    before = _counted("prior")
+    config = override(pipeline.config, {"evaluation.methods": {"prior": {"policy": "prior"}}})
+    (row,) = _play(pipeline, config).rows()
+    done, count = (now - then for now, then in zip(_counted("prior"), before, strict=True))
+    assert count == row["episodes"]
+    assert done / count == row["success"]
 
 
 def test_success_is_the_score_where_the_configuration_says_so(pipeline: Pipeline) -> None:
