@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from cli.data import app
 from cli.main import app as main_app
 from ldcq.data.episodes import DataError
+from tests.common.data.samples import BOX, FLAT, episode
+from tests.common.data.samples import write as minari_dataset
 from tests.common.data.test_goals import write
-from tests.common.data.test_sources import BOX, FLAT, episode
-from tests.common.data.test_sources import write as minari_dataset
 
 ID = "ldcq/pointmaze-umaze-v0"
 
