@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cli.main import main, score_table
+from cli.main import main
+from cli.scores import score_table
 from common.store import Meta, Store, stage_spec
 from ldcq.config import load
 
