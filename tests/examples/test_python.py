@@ -13,7 +13,7 @@ from tests.command import PATIENCE, TINY, VALUED
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 def _run(example: str, *arguments: str | Path) -> str:
@@ -23,6 +23,7 @@ def _run(example: str, *arguments: str | Path) -> str:
     return done.stdout
 
 
+@pytest.mark.xdist_group("runs")
 @pytest.mark.parametrize("config", [TINY, VALUED], ids=["tiny", "valued"])
 def test_one_process_is_the_whole_method(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -36,6 +37,7 @@ def test_one_process_is_the_whole_method(
     assert printed.count("return") == 2
 
 
+@pytest.mark.xdist_group("pipeline")
 def test_both_kinds_of_policy_play_the_same_episodes(
     finished: tuple[Path, dict[str, Any]], exported: Path, served: str
 ) -> None:
