@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
+from cli.options import JsonOption
 from common.data import check_rewards, ensure_dataset, load_episodes, open_dataset
 from common.data.flattening import ImagesError
 from common.data.minari import SHOWN, MinariDataset, local_datasets
@@ -45,7 +46,6 @@ StoreOption = Annotated[
         "folder of this machine.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DEFAULT_STORE = Path("runs/default")
 BINS = 8
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cli.main import score_table
+from cli.scores import score_table
 from common.store import Meta, Store, stage_spec
 from ldcq.config import load
 from tests.cli.refused import Refused

@@ -19,8 +19,7 @@ from common.data.pointmaze_env import FixedGoalPointMaze
 from ldcq.config import Config, DataConfig, override
 from ldcq.data.episodes import DataError
 from services.actor.scores import normalise
-from tests.common.data.samples import UMAZE, numbered_episodes
-from tests.common.data.test_sources import BOX, FLAT, episode, write
+from tests.common.data.samples import BOX, FLAT, UMAZE, episode, numbered_episodes, write
 
 
 @pytest.fixture
