@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ class Refused:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capture = monkeypatch, capfd
 
-    def __call__(self, *arguments: str | Path) -> str:
+    def __call__(self, *arguments: object) -> str:
         self._monkeypatch.setattr(sys, "argv", ["ldcq", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
