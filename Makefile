@@ -50,10 +50,10 @@ bench: demo ## run all benchmarks in turn and rewrite benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.result runs/bench
 
 test: setup ## run the fast tests, under 10 minutes on two cores
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not gpu and not engine"
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow and not gpu and not engine"
 
 test-full: setup ## run all tests that this machine can run
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not engine"
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not engine"
 
 test-gpu: setup ## run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu

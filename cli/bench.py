@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from cli.options import JsonOption
+
 if TYPE_CHECKING:
     from benchmarks.result import BenchmarkResult
 
@@ -16,7 +18,6 @@ app = typer.Typer(
     help="Measure speed as ratios of things that run side by side.", no_args_is_help=True
 )
 Device = Literal["cpu", "cuda"]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 PriorOption = Annotated[
     str | None,
     typer.Option(

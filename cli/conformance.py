@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cli.options import JsonOption
 from common.rpc.conformance import check_prior
 
 app = typer.Typer(help="Check a foreign implementation against the contracts.")
@@ -22,7 +23,7 @@ def group() -> None:
 @app.command(name="prior", epilog="Example: ldcq conformance prior localhost:50051")
 def prior(
     target: Annotated[str, typer.Argument(help="Address of the server: host:port or unix:/path.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check that a server is a prior: one line for each promise of PriorService."""
     results = []

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
+from cli.options import JsonOption
 from common.data import check_rewards, ensure_dataset, load_episodes, open_dataset
 from common.data.flattening import ImagesError
-from common.data.goals import OtherGoalsError
 from common.data.minari import SHOWN, MinariDataset, local_datasets
+from common.data.refusals import OtherGoalsError
 from common.store import local_root
 from common.store.datasets import dataset_path
 from ldcq.config import Config, DataConfig, FramesConfig, PointMazeConfig, load, override, tasks
@@ -45,7 +46,6 @@ StoreOption = Annotated[
         "folder of this machine.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DEFAULT_STORE = Path("runs/default")
 BINS = 8
 

@@ -6,25 +6,34 @@ import importlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from cli import bench, conformance, data, experiment, pipeline, scale, status, tasks
+from cli.checks import check_priors
 from cli.interrupts import Interrupted
+from cli.options import (
+    DEFAULT_STORE,
+    ConfigArgument,
+    JsonOption,
+    ReplicasOption,
+    SetOption,
+    StoreOption,
+    VariantOption,
+    one_of,
+)
 from cli.plan import MOST_REPLICAS
+from cli.scores import show_scores
 from cli.supervisor import RunError
 from common.rpc.entry import EXIT_REFUSED, explanation, run_service
 from common.stages import STAGES, TRAINED
 from common.store import local_root
-from ldcq.config import Config, dump, load
+from ldcq.config import dump, load
 
 app = typer.Typer(
     help="Offline reinforcement learning with latent diffusion.",
@@ -38,39 +47,9 @@ app.add_typer(conformance.app, name="conformance")
 console = Console(stderr=True)
 
 
-def _one_of(metavar: str, choices: Iterable[str]) -> Any:
-    """An argument that is one of these."""
-    known = list(choices)
-
-    def check(given: str) -> str:
-        if given not in known:
-            raise typer.BadParameter(f"{given!r} is not one of {', '.join(map(repr, known))}.")
-        return given
-
-    said = f"{', '.join(known)}."
-    return typer.Argument(callback=check, metavar=metavar, help=said, autocompletion=lambda: known)
-
-
-ConfigArgument = Annotated[
-    str,
-    typer.Argument(
-        help="A YAML file, a preset (demo, paper), or a task (`ldcq tasks`).", metavar="CONFIG"
-    ),
-]
-StoreOption = Annotated[str, typer.Option("--store", help="Folder of the shared store.")]
-SetOption = Annotated[
-    list[str],
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; repeatable."),
-]
-ReplicasOption = Annotated[
-    int, typer.Option(min=1, max=MOST_REPLICAS, help="Prior servers per pipeline.")
-]
-VariantOption = Annotated[str, typer.Option(help="Pipeline of the configuration.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SERVED = {stage.serves: stage.module for stage in STAGES.values() if stage.serves}
 """The package of each server."""
 SCALED = [stage.serves for stage in STAGES.values() if stage.replicated]
-DEFAULT_STORE = "runs/default"
 
 
 @app.command(epilog="Example: ldcq run configs/demo.yaml --store runs/demo --set vae.epochs=6")
@@ -97,7 +76,7 @@ def run(
 
 @app.command(epilog="Example: ldcq train vae configs/demo.yaml --store runs/demo")
 def train(
-    stage: Annotated[str, _one_of("STAGE", TRAINED)],
+    stage: Annotated[str, one_of("STAGE", TRAINED)],
     config: ConfigArgument,
     store: StoreOption = DEFAULT_STORE,
     variant: VariantOption = "main",
@@ -117,7 +96,7 @@ def train(
 
 @app.command(epilog="Example: ldcq serve prior --store runs/demo --listen 0.0.0.0:50051")
 def serve(
-    service: Annotated[str, _one_of("SERVICE", SERVED)],
+    service: Annotated[str, one_of("SERVICE", SERVED)],
     config: Annotated[
         str | None,
         typer.Argument(help="A YAML file, preset or task; default: that of the store's last run."),
@@ -187,7 +166,7 @@ app.command(name="experiment", epilog="Example: ldcq experiment maze2d --scale s
 
 @app.command(name="scale", epilog="Example: ldcq scale prior 3 --store runs/demo")
 def scale_service(
-    service: Annotated[str, _one_of("SERVICE", SCALED)],
+    service: Annotated[str, one_of("SERVICE", SCALED)],
     count: Annotated[
         int, typer.Argument(metavar="N", min=1, max=MOST_REPLICAS, help="Number of prior servers.")
     ],
@@ -227,7 +206,9 @@ def show_status(
 @app.command(name="config", epilog="Example: ldcq config demo --set vae.epochs=3")
 def show_config(config: ConfigArgument, set_: SetOption = []) -> None:  # noqa: B006
     """Print a configuration with every default."""
-    print(dump(load(config, set_)), end="")
+    settings = load(config, set_)
+    check_priors(settings)
+    print(dump(settings), end="")
 
 
 @app.command(name="tasks", epilog="Example: ldcq run hopper-medium --store runs/hopper")
@@ -323,60 +304,6 @@ def certificates(
     console.print(f"made: {made or 'nothing; the folder is complete'}", highlight=False)
     for variable, value in making.environment(folder).items():
         print(f"{variable}={value}")
-
-
-def show_scores(as_json: bool, config: Config, result: pipeline.RunResult) -> None:
-    """Prints the scores, those of the paper where it is one of its tasks, and the report's path."""
-    if as_json:
-        print(json.dumps(asdict(result), indent=2, default=str), flush=True)
-        return
-    out = Console()
-    if result.rows:
-        out.print(score_table(result.rows, result.normalised))
-        if paper := tasks.paper_line(config):
-            out.print(paper, style="dim", markup=False)
-    else:
-        out.print(
-            "Nothing was scored: there is no environment to play in, or no method to play. The "
-            "models are in the store; `ldcq serve prior` and `ldcq serve actor` serve the policy."
-        )
-    if result.nothing_trained:
-        out.print("Nothing was trained: the store already held every artifact of this run.")
-    if result.rows and result.report.is_file():
-        out.print(f"Report: {result.report}", soft_wrap=True)
-
-
-def score_table(rows: Sequence[Mapping[str, Any]], normalised: bool) -> Table:
-    """Scores with their confidence intervals, one row per method; what they are in the title."""
-    by_success = any(row.get("success_score") for row in rows)
-    scores = "Normalised scores" if normalised else "Scores, not normalised"
-    if by_success:
-        scores = "Score: success, % of episodes"
-    title = escape(f"{scores}, mean [confidence interval]")
-    table = Table(title=title, title_justify="left")
-    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {}
-    if by_success:
-        columns["success %"] = lambda row: _estimate(row.get("success_score"))
-        columns["normalised return" if normalised else "return"] = lambda row: _estimate(
-            row["return"]
-        )
-    else:
-        columns["return"] = lambda row: _estimate(row["return"])
-        columns["first hit"] = lambda row: _estimate(row["first_hit"])
-        columns["success"] = lambda row: "-" if row["success"] is None else f"{row['success']:.2f}"
-    columns["episodes"] = lambda row: str(row["episodes"])
-    table.add_column("method")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(row["method"], *(get(row) for get in columns.values()))
-    return table
-
-
-def _estimate(value: Mapping[str, float] | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value['mean']:.1f}  [{value['ci_low']:.1f}, {value['ci_high']:.1f}]"
 
 
 def main() -> None:

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from cli import record
+from cli.checks import check_priors, check_task
 from cli.interrupts import handled, interrupted
-from cli.plan import Plan, Planner
+from cli.plan import Plan, Planner, needed_variants
 from cli.sockets import socket_folder
 from cli.supervisor import RunError, Supervisor
 from cli.terminal import ProgressBars
@@ -68,9 +69,12 @@ def run(
     Raises:
         RunError: A stage failed; the message says which and why.
         StoreError: The store cannot be used.
+        Exception: As `check_priors` and `check_task`, before anything is started.
     """
+    check_priors(config, needed_variants(config)["prior"])
     store = Store(store_url)
     store.check_writable()
+    check_task(config, store.root)
     before = _published(store)
     with _started(config, store, replicas, Planner.whole_run, console, _read_data) as supervisor:
         done = supervisor.wait()[_EVALUATION.process]
@@ -86,6 +90,7 @@ def train(
     stage: str, config: Config, store_url: str, variant: str, replicas: int, console: Console
 ) -> str:
     """Trains one stage of one pipeline and returns the version it published. Raises like `run`."""
+    check_priors(config)
     needed = ancestors(stage, resolve_variant(config, variant))
     store = existing(store_url) if needed else Store(store_url)
     store.check_writable()
@@ -101,6 +106,7 @@ def train(
 
 def evaluate(config: Config, store_url: str, replicas: int, console: Console) -> RunResult:
     """Rolls out the configured methods with the models of a trained store. Raises like `run`."""
+    check_priors(config)
     store = existing(store_url)
     if store.root == local_root(store_url):
         store.check_writable()
@@ -109,6 +115,7 @@ def evaluate(config: Config, store_url: str, replicas: int, console: Console) ->
     for method in config.evaluation.methods.values():
         needed = needed_kinds(method.policy, resolve_variant(config, method.variant))
         _made(store, config, method.variant, needed)
+    check_task(config, store.root)
     wanted = {_EVALUATION.kind: ["main"]}
     with _started(config, store, replicas, lambda by: by.stages(wanted), console) as supervisor:
         done = supervisor.wait()[_EVALUATION.process]

@@ -1,6 +1,6 @@
 """One small run from nothing to scores, for the tests that look at what it leaves.
 
-They are in the group `pipeline`, so that it is made once.
+They are in the group `pipeline`, so that it is made once; the group `runs` makes runs of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,20 @@ from typing import Any
 import pytest
 
 from tests.command import TINY, ldcq, run_json
+
+TESTS = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file share a worker, and so its fixtures; a mark puts files together.
+
+    The groups of marks are the longest and come first, so that no worker is left with one alone.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).as_posix()))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from tests.command import TINY, ldcq, run_json, tiny_configuration
 
 LENGTH = 200
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("pipeline")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runs")]
 
 
 def random_episodes(environment: gymnasium.Env[Any, Any], count: int) -> Iterator[EpisodeArrays]:

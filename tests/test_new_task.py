@@ -20,7 +20,7 @@ MAP = ["#######", "#R    #", "### # #", "#R  #G#", "#######"]
 LIMIT = 120
 METHODS = ["ldcq", "bcq_h", "prior", "behaviour"]
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("pipeline")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runs")]
 
 
 def write_configuration(folder: Path) -> Path:

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from common.rpc.stage import Progress
 from common.store import Store, StoreError, made
 from common.store.files import replace_atomically
 from common.training.context import StageContext
-from ldcq.config import Config, ConfigError, load
+from ldcq.config import Config, ConfigError, DataConfig, load
 from ldcq.data.episodes import DataError, Episodes
 from ldcq.vae.frames import Frames
 from services.actor.rollout import Observe, rollout
@@ -220,10 +221,19 @@ def _states(
 
 
 def _known(out: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The rows of an earlier call that measured the same; of another one, none."""
-    content = json.loads(out.read_text()) if out.is_file() else {"rows": []}
+    """The rows of an earlier call that measured the same; of another one, none, which is said."""
+    if not out.is_file():
+        return {}
+    content = json.loads(out.read_text())
     rows = {row["method"]: row for row in content.pop("rows")}
-    return rows if content == json.loads(json.dumps(header)) else {}
+    with suppress(KeyError, ValueError):  # what an older file does not say has its default value
+        content["data"] = DataConfig.model_validate(content["data"]).model_dump(mode="json")
+    wanted = json.loads(json.dumps(header))
+    other = [key for key in wanted | content if wanted.get(key) != content.get(key)]
+    if other:
+        print(f"{out}: its rows have other {', '.join(other)}, so all is measured anew")
+        return {}
+    return rows
 
 
 def _train(

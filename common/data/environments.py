@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import io
+from contextlib import redirect_stderr
 from typing import Any, Final
 
 import gymnasium
@@ -59,7 +61,8 @@ def register_robotics() -> None:
     MuJoCo that is installed.
     """
     if importlib.util.find_spec("gymnasium_robotics") is not None:
-        import gymnasium_robotics
+        with redirect_stderr(io.StringIO()):  # it prints a notice, of rewards of Adroit's v1
+            import gymnasium_robotics
 
         gymnasium.register_envs(gymnasium_robotics)
         _mend_joint_types()

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from common.data.flattening import Encode, Flattening, flat_spaces, flattening
-from common.data.goals import OtherGoalsError, check_goals
+from common.data.flattening import Encode, Flattening, flattening
 from common.data.loading import open_dataset
 from common.data.minari import MinariDataset, NoEnvironmentError
-from common.stages import executed_kinds
+from common.data.refusals import OtherGoalsError, check_environment
 from ldcq.config import Config, ConfigError, EnvironmentConfig, FramesConfig
 from ldcq.data.episodes import DataError, Episodes, Float, Spaces
-
-RESETS = 10
-"""How often an environment is reset to see whether its goals differ."""
 
 if TYPE_CHECKING:
     import gymnasium
@@ -160,120 +155,19 @@ def load_task(config: Config, store_root: Path) -> Task:
     environment = factory()
     try:
         name = environment.spec.id if environment.spec else str(environment.unwrapped)
-        spaces = flat_spaces(environment.flattening, environment.action_space, name)
-        _check_spaces(spaces, name, dataset.spaces, dataset.name)
-        limit = _time_limit(environment, name)
-        if config.evaluation.score == "success":
-            check_success(environment, name)
-        if (goal := getattr(config.data.reward, "goal", None)) is not None:
-            check_one_goal(environment, name, "data.reward is of one goal", goal)
-        elif method := _blind_to_goals(config, environment.flattening):
-            who = f"evaluation.methods.{method} values latents by the rewards of one goal"
-            check_one_goal(environment, name, who)
         layout = _layout(environment)
-        if isinstance(dataset, MinariDataset):
-            check_goals(config.data, dataset, environment, layout)
+        check_environment(config, dataset, environment, name, layout)
         return Task(
             make_env=factory,
             flattening=environment.flattening,
             spaces=dataset.spaces,
             reference_scores=config.evaluation.reference_scores or dataset.reference_scores,
-            max_episode_steps=limit,
+            max_episode_steps=_time_limit(environment, name),
             first_hit=_first_hit(environment.unwrapped),
             layout=layout,
         )
     finally:
         environment.close()
-
-
-def check_one_goal(
-    environment: FlatEnvironment, name: str, who: str, expected: Sequence[float] | None = None
-) -> None:
-    """Refuses an environment whose goals differ between episodes.
-
-    It is reset a few times. Its goals are one where reaching their centre, or what is expected, is
-    reaching each of them, as its own `compute_reward` says (gymnasium-robotics moves a goal a bit
-    in every episode); without that, where they are equal. An environment without goals passes.
-
-    Args:
-        environment: Is reset.
-        name: Its id, for messages.
-        who: What needs one goal, for messages.
-        expected: The goal that it must be, shape (G,); None: any.
-
-    Raises:
-        DataError: They differ, or are not as expected.
-    """
-    from common.data.flat_environment import GOAL
-
-    infos = [environment.reset(seed=seed)[1] for seed in range(RESETS)]
-    if GOAL not in infos[0]:
-        return
-    goals = np.stack([info[GOAL] for info in infos]).astype(np.float64)
-    wanted = goals.mean(axis=0) if expected is None else np.asarray(expected, np.float64)
-    shown = ", ".join(str(goal.round(2).tolist()) for goal in np.unique(goals, axis=0)[:3])
-    if not _reaches(environment, goals.mean(axis=0), goals):
-        raise DataError(
-            f"evaluation.environment: the goals of {name} differ between episodes ({shown}, ...), "
-            f"but {who}; expected one goal. What helps: in a maze, kwargs.maze_map with one 'g', "
-            "and common.data.wrappers:CentredGoal in wrappers; 'desired_goal' in "
-            "data.observation_keys; or only methods that pursue goals (ldgc, ldcp)"
-        )
-    if wanted.shape != goals[0].shape or not _reaches(environment, wanted, goals):
-        raise DataError(
-            f"evaluation.environment: the goal of {name} is {shown}, but {who}, which is "
-            f"{wanted.tolist()}; expected the same"
-        )
-
-
-def _reaches(
-    environment: FlatEnvironment, place: npt.NDArray[np.float64], goals: npt.NDArray[np.float64]
-) -> bool:
-    """Whether being at `place`, (G,), is being at each of the goals, (M, G)."""
-    import gymnasium
-
-    if np.allclose(goals, place, atol=1e-6):
-        return True
-    space: Any = environment.env.observation_space
-    reward: Any = getattr(environment.unwrapped, "compute_reward", None)
-    if reward is None or not isinstance(space["desired_goal"], gymnasium.spaces.Box):
-        return False
-    there = place.reshape(space["desired_goal"].shape)
-    each = [goal.reshape(there.shape) for goal in goals]
-    return all(float(reward(there, goal, {})) == float(reward(goal, goal, {})) for goal in each)
-
-
-def _blind_to_goals(config: Config, flattening: Flattening) -> str | None:
-    """A method with a critic, where states do not say which goal an episode has."""
-    if any(leaf.path[:1] == ("desired_goal",) for leaf in flattening.leaves):
-        return None
-    for name, method in config.evaluation.methods.items():
-        if "critic" in executed_kinds(method.policy, config):
-            return name
-    return None
-
-
-def check_success(environment: FlatEnvironment, name: str) -> None:
-    """Refuses an environment whose `info` holds no success after a step.
-
-    Args:
-        environment: Is reset and stepped.
-        name: Its id, for messages.
-
-    Raises:
-        DataError: It holds none.
-    """
-    from common.data.flat_environment import SUCCESS
-
-    environment.reset(seed=0)
-    environment.action_space.seed(0)
-    info = environment.step(environment.action_space.sample())[-1]
-    if SUCCESS not in info:
-        raise DataError(
-            f"evaluation.score: got 'success', but the info of {name} has none (it has "
-            f"{', '.join(sorted(info)) or 'nothing'}); expected an environment whose info says "
-            "`success` after a step, or evaluation.score=return"
-        )
 
 
 def check_rewards(config: Config, store_root: Path) -> None:
@@ -323,15 +217,6 @@ def _continued(episodes: Episodes) -> list[tuple[int, int]]:
         or (frames is not None and not np.array_equal(*frames[rows[episode] + [0, 1]]))
     ]
     return list(zip([0, *(end + 1 for end in ends)], ends, strict=False))
-
-
-def _check_spaces(given: Spaces, name: str, expected: Spaces, dataset: str) -> None:
-    shape = attrgetter("state_dim", "action_dim", "discrete_actions", "frames")
-    if shape(given) != shape(expected):
-        raise DataError(
-            f"evaluation.environment: {name} has {given.describe()}, but {dataset} has "
-            f"{expected.describe()}; expected the same (see data.observation_keys)"
-        )
 
 
 def _time_limit(environment: gymnasium.Env[Any, Any], name: str) -> int:

@@ -13,7 +13,7 @@ from ldcq.config.actor import ActorConfig, EvaluationConfig
 from ldcq.config.critic import CriticConfig
 from ldcq.config.data import DataConfig
 from ldcq.config.prior import PriorConfig
-from ldcq.config.reward import TaskReward
+from ldcq.config.reward import OgbenchReward, TaskReward
 from ldcq.config.section import NonNegative, Positive, Section
 from ldcq.config.supervised import BcConfig, FramesConfig, VaeConfig, WorldModelConfig
 from ldcq.config.task import TaskConfig
@@ -137,6 +137,23 @@ class Config(Section):
             raise ValueError(
                 f"data.reward.kind is {reward.kind!r}, expected 'recorded' or null, since rewards "
                 "are not computed from images: `frames` is set"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rewards_are_of_the_evaluated_task(self) -> Config:
+        reward, environment = self.data.reward, self.evaluation.environment.id or ""
+        module, _, played = environment.rpartition(":")
+        if (
+            isinstance(reward, OgbenchReward)
+            and module in ("", "ogbench")
+            and played not in ("", reward.task)
+        ):
+            raise ValueError(
+                f"data.reward.task is {reward.task!r}, but evaluation.environment is "
+                f"{environment!r}; expected the same task: set both, "
+                f"data.reward.task={played} and evaluation.environment=ogbench:{played}, or "
+                f"{reward.task} in both"
             )
         return self
 

@@ -17,6 +17,7 @@ from ldcq.diffusion.fast.fused import freeze
 from ldcq.diffusion.options import DiffusionOptions
 from ldcq.diffusion.sampler import DiffusionSampler, resolve_options
 from ldcq.diffusion.schedule import alpha_bars, min_snr_weights
+from ldcq.latent_prior import OptionError
 from ldcq.nn.model import Dimensions
 from ldcq.prior import Batch, Prior
 
@@ -62,7 +63,9 @@ class DiffusionPrior(Prior):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """See `Prior.check`: nobody may ask for more steps than were trained."""
+        """See `Prior.check`: nobody may ask for more steps than were trained, or for another option
+        of sampling that there is not.
+        """
         super().check(config)
         steps = DiffusionOptions.of(config.prior).steps
         for section in ("prior", "critic", "actor"):
@@ -72,6 +75,11 @@ class DiffusionPrior(Prior):
                     f"{section}.sampling.steps is {asked}, expected at most "
                     f"prior.options.diffusion.steps ({steps})"
                 )
+            try:
+                given = getattr(config, section).sampling
+                resolve_options(given, config.prior.sampling, steps, config.prior.goal_conditioned)
+            except OptionError as error:
+                raise ConfigError(f"{section}.sampling.{error}") from error
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Eq. 5: E over t, tau, z_0 ~ q and z_t of min{SNR(t), gamma} ||z_0 - mu(z_t, s, t)||^2.

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from common.store import open_latents, owning_variant
+from common.store import open_latents
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, run_once
 from common.training.process import train_process
-from ldcq.config import Config, resolve_variant
 from ldcq.learning.distributed import ranks
 from ldcq.prior_learner import PriorLearner
-from ldcq.registry import find_prior
+from ldcq.registry import check_priors, find_prior
 from services.prior.adoption import adopt, foreign_target
 
 STAGE = "prior"
@@ -38,23 +37,14 @@ def run(context: StageContext) -> str:
     if foreign_target(context) is not None:
         return adopt(context)
     # Before anything is waited for: an unknown name would not become known meanwhile.
-    implementation = find_prior(context.config.prior.implementation)
-    for config in _users(context):
-        implementation.check(config)
+    find_prior(context.config.prior.implementation)
+    check_priors(context.base)
     parents = ranks().agree(lambda: context.wait_for_parents(STAGE))
     return run_once(context, STAGE, parents, _train)
 
 
 main = partial(train_process, STAGE, run)
 """Trains, with `StageService` answering meanwhile, and ends: `train_process` of this stage."""
-
-
-def _users(context: StageContext) -> list[Config]:
-    """Those of all variants that share this prior: each samples it in its own way."""
-    base, variants = context.base, (context.base.variant, *context.base.variants)
-    owners = {variant: owning_variant(base, variant, STAGE) for variant in variants}
-    own = owners[context.variant]
-    return [resolve_variant(base, variant) for variant in variants if owners[variant] == own]
 
 
 def _train(making: Making) -> str:

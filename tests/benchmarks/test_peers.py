@@ -97,7 +97,7 @@ def test_a_task_without_first_hits_has_returns_alone() -> None:
 
 
 def test_a_call_resumes_where_it_measures_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained: list[tuple[str, int, float]] = []
 
@@ -112,9 +112,14 @@ def test_a_call_resumes_where_it_measures_the_same(
     monkeypatch.setattr(peers, "_train", train)
     out = tmp_path / "peers" / "demo.json"
     for seconds, seeds in ((3.0, 1), (3.0, 2), (4.0, 1)):
+        if seeds == 2:  # the file of a version that knew fewer settings
+            content = json.loads(out.read_text())
+            del content["data"]["reward"]
+            out.write_text(json.dumps(content))
         peers.measure(load("demo"), tmp_path, seconds, seeds, out)
         if (seconds, seeds) == (3.0, 2):
             both = json.loads(out.read_text())
+    assert "its rows have other training, so all is measured anew" in capsys.readouterr().out
     first = [("IQL", 0, 3.0), ("TD3+BC", 0, 3.0)]
     more = [("IQL", 1, 3.0), ("TD3+BC", 1, 3.0)]
     assert trained == [*first, *more, ("IQL", 0, 4.0), ("TD3+BC", 0, 4.0)]

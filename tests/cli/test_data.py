@@ -17,9 +17,9 @@ from cli.main import app as main_app
 from common.data import ensure_dataset
 from ldcq.config import DataConfig, PointMazeConfig
 from ldcq.data.episodes import DataError
-from tests.common.data.test_goals import write
-from tests.common.data.test_sources import BOX, FLAT, episode
-from tests.common.data.test_sources import write as minari_dataset
+from tests.common.data.samples import BOX, FLAT, episode
+from tests.common.data.samples import write as minari_dataset
+from tests.common.data.test_refusals import write
 
 ID = "ldcq/pointmaze-umaze-v0"
 

@@ -3,47 +3,20 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
 import socket
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from cli.main import main, score_table
+from cli.scores import score_table
 from common.store import Meta, Store, stage_spec
 from ldcq.config import load
+from tests.cli.refused import Refused
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
-
-
-@pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
-    # Commands set up logging anew: not for the tests that follow.
-    monkeypatch.setattr(logging.root, "handlers", [])
-    monkeypatch.setattr(logging.root, "level", logging.WARNING)
-    return Refused(monkeypatch, capfd)
-
-
-class Refused:
-    """Runs a command that must be refused and returns what it printed on standard error."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capture = monkeypatch, capfd
-
-    def __call__(self, *arguments: str | Path) -> str:
-        self._monkeypatch.setattr(sys, "argv", ["ldcq", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = self._capture.readouterr()
-        assert ended.value.code == 2, printed.err
-        assert "Traceback" not in printed.err
-        assert printed.out == ""
-        assert printed.err.count("error: ") == 1
-        return printed.err
 
 
 @pytest.mark.parametrize(

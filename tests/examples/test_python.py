@@ -13,7 +13,7 @@ from tests.command import PATIENCE, PIXELS, TINY, VALUED
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 def _run(example: str, *arguments: str | Path) -> str:
@@ -23,6 +23,7 @@ def _run(example: str, *arguments: str | Path) -> str:
     return done.stdout
 
 
+@pytest.mark.xdist_group("runs")
 @pytest.mark.parametrize("config", [TINY, VALUED], ids=["tiny", "valued"])
 def test_one_process_is_the_whole_method(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -43,6 +44,7 @@ def test_one_process_leaves_images_to_the_pipeline() -> None:
     assert "images need `ldcq run`, then examples/act.py" in done.stderr
 
 
+@pytest.mark.xdist_group("pipeline")
 def test_both_kinds_of_policy_play_the_same_episodes(
     finished: tuple[Path, dict[str, Any]], exported: Path, served: str
 ) -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import gymnasium
+import minari
 import numpy as np
+from gymnasium import spaces
+from minari.data_collector import EpisodeBuffer
 
 from ldcq.config import DataConfig, PointMazeConfig
 from ldcq.data.episodes import Episode, Episodes, Spaces, join_episodes
@@ -14,6 +19,36 @@ UMAZE = DataConfig(
     observation_keys=("observation",),
     generate=PointMazeConfig(maze="umaze", steps=3000, noise=0.5, seed=3),
 )
+BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
+FLAT = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+
+
+def write(
+    name: str, observation_space: gymnasium.Space[Any], action_space: Any, *parts: dict[str, Any]
+) -> None:
+    """With Minari's own function, into its own folder."""
+    buffers = [
+        EpisodeBuffer(
+            id=index,
+            observations=part["observations"],
+            actions=part["actions"],
+            rewards=part.get("rewards", np.arange(len(part["actions"]), dtype=np.float64)),
+            terminations=np.zeros(len(part["actions"]), np.bool_),
+            truncations=np.arange(len(part["actions"])) == len(part["actions"]) - 1,
+        )
+        for index, part in enumerate(parts)
+    ]
+    minari.create_dataset_from_buffers(
+        name, buffers, observation_space=observation_space, action_space=action_space
+    )
+
+
+def episode(steps: int, seed: int = 0) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    return {
+        "observations": random.standard_normal((steps + 1, 3)),
+        "actions": random.uniform(-1, 1, (steps, 2)).astype(np.float32),
+    }
 
 
 def numbered_episodes(

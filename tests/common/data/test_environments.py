@@ -1,4 +1,4 @@
-"""Environments by id, by what data record, with settings and wrappers; and what is refused."""
+"""Environments by id, by what data record, with settings and wrappers."""
 
 from __future__ import annotations
 
@@ -11,29 +11,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from pydantic import JsonValue
 
 from common.data import load_task
 from common.data.environments import FRANKA_KITCHEN, POINT_MAZE, RANDOM_WALK, recorded_spec
-from common.data.flat_environment import FlatEnvironment
-from common.data.flattening import flattening
 from common.data.minari import MinariDataset
-from common.data.task import EnvironmentFactory, check_one_goal, check_success
-from ldcq.config import Config, ConfigError, EnvironmentConfig, override
+from ldcq.config import Config, ConfigError, override
 from ldcq.data.episodes import DataError
 from tests.common.data.samples import UMAZE
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 RECORDED = {"data.reward": {"kind": "recorded"}}  # also where they are of another goal
-PRIOR = {"evaluation.methods": {"prior": {"policy": "prior"}}}
-ONE_GOAL: list[JsonValue] = [
-    [1, 1, 1, 1, 1],
-    [1, "g", 0, 0, 1],
-    [1, 1, 1, 0, 1],
-    [1, "r", "r", 0, 1],
-    [1] * 5,
-]
-CENTRED = "common.data.wrappers:CentredGoal"
 
 
 class Halved(gymnasium.RewardWrapper[Any, Any]):
@@ -54,10 +41,6 @@ def breaks(_: object) -> None:
 @pytest.fixture
 def config() -> Config:
     return Config(data=UMAZE)
-
-
-def _flat(environment: gymnasium.Env[Any, Any]) -> FlatEnvironment:
-    return FlatEnvironment(environment, flattening(environment.observation_space, None, "it"))
 
 
 @pytest.mark.parametrize("name", [POINT_MAZE, RANDOM_WALK, FRANKA_KITCHEN])
@@ -144,51 +127,3 @@ def test_what_cannot_be_made_is_explained(
         load_task(changed, umaze_store)
     assert message in str(error.value)
     assert "evaluation.environment" in str(error.value)
-
-
-def test_goals_that_differ_are_refused_where_a_critic_cannot_see_them(
-    config: Config, umaze_store: Path
-) -> None:
-    random = override(config, {"evaluation.environment": "PointMaze_UMaze-v3", **RECORDED})
-    with pytest.raises(DataError) as error:
-        load_task(random, umaze_store)
-    for part in ("goals of PointMaze_UMaze-v3 differ", "methods.ldcq", "maze_map with one 'g'"):
-        assert part in str(error.value)
-    load_task(override(random, PRIOR), umaze_store)  # what imitates the data values no goal
-    one = {"id": "PointMaze_UMaze-v3", "kwargs": {"maze_map": ONE_GOAL}, "wrappers": [CENTRED]}
-    task = load_task(override(config, {"evaluation.environment": one}), umaze_store)
-    assert task.layout is not None
-    np.testing.assert_array_equal(task.layout.goal, [-1, 1])
-    seen = {"data.observation_keys": ["observation", "desired_goal"]}
-    load_task(override(random, seen), umaze_store)
-
-
-def test_goals_are_one_where_reaching_the_centre_reaches_all() -> None:
-    """PointMaze moves its goal by at most 0.25 m an axis, AntMaze by 1 m; both are content with
-    0.45 m.
-    """
-    near = _flat(gymnasium.make("PointMaze_UMaze-v3", maze_map=ONE_GOAL))
-    check_one_goal(near, "near", "it has one goal")
-    check_one_goal(near, "near", "it has one goal", expected=[-1.0, 1.0])
-    for other in ([1.0, 1.0], [1.0]):
-        with pytest.raises(DataError, match=r"near is .*, but it has one goal, .*the same"):
-            check_one_goal(near, "near", "it has one goal", expected=other)
-    far = gymnasium.make("AntMaze_UMaze-v5", maze_map=ONE_GOAL)
-    with pytest.raises(DataError, match="the goals of far differ between episodes"):
-        check_one_goal(_flat(far), "far", "it has one goal")
-    centred = EnvironmentConfig(
-        id="AntMaze_UMaze-v5", kwargs={"maze_map": ONE_GOAL}, wrappers=(CENTRED,)
-    )
-    made = EnvironmentFactory(None, centred, None)()
-    check_one_goal(made, "centred", "it has one goal", expected=[-4.0, 4.0])
-    check_one_goal(_flat(gymnasium.make(RANDOM_WALK)), "without goals", "it has one goal")
-
-
-def test_an_environment_without_success_is_refused_where_that_is_the_score(
-    config: Config, umaze_store: Path
-) -> None:
-    load_task(override(config, {"evaluation.score": "success"}), umaze_store)
-    with pytest.raises(DataError) as error:
-        check_success(_flat(gymnasium.make(RANDOM_WALK)), RANDOM_WALK)
-    expected = "evaluation.score: got 'success', but the info of ldcq/RandomWalk-v0 has none"
-    assert expected in str(error.value)

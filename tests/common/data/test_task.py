@@ -12,14 +12,14 @@ import pytest
 from gymnasium import spaces
 
 from common.data import NoEnvironmentError, behaviour_episodes, load_task
-from common.data.flat_environment import FlatEnvironment
+from common.data.flat_environment import GOAL, FlatEnvironment
 from common.data.flattening import flattening
 from common.data.maze import MAZES
+from common.data.pointmaze_env import FixedGoalPointMaze
 from ldcq.config import Config, DataConfig, override
 from ldcq.data.episodes import DataError
 from services.actor.scores import normalise
-from tests.common.data.samples import UMAZE, numbered_episodes
-from tests.common.data.test_sources import BOX, FLAT, episode, write
+from tests.common.data.samples import BOX, FLAT, UMAZE, episode, numbered_episodes, write
 
 
 @pytest.fixture
@@ -152,6 +152,52 @@ def test_environments_become_flat() -> None:
     assert (state.tolist(), reward) == ([0.75] * 4, 0.75)
     switches = FlatEnvironment(Switches(), flattening(raw.observation_space, None, "odd"))
     assert switches.step(np.array([2]))[1] == switches.step(2)[1] == 2.0
+
+
+class Kitchen(gymnasium.Env[Any, Any]):
+    """Goals as FrankaKitchen has them: a part for each subtask."""
+
+    goals = {  # noqa: RUF012
+        "microwave": np.array([-0.75]),
+        "bottom burner": np.array([-0.88, -0.01]),
+    }
+    parts = spaces.Dict(
+        {name: spaces.Box(-9.0, 9.0, goal.shape, np.float64) for name, goal in goals.items()}
+    )
+    observation_space = spaces.Dict(
+        {
+            "observation": spaces.Box(-9.0, 9.0, (3,), np.float64),
+            "achieved_goal": parts,
+            "desired_goal": parts,
+        }
+    )
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self._seen(), 0.0, False, False, {"tasks": action}
+
+    def _seen(self) -> dict[str, Any]:
+        return {"observation": np.zeros(3), "achieved_goal": self.goals, "desired_goal": self.goals}
+
+
+def test_a_goal_of_several_parts_is_joined_by_their_names() -> None:
+    flat = FlatEnvironment(Kitchen(), flattening(Kitchen.observation_space, ["observation"], "k"))
+    _, info = flat.reset(seed=0)
+    assert info[GOAL].dtype == np.float32
+    np.testing.assert_allclose(info[GOAL], [-0.88, -0.01, -0.75], rtol=1e-6)
+    *_, info = flat.step(np.zeros(2))
+    assert info[GOAL].shape == (3,)
+    assert info["tasks"].shape == (2,)
+    # Goals that are one array stay as they are.
+    maze = FixedGoalPointMaze("umaze")
+    _, info = FlatEnvironment(maze, flattening(maze.observation_space, None, "m")).reset(seed=0)
+    np.testing.assert_array_equal(info[GOAL], [-1.0, 1.0])
 
 
 def test_behaviour_joins_what_continues(umaze_store: Path) -> None:

@@ -118,3 +118,18 @@ def test_rewards_that_do_not_go_with_the_data_are_refused() -> None:
         load("carla-lane", goal)
     with pytest.raises(ConfigError, match=r"'ogbench', expected another for '/x/scene\.hdf5'"):
         load("scene", ["data.dataset=/x/scene.hdf5"])
+
+
+def test_the_two_keys_of_an_ogbench_task_agree() -> None:
+    other = "evaluation.environment=ogbench:scene-singletask-task3-v0"
+    with pytest.raises(ConfigError) as raised:
+        load("scene", [other])
+    for part in (
+        "data.reward.task is 'scene-singletask-v0'",
+        "'ogbench:scene-singletask-task3-v0'",
+    ):
+        assert part in str(raised.value)
+    with pytest.raises(ConfigError, match="expected the same task"):
+        load("scene", ["evaluation.environment=scene-singletask-task3-v0"])
+    load("scene", [other, "data.reward.task=scene-singletask-task3-v0"])
+    load("scene", ["evaluation.environment=mine.tasks:Scene-v0"])  # whose task is its own affair

@@ -4,98 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from prometheus_client import REGISTRY
 
 from common.rpc.channel import connect
 from common.rpc.clients import PriorClient
 from common.rpc.conformance import check_prior
 from common.rpc.errors import CallError
-from common.rpc.prior import FULL_NAME, PriorityName, sample_request
+from common.rpc.prior import FULL_NAME, sample_request
 from common.store import Store
 from ldcq.config import SamplingConfig
 from ldcq.latent_prior import MAX_ROWS
 from ldcq.v1 import prior_pb2_grpc
-from services.prior.queueing import Job
 from tests.draws import draw
+from tests.services.prior.calls import code, held, metric, sample, some_states, wait_for_rows
 from tests.services.prior.conftest import StartReplica
-from tests.services.prior.world import LATENT, STATE, Replica, goal_config, publish, small_config
-
-LONG = SamplingConfig(steps=20, extra_steps=300)
-
-
-def _states(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((count, STATE)).astype(np.float32)
-
-
-def _metric(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0.0
-
-
-def _call(
-    replica: Replica,
-    timeout: float = 30,
-    *,
-    priority: PriorityName = "learner",
-    expected_version: str | None = None,
-    **options: Any,
-) -> Any:
-    """A call without retries, so that the first answer counts; returns its future."""
-    channel = grpc.insecure_channel(replica.address, [("grpc.enable_retries", 0)])
-    stub = prior_pb2_grpc.PriorServiceStub(channel)
-    asked = draw(**{"states": _states(2), "candidates": 3, "seed": 1, **options})
-    request = sample_request(asked, priority=priority, expected_version=expected_version)
-    return stub.Sample.future(request, timeout=timeout)
-
-
-class _Wait:
-    """Work that takes until it is released."""
-
-    key = None
-
-    def __init__(self) -> None:
-        self.started, self.release = threading.Event(), threading.Event()
-
-    def slices(self) -> Iterator[None]:
-        self.started.set()
-        self.release.wait(30)
-        yield from ()
-
-    def join(self, works: Sequence[_Wait]) -> None:
-        raise NotImplementedError
-
-
-@contextmanager
-def _held(replica: Replica, rows: int = 1) -> Iterator[None]:
-    """The compute thread is busy with so many rows, and what is sent meanwhile queues up."""
-    work = _Wait()
-    replica.process.queue.submit(Job(rows, "actor", None, work))
-    assert work.started.wait(10)
-    yield
-    work.release.set()
-
-
-def _wait_for_rows(rows: int) -> None:
-    for _ in range(400):
-        if _metric("ldcq_prior_pending_rows") == rows:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"{_metric('ldcq_prior_pending_rows')} rows wait, expected {rows}")
-
-
-def _code(call: Any) -> grpc.StatusCode:
-    with pytest.raises(grpc.RpcError):
-        call.result()
-    code: grpc.StatusCode = call.code()
-    return code
+from tests.services.prior.world import LATENT, STATE, goal_config, publish, small_config
 
 
 @pytest.mark.parametrize("make_config", [small_config, goal_config], ids=["plain", "goals"])
@@ -129,28 +58,28 @@ def test_describes_itself(store: Store, start_replica: StartReplica) -> None:
 def test_goals_and_model_must_agree(store: Store, start_replica: StartReplica) -> None:
     without = publish(store, small_config())
     replica = start_replica().ready()
-    goals = _states(2)[:, :2]
-    call = _call(replica, goals=goals)
-    assert _code(call) is grpc.StatusCode.FAILED_PRECONDITION
+    goals = some_states(2)[:, :2]
+    call = sample(replica, goals=goals)
+    assert code(call) is grpc.StatusCode.FAILED_PRECONDITION
     assert "goals: got some; expected none" in call.details()
-    with _held(replica):
+    with held(replica):
         # Accepted while the model has no goals, computed when its successor has: a call is answered
         # by the model that it began with.
-        overtaken = _call(replica)
-        _wait_for_rows(7)
+        overtaken = sample(replica)
+        wait_for_rows(7)
         replica.ready(publish(store, goal_config()))
     assert overtaken.result().model_version == without
-    late = _call(replica)
-    assert _code(late) is grpc.StatusCode.FAILED_PRECONDITION
+    late = sample(replica)
+    assert code(late) is grpc.StatusCode.FAILED_PRECONDITION
     assert r"goals: got none; expected shape (N, 2)" in late.details()
-    assert _code(_call(replica, goals=goals[:1])) is grpc.StatusCode.INVALID_ARGUMENT
-    assert _code(_call(replica, goals=goals * np.nan)) is grpc.StatusCode.INVALID_ARGUMENT
+    assert code(sample(replica, goals=goals[:1])) is grpc.StatusCode.INVALID_ARGUMENT
+    assert code(sample(replica, goals=goals * np.nan)) is grpc.StatusCode.INVALID_ARGUMENT
     with PriorClient(replica.address) as client:
         assert client.describe().goal_dim == 2
         guided = {
             nulled: client.sample(
                 draw(
-                    _states(2),
+                    some_states(2),
                     3,
                     seed=1,
                     goals=goals,
@@ -172,7 +101,7 @@ def test_a_seed_fixes_latents_alone_beside_others_and_elsewhere(
     clients = [PriorClient(replica.address) for replica in (here, there)]
 
     def drawn(client: PriorClient, seed: int) -> np.ndarray:
-        return client.sample(draw(_states(5), 700, seed=seed)).latents
+        return client.sample(draw(some_states(5), 700, seed=seed)).latents
 
     alone = drawn(clients[0], 7)
     assert alone.shape == (5, 700, LATENT)
@@ -192,8 +121,8 @@ def test_without_a_model_it_is_unavailable_and_then_serves(
     health = health_pb2_grpc.HealthStub(connect(replica.address, health_service=None))
     request = health_pb2.HealthCheckRequest(service=FULL_NAME)
     assert health.Check(request).status == health_pb2.HealthCheckResponse.NOT_SERVING
-    call = _call(replica)
-    assert _code(call) is grpc.StatusCode.UNAVAILABLE
+    call = sample(replica)
+    assert code(call) is grpc.StatusCode.UNAVAILABLE
     assert "ldcq train prior" in call.details()
     version = publish(store, small_config())
     replica.ready(version)
@@ -201,7 +130,7 @@ def test_without_a_model_it_is_unavailable_and_then_serves(
         if health.Check(request).status == health_pb2.HealthCheckResponse.SERVING:
             break
         time.sleep(0.05)
-    assert _call(replica).result().model_version == version
+    assert sample(replica).result().model_version == version
 
 
 def test_swaps_models_between_calls_and_checks_the_version_expected(
@@ -209,101 +138,32 @@ def test_swaps_models_between_calls_and_checks_the_version_expected(
 ) -> None:
     first = publish(store, small_config(), seed=1)
     replica = start_replica().ready(first)
-    swaps = _metric("ldcq_prior_swaps_total")
-    before = _call(replica, expected_version=first).result()
+    swaps = metric("ldcq_prior_swaps_total")
+    before = sample(replica, expected_version=first).result()
     second = publish(store, small_config("gaussian"), seed=2)
     replica.ready(second)
-    after = _call(replica).result()
+    after = sample(replica).result()
     assert (before.model_version, after.model_version) == (first, second)
     assert before.latents.data != after.latents.data
-    late = _call(replica, expected_version=first)
-    assert _code(late) is grpc.StatusCode.FAILED_PRECONDITION
+    late = sample(replica, expected_version=first)
+    assert code(late) is grpc.StatusCode.FAILED_PRECONDITION
     assert first in late.details()
     assert second in late.details()
-    assert _metric("ldcq_prior_swaps_total") == swaps + 1
-    assert _metric("ldcq_prior_model_info", version=second) == 1
-
-
-def test_an_actor_overtakes_learners(store: Store, start_replica: StartReplica) -> None:
-    """The actor's few rows wait for one block of the learner's many, not for all of them."""
-    publish(store, small_config())
-    replica = start_replica().ready()
-    learner = _call(replica, candidates=MAX_ROWS // 2, options=LONG)
-    _wait_for_rows(MAX_ROWS)
-    reply = _call(replica, priority="actor").result()
-    assert not learner.done()
-    assert reply.compute_seconds > 0
-    learner.cancel()
-    _wait_for_rows(0)
-
-
-def test_small_calls_that_wait_are_computed_at_once_and_get_the_same_bits(
-    store: Store, start_replica: StartReplica
-) -> None:
-    publish(store, small_config())
-    replica = start_replica().ready()
-
-    def small(index: int, priority: PriorityName) -> Any:
-        states = _states(1 + index % 3, seed=index)
-        return _call(
-            replica, states=states, candidates=1 + 13 * index, seed=index, priority=priority
-        )
-
-    alone = [small(index, "learner").result().latents.data for index in range(8)]
-    batches = _metric("ldcq_prior_batch_calls_count")
-    with _held(replica):
-        calls = [small(index, "actor") for index in range(8)]
-        _wait_for_rows(1 + sum((1 + index % 3) * (1 + 13 * index) for index in range(8)))
-    assert [call.result().latents.data for call in calls] == alone
-    assert _metric("ldcq_prior_batch_calls_count") - batches == 2  # what held, and all of them
-
-
-def test_defaults_that_are_spelled_out_join_those_that_are_left_out(
-    store: Store, start_replica: StartReplica
-) -> None:
-    sampling = {**small_config().prior.sampling.model_dump(), "temperature": 0.7}
-    publish(store, small_config(sampling=sampling))
-    replica = start_replica().ready()
-    with PriorClient(replica.address) as client:
-        defaults = client.describe().defaults
-    alone = _call(replica).result().latents.data
-    batches = _metric("ldcq_prior_batch_calls_count")
-    with _held(replica):
-        calls = [_call(replica, options=options) for options in (SamplingConfig(), defaults)]
-        other = _call(replica, options=SamplingConfig(steps=4))
-        _wait_for_rows(19)
-    assert [call.result().latents.data for call in calls] == [alone, alone]
-    assert other.result().latents.data != alone
-    assert _metric("ldcq_prior_batch_calls_count") - batches == 3  # what held, both, the other
-
-
-def test_a_state_that_overflows_is_named_and_spoils_no_call_it_was_joined_with(
-    store: Store, start_replica: StartReplica
-) -> None:
-    publish(store, small_config())
-    replica = start_replica().ready()
-    alone = _call(replica).result().latents.data
-    states = _states(3)
-    states[1] = 3e38
-    with _held(replica):
-        calls = [_call(replica), _call(replica, states=states), _call(replica)]
-        _wait_for_rows(22)
-    assert [call.result().latents.data for call in (calls[0], calls[2])] == [alone, alone]
-    assert calls[1].code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert calls[1].details().startswith("states: got a row 1 whose latents are not finite")
+    assert metric("ldcq_prior_swaps_total") == swaps + 1
+    assert metric("ldcq_prior_model_info", version=second) == 1
 
 
 def test_swaps_under_load_never_mix_versions(store: Store, start_replica: StartReplica) -> None:
     """A pinned call gets its version's latents or FAILED_PRECONDITION; the others any version's."""
     versions = [publish(store, small_config(), seed=1)]
     replica = start_replica().ready(versions[0])
-    expected = {versions[0]: _call(replica).result().latents.data}
+    expected = {versions[0]: sample(replica).result().latents.data}
     stop = threading.Event()
 
     def call_on(pinned: bool) -> list[tuple[str, bytes]]:
         seen = []
         while not stop.is_set():
-            call = _call(replica, expected_version=versions[0] if pinned else None)
+            call = sample(replica, expected_version=versions[0] if pinned else None)
             try:
                 reply = call.result()
             except grpc.RpcError:
@@ -318,7 +178,7 @@ def test_swaps_under_load_never_mix_versions(store: Store, start_replica: StartR
         callers = [executor.submit(call_on, pinned) for pinned in (False, True, False, True)]
         versions.append(publish(store, small_config(), seed=2))
         replica.ready(versions[1])
-        expected[versions[1]] = _call(replica).result().latents.data
+        expected[versions[1]] = sample(replica).result().latents.data
         time.sleep(0.1)
         stop.set()
         seen = [caller.result() for caller in callers]
@@ -327,36 +187,6 @@ def test_swaps_under_load_never_mix_versions(store: Store, start_replica: StartR
         assert all(expected[version] == data for version, data in replies if version != "refused")
     assert all("refused" in {version for version, _ in seen[index]} for index in (1, 3))
     assert all(versions[1] in {version for version, _ in seen[index]} for index in (0, 2))
-
-
-def test_refuses_rows_beyond_the_queue(store: Store, start_replica: StartReplica) -> None:
-    publish(store, small_config())
-    replica = start_replica(queue_rows=5000).ready()
-    full = _metric("ldcq_prior_rejections_total", reason="queue_full")
-    with _held(replica, rows=4800):
-        refused = _call(replica, candidates=2400)
-        assert _code(refused) is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "4800 rows are waiting" in refused.details()
-    assert _metric("ldcq_prior_rejections_total", reason="queue_full") == full + 1
-    assert len(_call(replica, candidates=2400).result().latents.data) == 2 * 2400 * LATENT * 4
-
-
-def test_expired_and_cancelled_calls_cost_nothing(
-    store: Store, start_replica: StartReplica
-) -> None:
-    publish(store, small_config())
-    replica = start_replica().ready()
-    done = _metric("ldcq_prior_rows_total")
-    with _held(replica):
-        expired = _call(replica, timeout=2.0)
-        cancelled = _call(replica, candidates=40)
-        _wait_for_rows(87)
-        cancelled.cancel()
-        assert _code(expired) is grpc.StatusCode.DEADLINE_EXCEEDED
-        _wait_for_rows(1)
-    _call(replica).result()
-    _wait_for_rows(0)
-    assert _metric("ldcq_prior_rows_total") - done == 6
 
 
 def test_more_latents_than_one_call_may_have_are_refused_at_once(
@@ -368,12 +198,12 @@ def test_more_latents_than_one_call_may_have_are_refused_at_once(
         ({"candidates": MAX_ROWS}, "candidates: got 2 states x 262144 candidates"),
         ({"states": np.zeros((MAX_ROWS + 1, STATE))}, "states: got shape (262145, 3), 262145 rows"),
     ):
-        call = _call(replica, **options)
-        assert _code(call) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        call = sample(replica, **options)
+        assert code(call) is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert call.details().startswith(f"{given}; expected at most 262144")
     started = time.monotonic()
     with PriorClient(replica.address) as client, pytest.raises(CallError, match="in one call"):
-        client.sample(draw(_states(2), MAX_ROWS))
+        client.sample(draw(some_states(2), MAX_ROWS))
     assert time.monotonic() - started < 10, "what never passes is not tried again"
 
 
@@ -390,14 +220,14 @@ def test_bad_fields_are_named(
     store: Store, start_replica: StartReplica, options: dict[str, Any], field: str
 ) -> None:
     publish(store, small_config())
-    call = _call(start_replica().ready(), **options)
-    assert _code(call) is grpc.StatusCode.INVALID_ARGUMENT
+    call = sample(start_replica().ready(), **options)
+    assert code(call) is grpc.StatusCode.INVALID_ARGUMENT
     assert field in call.details()
 
 
 def test_unknown_priority_is_refused(store: Store, start_replica: StartReplica) -> None:
     publish(store, small_config())
-    request = sample_request(draw(_states(1), 1))
+    request = sample_request(draw(some_states(1), 1))
     request.priority = 17  # type: ignore[assignment]
     channel = grpc.insecure_channel(start_replica().ready().address)
     with pytest.raises(grpc.RpcError, match="priority: got 17"):
@@ -408,8 +238,8 @@ def test_times_are_measured(store: Store, start_replica: StartReplica) -> None:
     publish(store, small_config())
     name = "ldcq_prior_sample_seconds_count"
     labels = [{"stage": part, "priority": "actor"} for part in ("queue", "compute", "total")]
-    before = [_metric(name, **label) for label in labels]
-    steps = _metric("ldcq_prior_step_seconds_count")
-    _call(start_replica().ready(), priority="actor").result()
-    assert [_metric(name, **label) for label in labels] == [count + 1 for count in before]
-    assert _metric("ldcq_prior_step_seconds_count") > steps
+    before = [metric(name, **label) for label in labels]
+    steps = metric("ldcq_prior_step_seconds_count")
+    sample(start_replica().ready(), priority="actor").result()
+    assert [metric(name, **label) for label in labels] == [count + 1 for count in before]
+    assert metric("ldcq_prior_step_seconds_count") > steps

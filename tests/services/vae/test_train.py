@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from common.data.goals import OtherGoalsError
+from common.data.refusals import OtherGoalsError
 from common.rpc.settings import ServiceSettings
 from common.rpc.stage import Progress
 from common.store import Store, open_latents
@@ -24,7 +24,7 @@ from ldcq.data.episodes import DataError
 from ldcq.learning.learner import Stopped
 from ldcq.v1 import stage_pb2
 from services.vae.train import run
-from tests.common.data.test_goals import write
+from tests.common.data.test_refusals import write
 from tests.ldcq.vae.synthetic import make_episodes
 
 

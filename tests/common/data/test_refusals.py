@@ -1,4 +1,6 @@
-"""Rewards of other goals than the evaluated one: seen, refused, and computed anew."""
+"""Data and environments that do not fit: rewards of other goals than the evaluated one (seen,
+refused, computed anew), goals that differ, no success.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +12,44 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium import spaces
+from pydantic import JsonValue
 
 from common.data import behaviour_episodes, check_rewards, load_episodes, load_task
-from common.data.environments import POINT_MAZE, recorded_spec
-from common.data.flat_environment import GOAL, FlatEnvironment
+from common.data.environments import POINT_MAZE, RANDOM_WALK, recorded_spec
+from common.data.flat_environment import FlatEnvironment
 from common.data.flattening import flattening
-from common.data.goals import OtherGoalsError
 from common.data.minari_writing import EpisodeArrays, Recording, write_minari
 from common.data.pointmaze_env import FixedGoalPointMaze
-from ldcq.config import Config, load, override
+from common.data.refusals import OtherGoalsError, check_one_goal, check_success
+from common.data.task import EnvironmentFactory
+from ldcq.config import Config, EnvironmentConfig, load, override
 from ldcq.data.episodes import DataError
 from tests.common.data.samples import UMAZE
 
 EVALUATED = (-1.0, 1.0)
 """The goal of the evaluation environment, the U-maze's."""
 NAME = "D4RL/pointmaze/umaze-v2"
+RECORDED = {"data.reward": {"kind": "recorded"}}  # also where they are of another goal
+PRIOR = {"evaluation.methods": {"prior": {"policy": "prior"}}}
+ONE_GOAL: list[JsonValue] = [
+    [1, 1, 1, 1, 1],
+    [1, "g", 0, 0, 1],
+    [1, 1, 1, 0, 1],
+    [1, "r", "r", 0, 1],
+    [1] * 5,
+]
+CENTRED = "common.data.wrappers:CentredGoal"
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture
+def config() -> Config:
+    return Config(data=UMAZE)
+
+
+def _flat(environment: gymnasium.Env[Any, Any]) -> FlatEnvironment:
+    return FlatEnvironment(environment, flattening(environment.observation_space, None, "it"))
 
 
 def write(root: Path, *goals: tuple[float, float], steps: int = 40) -> Config:
@@ -136,47 +160,49 @@ def test_generated_data_have_the_rewards_of_the_evaluated_goal(umaze_store: Path
     load_task(Config(data=UMAZE), umaze_store)
 
 
-class Kitchen(gymnasium.Env[Any, Any]):
-    """Goals as FrankaKitchen has them: a part for each subtask."""
+def test_goals_that_differ_are_refused_where_a_critic_cannot_see_them(
+    config: Config, umaze_store: Path
+) -> None:
+    random = override(config, {"evaluation.environment": "PointMaze_UMaze-v3", **RECORDED})
+    with pytest.raises(DataError) as error:
+        load_task(random, umaze_store)
+    for part in ("goals of PointMaze_UMaze-v3 differ", "methods.ldcq", "maze_map with one 'g'"):
+        assert part in str(error.value)
+    load_task(override(random, PRIOR), umaze_store)  # what imitates the data values no goal
+    one = {"id": "PointMaze_UMaze-v3", "kwargs": {"maze_map": ONE_GOAL}, "wrappers": [CENTRED]}
+    task = load_task(override(config, {"evaluation.environment": one}), umaze_store)
+    assert task.layout is not None
+    np.testing.assert_array_equal(task.layout.goal, [-1, 1])
+    seen = {"data.observation_keys": ["observation", "desired_goal"]}
+    load_task(override(random, seen), umaze_store)
 
-    goals = {  # noqa: RUF012
-        "microwave": np.array([-0.75]),
-        "bottom burner": np.array([-0.88, -0.01]),
-    }
-    parts = spaces.Dict(
-        {name: spaces.Box(-9.0, 9.0, goal.shape, np.float64) for name, goal in goals.items()}
+
+def test_goals_are_one_where_reaching_the_centre_reaches_all() -> None:
+    """PointMaze moves its goal by at most 0.25 m an axis, AntMaze by 1 m; both are content with
+    0.45 m.
+    """
+    near = _flat(gymnasium.make("PointMaze_UMaze-v3", maze_map=ONE_GOAL))
+    check_one_goal(near, "near", "it has one goal")
+    check_one_goal(near, "near", "it has one goal", expected=[-1.0, 1.0])
+    for other in ([1.0, 1.0], [1.0]):
+        with pytest.raises(DataError, match=r"near is .*, but it has one goal, .*the same"):
+            check_one_goal(near, "near", "it has one goal", expected=other)
+    far = gymnasium.make("AntMaze_UMaze-v5", maze_map=ONE_GOAL)
+    with pytest.raises(DataError, match="the goals of far differ between episodes"):
+        check_one_goal(_flat(far), "far", "it has one goal")
+    centred = EnvironmentConfig(
+        id="AntMaze_UMaze-v5", kwargs={"maze_map": ONE_GOAL}, wrappers=(CENTRED,)
     )
-    observation_space = spaces.Dict(
-        {
-            "observation": spaces.Box(-9.0, 9.0, (3,), np.float64),
-            "achieved_goal": parts,
-            "desired_goal": parts,
-        }
-    )
-    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed, options=options)
-        return self._seen(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        return self._seen(), 0.0, False, False, {"tasks": action}
-
-    def _seen(self) -> dict[str, Any]:
-        return {"observation": np.zeros(3), "achieved_goal": self.goals, "desired_goal": self.goals}
+    made = EnvironmentFactory(None, centred, None)()
+    check_one_goal(made, "centred", "it has one goal", expected=[-4.0, 4.0])
+    check_one_goal(_flat(gymnasium.make(RANDOM_WALK)), "without goals", "it has one goal")
 
 
-def test_a_goal_of_several_parts_is_joined_by_their_names() -> None:
-    flat = FlatEnvironment(Kitchen(), flattening(Kitchen.observation_space, ["observation"], "k"))
-    _, info = flat.reset(seed=0)
-    assert info[GOAL].dtype == np.float32
-    np.testing.assert_allclose(info[GOAL], [-0.88, -0.01, -0.75], rtol=1e-6)
-    *_, info = flat.step(np.zeros(2))
-    assert info[GOAL].shape == (3,)
-    assert info["tasks"].shape == (2,)
-    # Goals that are one array stay as they are.
-    maze = FixedGoalPointMaze("umaze")
-    _, info = FlatEnvironment(maze, flattening(maze.observation_space, None, "m")).reset(seed=0)
-    np.testing.assert_array_equal(info[GOAL], EVALUATED)
+def test_an_environment_without_success_is_refused_where_that_is_the_score(
+    config: Config, umaze_store: Path
+) -> None:
+    load_task(override(config, {"evaluation.score": "success"}), umaze_store)
+    with pytest.raises(DataError) as error:
+        check_success(_flat(gymnasium.make(RANDOM_WALK)), RANDOM_WALK)
+    expected = "evaluation.score: got 'success', but the info of ldcq/RandomWalk-v0 has none"
+    assert expected in str(error.value)
