@@ -65,6 +65,16 @@ def view(state: Vector, direction: Vector) -> tuple[npt.NDArray[np.float32], npt
     return seen.astype(np.float32), quarters
 
 
+def is_down(observation: Vector) -> npt.NDArray[np.bool_]:
+    """Whether the body's own up points down.
+
+    Args:
+        observation: Positions without x and y, and velocities, shape (..., 27).
+    """
+    x, y = observation[..., 2], observation[..., 3]
+    return np.asarray(1 - 2 * (x * x + y * y) < 0)
+
+
 def to_actuators(action: npt.NDArray[np.floating], quarters: npt.NDArray[np.int64]) -> Vector:
     """The network's torques, hips and ankles of its four legs, in the order of the actuators.
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.util
 
 import numpy as np
-import numpy.typing as npt
 
-from common.data.maze import Cell, find_maze
+from common.data.maze import Cell, Maze, Point, find_maze
 from common.data.minari_writing import EpisodeArrays
-from common.generators.ant import walk
+from common.generators.ant import is_down, walk
 from ldcq.config.generate import AntMazeConfig
 from ldcq.data.episodes import DataError
 
+DOWN_STEPS = 20
+"""An ant that has been on its back for so long does not get up."""
 EPISODE_STEPS = 1000
 """Of an episode, D4RL's and OGBench's."""
 CELL = 4.0
@@ -23,12 +24,48 @@ FREE = 1.2
 """Half width of the part of a cell, in metres, in which the ant's body is clear of its walls."""
 
 
-class AntNavigation:
-    """Walks to a random place, and to another when it is there (OGBench's `navigate`).
+class Guide:
+    """Steers from place to place: to a random one, and to another when it is reached (OGBench's
+    `navigate`). On its way it steers at one point of every cell, drawn anew for every way, so that
+    the ways cover the corridors' whole width.
+    """
 
-    An episode starts anywhere. On its way the ant is steered at one point of every cell, drawn anew
-    for every way, so that the data cover the corridors' whole width. Rewards are those of D4RL's
-    evaluation: 1 within 0.5 m of the goal of the maze. Nothing terminates.
+    def __init__(self, maze: Maze, spread: float, random: np.random.Generator) -> None:
+        """`spread` is the share of a corridor's width that is used; `random` draws all places."""
+        self._maze, self._spread, self._random = maze, spread, random
+        self._way: list[Point] = []
+
+    def place(self) -> Point:
+        """Somewhere in the maze, in metres along D4RL's axes, shape (2,)."""
+        cells = self._maze.free_cells
+        return self._point(cells[int(self._random.integers(len(cells)))])
+
+    def heading(self, position: Point) -> Point:
+        """Where to go from a position, as a unit vector; shape (2,) each."""
+        while not self._way or np.linalg.norm(self._way[0] - position) < NEAR:
+            del self._way[:1]
+            if not self._way:
+                path = self._maze.path(_cell(position), _cell(self.place()))
+                self._way = [self._point(cell) for cell in path]
+        away = self._way[0] - position
+        return np.asarray(away / np.linalg.norm(away))
+
+    def _point(self, cell: Cell) -> Point:
+        """A place in the cell: D4RL's origin is the centre of the first one."""
+        centre = np.array([cell[1] - 1, cell[0] - 1]) * CELL
+        return np.asarray(centre + self._spread * self._random.uniform(-FREE, FREE, 2))
+
+
+def _cell(position: Point) -> Cell:
+    column, row = np.rint(position / CELL).astype(int) + 1
+    return int(row), int(column)
+
+
+class AntNavigation:
+    """Walks where a `Guide` steers, from anywhere in the maze.
+
+    Rewards are those of D4RL's evaluation: 1 within 0.5 m of the goal of the maze. Nothing
+    terminates; an episode is cut off where the ant has fallen on its back, as it stays there.
     """
 
     def __init__(self, config: AntMazeConfig) -> None:
@@ -48,50 +85,30 @@ class AntNavigation:
             "algorithm_name": "walking ant with waypoints",
             "description": f"An ant that walks from place to place (AntMaze {config.maze}).",
         }
-        self._maze = find_maze(config.maze)
 
     def episode(self, seed: np.random.SeedSequence) -> EpisodeArrays:
-        """One episode of `EPISODE_STEPS` steps, a function of `seed` alone."""
+        """One episode of at most `EPISODE_STEPS` steps, a function of `seed` alone."""
         random = np.random.default_rng(seed)
+        guide = Guide(find_maze(self._config.maze), self._config.spread, random)
         self.environment.reset(seed=int(seed.generate_state(1)[0]))
-        cell = self._any_cell(random)
-        observation = self.environment.place(self._point(cell, random))
-        way: list[npt.NDArray[np.float64]] = []
-        observations, actions, rewards = [observation], [], []
-        for _ in range(EPISODE_STEPS):
+        observation = self.environment.place(guide.place())
+        observations, actions, rewards, down = [observation], [], [], 0
+        while len(actions) < EPISODE_STEPS and down < DOWN_STEPS:
             position = observation["achieved_goal"]
-            while not way or np.linalg.norm(way[0] - position) < NEAR:
-                del way[:1]
-                if not way:
-                    here, goal = self._cell(position), self._any_cell(random)
-                    way = [self._point(each, random) for each in self._maze.path(here, goal)]
-            heading = way[0] - position
             state = np.concatenate([position, observation["observation"]])
-            action = walk(state, heading / np.linalg.norm(heading))
-            action += self._config.noise * random.standard_normal(8)
+            action = walk(state, guide.heading(position))
+            action += self._config.noise * random.standard_normal(len(action))
             actions.append(np.clip(action, -1, 1).astype(np.float32))
             observation, reward, *_ = self.environment.step(actions[-1])
             observations.append(observation)
             rewards.append(reward)
+            down = down + 1 if is_down(observation["observation"]) else 0
         return EpisodeArrays(
             observations={
                 key: np.asarray([each[key] for each in observations]) for key in observation
             },
             actions=np.asarray(actions),
             rewards=np.asarray(rewards),
-            terminations=np.zeros(EPISODE_STEPS, np.bool_),
-            truncations=np.arange(EPISODE_STEPS) == EPISODE_STEPS - 1,
+            terminations=np.zeros(len(actions), np.bool_),
+            truncations=np.arange(len(actions)) == len(actions) - 1,
         )
-
-    def _any_cell(self, random: np.random.Generator) -> Cell:
-        cells = self._maze.free_cells
-        return cells[int(random.integers(len(cells)))]
-
-    def _point(self, cell: Cell, random: np.random.Generator) -> npt.NDArray[np.float64]:
-        """A place in the cell: D4RL's origin is the centre of the first one."""
-        centre = np.array([cell[1] - 1, cell[0] - 1]) * CELL
-        return np.asarray(centre + random.uniform(-FREE, FREE, 2) * self._config.spread)
-
-    def _cell(self, position: npt.NDArray[np.float64]) -> Cell:
-        column, row = np.rint(position / CELL).astype(int) + 1
-        return int(row), int(column)

@@ -1,0 +1,1 @@
+"""How the walking ant of `common.generators.ant` was trained."""
