@@ -7,7 +7,14 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from ldcq.config.maze_map import maze_rows
-from ldcq.config.reward import KINDS, OgbenchReward, RewardConfig, SparseReward, StepCostReward
+from ldcq.config.reward import (
+    KINDS,
+    KitchenSubtasksReward,
+    OgbenchReward,
+    RewardConfig,
+    SparseReward,
+    StepCostReward,
+)
 from ldcq.config.section import NonNegative, Positive, Section
 
 MazeName = Literal["umaze", "medium", "large"]
@@ -85,10 +92,13 @@ class DataConfig(Section):
 
     @property
     def scored(self) -> DataConfig:
-        """With rewards as a task's score counts them: `shift` and `scale` are for learning."""
+        """With rewards as a task's score counts them: `shift` and `scale` are for learning, and so
+        is a subtask's reward in every step.
+        """
         if self.reward is None:
             return self
-        plain = self.reward.model_copy(update={"shift": 0.0, "scale": 1.0})
+        once = {"once": True} if isinstance(self.reward, KitchenSubtasksReward) else {}
+        plain = self.reward.model_copy(update={"shift": 0.0, "scale": 1.0, **once})
         return self.model_copy(update={"reward": plain})
 
     @field_validator("generate", mode="before")
