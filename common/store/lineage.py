@@ -70,7 +70,7 @@ def _decides_scores(reward: dict[str, Any] | None) -> dict[str, Any] | None:
     """What of a relabelling decides what the data score themselves (`DataConfig.scored`)."""
     if reward is None or reward["kind"] in ("recorded", "ogbench"):  # read: in the fingerprint
         return None
-    return {key: value for key, value in reward.items() if key not in ("shift", "scale")}
+    return {key: value for key, value in reward.items() if key not in ("shift", "scale", "once")}
 
 
 def _decides_windows(reward: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
 from ldcq.config.generate import Generate
-from ldcq.config.reward import KINDS, OgbenchReward, RewardConfig, SparseReward, StepCostReward
+from ldcq.config.reward import (
+    KINDS,
+    KitchenSubtasksReward,
+    OgbenchReward,
+    RewardConfig,
+    SparseReward,
+    StepCostReward,
+)
 from ldcq.config.section import NonNegative, Positive, Section
 
 FILES = (".hdf5", ".h5", ".npz")
@@ -47,10 +54,13 @@ class DataConfig(Section):
 
     @property
     def scored(self) -> DataConfig:
-        """With rewards as a task's score counts them: `shift` and `scale` are for learning."""
+        """With rewards as a task's score counts them: `shift` and `scale` are for learning, and so
+        is a subtask's reward in every step.
+        """
         if self.reward is None:
             return self
-        plain = self.reward.model_copy(update={"shift": 0.0, "scale": 1.0})
+        once = {"once": True} if isinstance(self.reward, KitchenSubtasksReward) else {}
+        plain = self.reward.model_copy(update={"shift": 0.0, "scale": 1.0, **once})
         return self.model_copy(update={"reward": plain})
 
     @field_validator("generate", mode="before")

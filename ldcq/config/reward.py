@@ -81,7 +81,7 @@ class StepCostReward(_GoalReward):
 
 
 class KitchenSubtasksReward(_Task):
-    """How many subtasks are done, as D4RL's kitchen counts them; none is removed once done."""
+    """How many subtasks are done, in every step, as in D4RL's files."""
 
     kind: Literal["kitchen_subtasks"] = "kitchen_subtasks"
     subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1)] = (
@@ -93,6 +93,9 @@ class KitchenSubtasksReward(_Task):
     indices: tuple[NonNegative, ...]
     """Entries of the state that hold the positions of the kitchen's 21 objects: 9 to 29 in D4RL's
     files of 60 entries, 18 to 38 in Minari's of 59."""
+    once: bool = False
+    """Whether a subtask is rewarded in the step alone that first does it in an episode, as D4RL's
+    score counts it."""
 
     @field_validator("subtasks", "indices")
     @classmethod

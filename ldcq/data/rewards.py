@@ -26,7 +26,6 @@ from ldcq.data.episodes import (
     Episode,
     Episodes,
     Float,
-    Integer,
     blocks,
     join_episodes,
 )
@@ -113,17 +112,24 @@ def relabelled(episodes: Episodes, config: DataConfig, allocate: Allocate = np.e
         return episodes
     if isinstance(reward, ReadReward):
         return replace(episodes, rewards=_scaled(episodes.rewards, reward))
-    done, distance = _progress(episodes, config, reward)
+    reached, distance = _progress(episodes, config, reward)
+    done = reached.sum(axis=1)
     firsts = episodes.offsets + np.arange(episodes.count)  # rows of states
+    lasts = firsts + episodes.lengths
     gained = np.delete(done, firsts)  # by every step: of the state that it leads to
     kept, ended = np.ones(len(gained), np.bool_), np.zeros(len(gained), np.bool_)
     kept[(episodes.offsets + episodes.lengths - 1)[~episodes.ends_seen]] = False
     if reward.terminates:
         ended = gained == _parts(reward)
-        kept &= np.delete(done, firsts + episodes.lengths) < _parts(reward)
+        kept &= np.delete(done, lasts) < _parts(reward)
     if not gained[kept].any():
         raise _no_reward(episodes, config, reward, kept, np.delete(distance, firsts))
     values = gained - 1 if isinstance(reward, StepCostReward) else gained
+    if isinstance(reward, KitchenSubtasksReward) and reward.once:
+        ever = np.concatenate(
+            [np.logical_or.accumulate(part) for part in np.split(reached, firsts[1:])]
+        ).sum(axis=1)
+        values = np.delete(ever, firsts) - np.delete(ever, lasts)
     renewed = replace(
         episodes,
         rewards=_scaled(values, reward),
@@ -142,9 +148,9 @@ def _parts(reward: TaskReward) -> int:
     return len(reward.subtasks) if isinstance(reward, KitchenSubtasksReward) else 1
 
 
-def _progress(episodes: Episodes, config: DataConfig, reward: TaskReward) -> tuple[Integer, Double]:
-    """How many parts of the task are done in every state, and how far the nearest part is, both
-    (M + E,).
+def _progress(episodes: Episodes, config: DataConfig, reward: TaskReward) -> tuple[Boolean, Double]:
+    """Which of K parts of the task are done in every state, (M + E, K), and how far the nearest
+    part is, (M + E,).
     """
     key, indices = "data.goal_indices", config.goal_indices
     if isinstance(reward, KitchenSubtasksReward):
@@ -162,7 +168,7 @@ def _progress(episodes: Episodes, config: DataConfig, reward: TaskReward) -> tup
         else:
             apart = goal_distances(states, reward.goal, indices)[:, None]
             reached = apart <= reward.threshold
-        done.append(reached.sum(axis=1))
+        done.append(reached)
         nearest.append(apart.min(axis=1))
     return np.concatenate(done), np.concatenate(nearest)
 

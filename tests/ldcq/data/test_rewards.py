@@ -173,10 +173,30 @@ def test_the_kitchen_counts_what_is_done_at_every_step(size: int) -> None:
     ended = relabelled(data, config(**reward, terminates=True, shift=-4.0))
     assert ended.rewards.tolist() == [-3, -4, -3, 0]
     assert ended.terminations.tolist() == [False, False, False, True]
+    scored = relabelled(data, config(**reward, shift=-4.0).scored)
+    assert scored.rewards.tolist() == [1, 0, 0, 3, 0], "each once, as the environment counts"
     fewer = relabelled(data, config(**reward, subtasks=["slide cabinet"]))
     assert fewer.rewards.tolist() == [0, 1, 1, 0, 1]
     with pytest.raises(DataError, match=r"5 steps .* none of the subtasks hinge cabinet is done.*"):
         relabelled(data, config(**reward, subtasks=["hinge cabinet"]))
+
+
+def test_subtasks_are_counted_once_in_every_episode() -> None:
+    size = min(FIRST)
+    one = kitchen_data({"kettle"}, {"kettle", "microwave"}, set(), {"microwave"}, size=size)
+    parts = [
+        Episode(
+            one.observations,
+            one.actions,
+            one.rewards,
+            one.terminations,
+            one.truncations,
+        )
+    ]
+    twice = join_episodes(parts * 2, one.spaces, "kitchen")
+    indices = [*range(FIRST[size], FIRST[size] + KITCHEN_OBJECTS)]
+    found = relabelled(twice, config(kind="kitchen_subtasks", indices=indices, once=True))
+    assert found.rewards.tolist() == [1, 0, 0, 1, 0, 0], "what an episode begins with is not gained"
 
 
 @pytest.mark.filterwarnings("ignore")
