@@ -8,7 +8,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from common.data import NoEnvironmentError, check_rewards, is_on_this_machine, load_task
+from common.data import (
+    NoEnvironmentError,
+    check_rewards,
+    is_on_this_machine,
+    load_task,
+    open_dataset,
+)
 from common.data.task import EnvironmentFactory
 from ldcq.config import Config, resolve_variant
 from ldcq.policies.costs import check_costs
@@ -41,13 +47,16 @@ def check_task(config: Config, store_root: Path) -> None:
 
     Raises:
         OtherGoalsError: The rewards of a dataset belong to other goals than the evaluated one.
-        DataError: As `load_task`.
+        DataError: As `load_task`; or the data are neither here, nor downloaded or generated.
         ConfigError: As `load_task`; or the cost that a plan is judged by cannot be had.
     """
     check_costs(config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the actor's log has those of the environment
         _check_environments(config, store_root)
+    made_here = config.data.generate is not None or config.data.download
+    if not made_here and not (store_root / "artifacts" / "vae").is_dir():  # models need no data
+        open_dataset(config.data, store_root, config.frames)
 
 
 def _check_environments(config: Config, store_root: Path) -> None:

@@ -18,13 +18,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from cli.options import JsonOption
+from cli.tasks import run_on
 from common.data import check_rewards, ensure_dataset, load_episodes, open_dataset
 from common.data.flattening import ImagesError
 from common.data.minari import SHOWN, MinariDataset, local_datasets
 from common.data.refusals import OtherGoalsError
 from common.store import local_root
 from common.store.datasets import dataset_path
-from ldcq.config import Config, DataConfig, FramesConfig, PointMazeConfig, load, override, tasks
+from ldcq.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    FramesConfig,
+    Generate,
+    PointMazeConfig,
+    PolicyConfig,
+    load,
+    override,
+    tasks,
+)
 from ldcq.data.episodes import Episodes
 from ldcq.data.resets import suspicious_steps
 from ldcq.data.windows import Windows, make_windows
@@ -72,6 +84,59 @@ def pointmaze(
     _say_where(name, store, made)
 
 
+@app.command(epilog="Example: ldcq data generate scene --steps 100000 --store runs/scene")
+def generate(
+    name: Annotated[str, typer.Argument(help="A task (`ldcq tasks`).", metavar="NAME")],
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Environment steps; default: the task's.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the whole dataset; default: 0.")
+    ] = None,
+    policy: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Layers of a trained policy (npz), where a task asks for it; repeatable."
+        ),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Generate data of a task's kind, on all cores. A call that was interrupted goes on."""
+    made = task.generated if (task := load(name).task) else None
+    if made is None or made.by is None:
+        raise ConfigError(
+            f"{name!r}: no data of its kind can be generated; `ldcq tasks` says for which they can"
+        )
+    given = {"steps": steps, "seed": seed, **_policies(made.by, policy or [])}
+    changes = {key: value for key, value in given.items() if value is not None}
+    settings = made.by.model_copy(update=changes)
+    with _bar(f"{made.dataset}: steps") as on_progress:
+        written = ensure_dataset(
+            DataConfig(dataset=made.dataset, generate=settings), store, on_progress
+        )
+    _say_where(made.dataset, store, written)
+    typer.echo(f"next: {run_on(name, made.dataset)} --store {store}")
+
+
+def _policies(by: Generate, files: list[Path]) -> dict[str, Any]:
+    """The policies of a task with these files; one file does for all of them."""
+    if not isinstance(by, PolicyConfig):
+        if files:
+            raise ConfigError(f"--policy {files[0]}: expected none, as no policy makes these data")
+        return {}
+    wanted = len(by.policies)
+    if len(files) not in (1, wanted):
+        raise ConfigError(
+            f"--policy: {len(files)} files given, expected {wanted}, or one for all: the layers of "
+            f"trained policies for {by.environment}, as npz"
+        )
+    named = files * wanted if len(files) == 1 else files
+    policies = zip(by.policies, named, strict=True)
+    return {
+        "policies": tuple(each.model_copy(update={"file": str(file)}) for each, file in policies)
+    }
+
+
 @app.command(epilog="Example: ldcq data ensure configs/demo.yaml --store runs/demo")
 def ensure(
     config: Annotated[
@@ -103,6 +168,7 @@ def door_demos(
         with _bar(f"{dataset_id}: demonstrations") as on_progress:
             made = write_door_demonstrations(file, dataset_id, store, on_progress)
     _say_where(dataset_id, store, made)
+    typer.echo(f"next: {run_on('door-human', dataset_id)} --store {store}")
 
 
 @app.command(

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.store.datasets import dataset_path
-from ldcq.config import Config, ConfigError, load, tasks
+from ldcq.config import Config, ConfigError, PolicyConfig, load, tasks
 
 PACKAGES = {"data": "minari", "maze": "gymnasium_robotics", "ogbench": "ogbench"}
 """A package that each extra of the tasks brings."""
@@ -76,7 +76,7 @@ def _row(name: str, config: Config, store: Path) -> dict[str, Any]:
         "here": [str(path) for path in _here(config, store)],
         "minari": data.dataset if data.download and not data.is_file else None,
         "url": task.url,
-        "generate": f"ldcq data generate {name}" if task.generated else task.imported,
+        "generate": _making(name, config),
         "extra": task.extra,
         "installed": importlib.util.find_spec(PACKAGES[task.extra]) is not None,
         "horizon": config.horizon,
@@ -84,6 +84,21 @@ def _row(name: str, config: Config, store: Path) -> dict[str, Any]:
         "citation": task.citation,
         "note": task.note,
     }
+
+
+def _making(name: str, config: Config) -> str | None:
+    """The commands that make data of the kind and run the task on them."""
+    made = config.task.generated if config.task else None
+    if made is None:
+        return None
+    files = " --policy FILE" if isinstance(made.by, PolicyConfig) else ""
+    command = made.command or f"ldcq data generate {name}{files}"
+    return f"{command}, then {run_on(name, made.dataset)}"
+
+
+def run_on(name: str, dataset: str) -> str:
+    """The command that runs a task on that dataset."""
+    return f"ldcq run {name} --set data.dataset={dataset}"
 
 
 def _here(config: Config, store: Path) -> Iterable[Path]:

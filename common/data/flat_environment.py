@@ -94,8 +94,10 @@ def make_registered(
         DataError: The id is unknown, what it needs is not installed, or it takes other settings.
     """
     register_robotics()
+    if render_mode is not None:  # there are environments that do not take it
+        settings |= {"render_mode": render_mode}
     try:
-        return gymnasium.make(environment, render_mode=render_mode, **settings)
+        return gymnasium.make(environment, **settings)
     except ModuleNotFoundError as error:
         raise missing_package(error, environment) from error
     except Exception as error:  # whatever the environment's own constructor raises

@@ -52,8 +52,8 @@ def open_dataset(
     path = Path(config.dataset).expanduser()
     if config.is_file and not path.is_file():
         raise DataError(
-            f"data.dataset: no file {path}; expected D4RL's HDF5 or OGBench's npz, which "
-            "`ldcq tasks` says where to get"
+            f"data.dataset: no file {path}; expected a file of D4RL (HDF5) or OGBench (npz) there; "
+            "`ldcq tasks NAME` says where those of a task can be had"
         )
     if config.is_file and path.suffix.lower() != ".npz":
         return Hdf5File(path, frames, config.episode_steps)
@@ -168,10 +168,10 @@ def ensure_dataset(
         lock.release()
 
 
-def _record(
-    wanted: Generate, parts: Path, on_progress: Callable[[int, int], None]
-) -> Recording:
+def _record(wanted: Generate, parts: Path, on_progress: Callable[[int, int], None]) -> Recording:
     """What is imported here needs Gymnasium, Minari and a simulator."""
+    from common.generators.playing import played
+
     match wanted.kind:
         case "random_walk":
             from common.data import random_walk
@@ -182,14 +182,17 @@ def _record(
 
             return pointmaze.record(wanted, on_progress)
         case "ogbench_play":
-            from common.generators.ogbench_play import ScriptedPlay as Player
-        case "ant_maze":
-            from common.generators.ant_maze import AntNavigation as Player
-        case "policy":
-            from common.generators.policies import PolicyPlayer as Player
-    from common.generators.playing import record
+            from common.generators.ogbench_play import ScriptedPlay
 
-    return record(Player, wanted, parts, on_progress)
+            return played(ScriptedPlay, wanted, parts, on_progress)
+        case "ant_maze":
+            from common.generators.ant_maze import AntNavigation
+
+            return played(AntNavigation, wanted, parts, on_progress)
+        case "policy":
+            from common.generators.policies import PolicyPlayer
+
+            return played(PolicyPlayer, wanted, parts, on_progress)
 
 
 def _only_generator(store_root: Path, on_wait: Callable[[], None]) -> WriterLock:
@@ -214,9 +217,7 @@ def _check_room(store_root: Path, wanted: Generate) -> None:
         )
 
 
-def _check_generated_so(
-    wanted: Generate, folder: Path, dataset: str
-) -> None:
+def _check_generated_so(wanted: Generate, folder: Path, dataset: str) -> None:
     made = MinariDataset(folder).metadata.get(GENERATOR)
     if made is None:
         return

@@ -26,8 +26,8 @@ from common.data.ogbench import STATES, attempts, task_labels
 from common.store.datasets import roots
 from ldcq.config import FramesConfig, tasks
 from ldcq.data.episodes import (
-    Boolean,
     Allocate,
+    Boolean,
     DataError,
     Episode,
     Episodes,

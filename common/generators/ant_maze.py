@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 import numpy as np
+import numpy.typing as npt
 
 from common.data.maze import Cell, Maze, Point, find_maze
 from common.data.minari_writing import EpisodeArrays
@@ -92,7 +93,9 @@ class AntNavigation:
         guide = Guide(find_maze(self._config.maze), self._config.spread, random)
         self.environment.reset(seed=int(seed.generate_state(1)[0]))
         observation = self.environment.place(guide.place())
-        observations, actions, rewards, down = [observation], [], [], 0
+        observations, down = [observation], 0
+        actions: list[npt.NDArray[np.float32]] = []
+        rewards: list[float] = []
         while len(actions) < EPISODE_STEPS and down < DOWN_STEPS:
             position = observation["achieved_goal"]
             state = np.concatenate([position, observation["observation"]])

@@ -41,8 +41,9 @@ class ScriptedPlay:
 
         self.environment = gymnasium.make(
             f"ogbench:{config.environment}",
-            **{"mode": "data_collection", "terminate_at_goal": False},
             max_episode_steps=EPISODE_STEPS,
+            mode="data_collection",
+            terminate_at_goal=False,
         )
         plans = {
             "cube": CubePlanOracle,
@@ -51,10 +52,10 @@ class ScriptedPlay:
             "window": WindowPlanOracle,
         }
         name, _, version = config.environment.rpartition("-")
-        self.evaluation = gymnasium.spec(f"ogbench:{name}-singletask-{version}")
+        self.evaluation = gymnasium.spec(f"{name}-singletask-{version}")
         self.metadata = {
             "algorithm_name": "OGBench's scripted play",
-            "description": f"{config.environment}: one object after another; rewards are of no task.",
+            "description": f"{config.environment}: one object after another, without rewards.",
         }
         self._oracles = {
             name: plan(env=self.environment, noise=config.noise) for name, plan in plans.items()

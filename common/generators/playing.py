@@ -32,24 +32,29 @@ SEPARATOR = "/"
 
 
 class Player(Protocol):
-    """Plays episodes, one after the other; made once in every process.
+    """Plays episodes, one after the other; made once in every process."""
 
-    Attributes:
-        environment: Its spaces are those of the episodes.
-        evaluation: How the environment is made that a policy is evaluated in.
-        metadata: What a dataset says of the agent: `algorithm_name` and `description`.
-    """
+    @property
+    def environment(self) -> gymnasium.Env[Any, Any]:
+        """Its spaces are those of the episodes."""
+        ...
 
-    environment: gymnasium.Env[Any, Any]
-    evaluation: EnvSpec
-    metadata: dict[str, Any]
+    @property
+    def evaluation(self) -> EnvSpec:
+        """How the environment is made that a policy is evaluated in."""
+        ...
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What a dataset says of the agent: `algorithm_name` and `description`."""
+        ...
 
     def episode(self, seed: np.random.SeedSequence) -> EpisodeArrays:
         """One whole episode, a function of `seed` alone."""
         ...
 
 
-def record(
+def played(
     make_player: Callable[[Any], Player],
     settings: Any,
     folder: Path,
@@ -111,13 +116,11 @@ def _player(make_player: Callable[[Any], Player], settings: Any) -> Player:
     return make_player(settings)
 
 
-def _keep(
-    make_player: Callable[[Any], Player], settings: Any, folder: Path, index: int
-) -> None:
+def _keep(make_player: Callable[[Any], Player], settings: Any, folder: Path, index: int) -> None:
     """Plays an episode in a process of its own and keeps it."""
     seed = np.random.SeedSequence(settings.seed, spawn_key=(index,))
     episode = _player(make_player, settings).episode(seed)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for field in fields(episode):
         value = getattr(episode, field.name)
         if isinstance(value, dict):

@@ -51,9 +51,7 @@ class Network:
             )
         self.inputs, self.outputs = self._layer(0).shape[1], self._layer(self._depth - 1).shape[0]
 
-    def __call__(
-        self, observation: npt.NDArray[np.float64], step: int
-    ) -> npt.NDArray[np.float64]:
+    def __call__(self, observation: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float64]:
         """The action without noise, in [-1, 1], at a step of an episode.
 
         Args:
@@ -102,23 +100,33 @@ class PolicyPlayer:
         Raises:
             DataError: The environment cannot be made, or a policy does not fit it.
         """
+        files = [policy.file for policy in config.policies if policy.file is not None]
+        if len(files) < len(config.policies):
+            raise DataError(
+                f"data.generate.policies: {len(files)} files given, expected {len(config.policies)}"
+                f", the layers of policies for {config.environment} (`ldcq data generate NAME "
+                "--policy FILE`)"
+            )
         self.environment = make_registered(config.environment, None)
         assert self.environment.spec is not None, "a registered environment has a spec"
         self.evaluation = self.environment.spec
-        self._policies = [(Network(policy.file), policy.noise) for policy in config.policies]
+        networks = [Network(file) for file in files]
+        levels = [policy.noise for policy in config.policies]
+        self._policies = list(zip(networks, levels, strict=True))
         shares = np.array([policy.share for policy in config.policies])
         self.metadata = {
             "algorithm_name": "trained policies with noise",
-            "description": ", ".join(_digest(policy.file) for policy in config.policies),
+            "description": ", ".join(map(_digest, files)),
         }
         self._shares = shares / shares.sum()
-        states, actions = self.environment.observation_space.shape, self.environment.action_space.shape
-        for network, policy in zip(self._policies, config.policies, strict=True):
-            found = network[0].inputs, network[0].outputs
-            if found not in [(states[0], actions[0]), (states[0] + 1, actions[0])]:
+        (states,) = self.environment.observation_space.shape or (0,)
+        (actions,) = self.environment.action_space.shape or (0,)
+        for network, file in zip(networks, files, strict=True):
+            found = network.inputs, network.outputs
+            if found not in [(states, actions), (states + 1, actions)]:
                 raise DataError(
-                    f"data.generate.policies: {policy.file} maps {found[0]} numbers to {found[1]}, "
-                    f"expected {states[0]} to {actions[0]} as in {config.environment}"
+                    f"data.generate.policies: {file} maps {found[0]} numbers to {found[1]}, "
+                    f"expected {states} to {actions} as in {config.environment}"
                 )
 
     def episode(self, seed: np.random.SeedSequence) -> EpisodeArrays:
@@ -127,7 +135,9 @@ class PolicyPlayer:
         network, levels = self._policies[int(random.choice(len(self._policies), p=self._shares))]
         noise = random.uniform(*levels)
         observation, _ = self.environment.reset(seed=int(seed.generate_state(1)[0]))
-        observations, actions, rewards, ended, cut = [observation], [], [], False, False
+        observations, ended, cut = [observation], False, False
+        actions: list[npt.NDArray[np.float32]] = []
+        rewards: list[float] = []
         while not (ended or cut):
             action = network(observation, len(actions))
             action = action + noise * random.standard_normal(len(action))

@@ -173,7 +173,7 @@ def _seeded(kind: type[Walking], seed: int) -> Monitor:
 
 
 def write(model: PPO, file: Path) -> None:
-    """Writes the layers of the mean action, and how inputs are normalised, as `ant.walk` reads them."""
+    """Writes the layers of the mean action and how inputs are normalised, for `ant.walk`."""
     normal = model.get_vec_normalize_env()
     assert normal is not None, "a model of this script has one"
     inputs = normal.obs_rms

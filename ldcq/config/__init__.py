@@ -12,7 +12,13 @@ from ldcq.config.actor import (
 )
 from ldcq.config.critic import CriticConfig, ReplayConfig
 from ldcq.config.data import DataConfig
-from ldcq.config.generate import Generate, MazeName, PointMazeConfig, RandomWalkConfig
+from ldcq.config.generate import (
+    Generate,
+    MazeName,
+    PointMazeConfig,
+    PolicyConfig,
+    RandomWalkConfig,
+)
 from ldcq.config.loading import (
     ConfigError,
     dump,
@@ -37,10 +43,12 @@ __all__ = [
     "EnvironmentConfig",
     "EvaluationConfig",
     "FramesConfig",
+    "Generate",
     "MazeName",
     "MethodConfig",
     "PlanningConfig",
     "PointMazeConfig",
+    "PolicyConfig",
     "PriorConfig",
     "RandomWalkConfig",
     "ReplayConfig",

@@ -76,8 +76,9 @@ class AntMazeConfig(Section):
 class PlayingPolicy(Section):
     """One of the policies that make data."""
 
-    file: Annotated[str, Field(min_length=1)]
-    """An npz file of its layers; see `common.generators.policies.Network`."""
+    file: Annotated[str, Field(min_length=1)] | None = None
+    """An npz file of its layers, see `common.generators.policies.Network`; None: a task's, which
+    `ldcq data generate` is given."""
     share: PositiveFloat = 1.0
     """Of the episodes, relative to that of the others."""
     noise: tuple[Noise, Noise] = (0.0, 0.0)

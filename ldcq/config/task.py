@@ -11,12 +11,14 @@ from ldcq.config.section import Section
 
 
 class GeneratedConfig(Section):
-    """Data of a task's kind that `ldcq data generate NAME` makes."""
+    """Data of a task's kind that can be made here."""
 
     dataset: str
     """Minari id that they get."""
-    by: Generate
-    """Who makes them, and how."""
+    by: Generate | None = None
+    """Who makes them, and how, where `ldcq data generate NAME` does."""
+    command: str | None = None
+    """The command that makes them otherwise, from what their author publishes."""
     settings: dict[str, Any] = Field(default={})
     """Sections that change where `data.dataset` is `dataset`."""
 
@@ -34,8 +36,6 @@ class TaskConfig(Section):
     extra: str = "all"
     """The extra of the package that has its environment."""
     generated: GeneratedConfig | None = None
-    imported: str | None = None
-    """The command that makes the data from what their author publishes."""
     paper: dict[str, tuple[float, ...]] = Field(default={})
     """Scores that the paper gives, by policy: the mean, and the deviation where it gives one."""
     citation: str | None = None

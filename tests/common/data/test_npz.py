@@ -85,7 +85,7 @@ def test_bad_files_are_explained(tmp_path: Path, changes: dict[str, Any], messag
 def test_what_is_no_archive_is_explained(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     config = DataConfig(dataset=str(path))
-    with pytest.raises(DataError, match=r"no file .*data\.npz; .* `ldcq tasks` says where"):
+    with pytest.raises(DataError, match=r"no file .*data\.npz; .* `ldcq tasks NAME` says where"):
         load_episodes(config, tmp_path)
     path.write_text("no archive")
     with pytest.raises(DataError, match="not a NumPy archive"):

@@ -1,0 +1,99 @@
+"""The walking ant: what it sees is the same for every naming of its legs, and it gets there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.data.maze import find_maze
+from common.generators.ant import is_down, to_actuators, view, walk
+from common.generators.ant_maze import CELL, Guide
+
+BENDS = np.array([1.0, -1.0, -1.0, 1.0])
+
+
+def renamed(state: np.ndarray[Any, Any], quarters: int) -> np.ndarray[Any, Any]:
+    """The same ant with its axes turned by quarters about its own z, and its legs renamed so."""
+    turned, angle = state.copy(), quarters * np.pi / 2
+    w, x, y, z = state[3:7]
+    cos, sin = np.cos(angle / 2), np.sin(angle / 2)
+    turned[3:7] = w * cos - z * sin, x * cos + y * sin, y * cos - x * sin, w * sin + z * cos
+    c, s = np.cos(angle), np.sin(angle)
+    turned[18:20] = c * state[18] + s * state[19], c * state[19] - s * state[18]
+    legs = (np.arange(4) + quarters) % 4
+    for first in (7, 21):
+        pairs = state[first : first + 8].reshape(4, 2)[legs]
+        pairs[:, 1] *= BENDS[legs] * BENDS
+        turned[first : first + 8] = pairs.reshape(-1)
+    return turned
+
+
+def a_state() -> np.ndarray[Any, Any]:
+    random = np.random.default_rng(1)
+    state = random.standard_normal(29)
+    state[3:7] /= np.linalg.norm(state[3:7])
+    return state
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_an_ant_with_renamed_legs_sees_the_same(quarters: int) -> None:
+    state, direction = a_state(), np.array([0.8, 0.6])
+    seen, named = view(state, direction)
+    again, other = view(renamed(state, quarters), direction)
+    np.testing.assert_allclose(seen, again, atol=1e-6)
+    assert (named - other) % 4 == quarters
+
+
+def test_many_ants_are_each_alone() -> None:
+    states = np.stack([renamed(a_state(), quarters) for quarters in range(4)])
+    directions = np.array([[1.0, 0.0], [0.0, 1.0], [-0.6, 0.8], [0.6, -0.8]])
+    together = walk(states, directions)
+    alone = [walk(state, direction) for state, direction in zip(states, directions, strict=True)]
+    np.testing.assert_allclose(together, np.stack(alone), atol=1e-6)
+    assert np.abs(together).max() <= 1
+
+
+def test_torques_go_to_the_legs_that_are_meant() -> None:
+    hips, ankles = np.arange(1.0, 5.0), np.arange(5.0, 9.0)
+    order = [4, 8, 1, 5, 2, -6, 3, -7]  # hip 4, ankle 4, hip 1, ...; two ankles bend the other way
+    found = to_actuators(np.concatenate([hips, ankles]), np.array(0))
+    assert found.tolist() == order
+    turned = to_actuators(np.concatenate([hips, ankles]), np.array(1))
+    assert turned[[2, 4, 6, 0]].tolist() == [4, 1, 2, 3], "leg 2 is the first that is seen"
+
+
+def test_an_ant_on_its_back_is_down() -> None:
+    upright, turned = np.zeros((2, 27))
+    upright[1] = turned[2] = 1.0
+    assert is_down(np.stack([upright, turned])).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("maze", ["medium", "large"])
+def test_a_guide_leads_through_free_cells(maze: str) -> None:
+    layout = find_maze(maze)
+    guide = Guide(layout, 1.0, np.random.default_rng(0))
+    position, visited = guide.place(), set()
+    for _ in range(4000):
+        position = position + 0.5 * guide.heading(position)
+        column, row = np.rint(position / CELL).astype(int) + 1
+        assert not layout.walls[row, column]
+        visited.add((row, column))
+    assert len(visited) > len(layout.free_cells) / 2
+
+
+def test_the_ant_walks_through_the_maze() -> None:
+    pytest.importorskip("ogbench", reason="needs ogbench: pip install 'ldcq[ogbench]'")
+    from common.generators.ant_maze import AntNavigation
+    from ldcq.config.generate import AntMazeConfig
+
+    player = AntNavigation(AntMazeConfig(maze="medium"))
+    first, again = (player.episode(np.random.SeedSequence(1)) for _ in range(2))
+    assert isinstance(first.observations, dict)
+    assert isinstance(again.observations, dict)
+    path = first.observations["achieved_goal"]
+    np.testing.assert_array_equal(path, again.observations["achieved_goal"])
+    assert np.linalg.norm(np.diff(path, axis=0), axis=1).sum() > 50, "metres"
+    assert first.truncations[-1]
+    assert not first.terminations.any()

@@ -1,0 +1,88 @@
+"""Policies from files: their layers, their noise, and datasets of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.data import ensure_dataset, load_episodes
+from common.generators.policies import Network, PolicyPlayer
+from ldcq.config import DataConfig, PolicyConfig
+from ldcq.config.generate import PlayingPolicy
+from ldcq.data.episodes import DataError
+
+STATES, ACTIONS = 11, 3  # of Hopper
+
+
+def write(path: Path, inputs: int = STATES, **more: Any) -> str:
+    random = np.random.default_rng(0)
+    sizes = [inputs, 8, ACTIONS]
+    layers: dict[str, Any] = {
+        f"{name}{index}": 0.3 * random.standard_normal(shape)
+        for index in range(2)
+        for name, shape in (("W", (sizes[index + 1], sizes[index])), ("b", (sizes[index + 1],)))
+    }
+    np.savez(path, **{**layers, **more})
+    return str(path)
+
+
+def hopper(*policies: PlayingPolicy, steps: int = 60) -> PolicyConfig:
+    return PolicyConfig(environment="Hopper-v5", policies=policies, steps=steps)
+
+
+def test_layers_are_those_of_the_file(tmp_path: Path) -> None:
+    state = np.linspace(-1, 1, STATES)
+    file = write(tmp_path / "a.npz")
+    with np.load(file) as arrays:
+        hidden = np.tanh(arrays["W0"] @ state + arrays["b0"])
+        expected = np.clip(arrays["W1"] @ hidden + arrays["b1"], -1, 1)
+        relu = np.tanh(
+            arrays["W1"] @ np.maximum(arrays["W0"] @ state + arrays["b0"], 0) + arrays["b1"]
+        )
+    np.testing.assert_allclose(Network(file)(state, 0), expected)
+    other = write(tmp_path / "b.npz", hidden="relu", squash="tanh")
+    np.testing.assert_allclose(Network(other)(state, 0), relu)
+    moved = write(tmp_path / "c.npz", in_shift=state, in_scale=np.ones(STATES))
+    np.testing.assert_allclose(Network(moved)(2 * state, 0), expected, atol=1e-6)
+    scaled: dict[str, Any] = {"obs_mean": state, "obs_var": np.ones(STATES), "obs_clip": 10.0}
+    normal = write(tmp_path / "d.npz", **scaled)
+    np.testing.assert_allclose(Network(normal)(2 * state, 0), expected, atol=1e-6)
+    timed = write(tmp_path / "e.npz", inputs=STATES + 1)
+    assert not np.allclose(Network(timed)(state, 0), Network(timed)(state, 500))
+
+
+def test_a_dataset_is_a_function_of_its_settings(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.npz")
+    policies = PlayingPolicy(file=file, noise=(0.1, 0.5)), PlayingPolicy(file=file, share=3.0)
+    config = DataConfig(dataset="ldcq/hops-v0", generate=hopper(*policies))
+    digests = set()
+    for store in ("one", "two"):
+        assert ensure_dataset(config, tmp_path / store)
+        assert not ensure_dataset(config, tmp_path / store)
+        episodes = load_episodes(config, tmp_path / store)
+        digests.add(episodes.fingerprint)
+        assert not list((tmp_path / store / "datasets").glob(".*"))
+    assert len(digests) == 1
+    assert len(episodes.rewards) == 60
+    assert episodes.terminations[:-1].any(), "a hopper falls"
+    assert (episodes.spaces.state_dim, episodes.spaces.action_dim) == (STATES, ACTIONS)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (None, "0 files given, expected 1, the layers of policies for Hopper-v5"),
+        ("nothing.npz", "is no NumPy archive"),
+        ("short.npz", "maps 5 numbers to 3, expected 11 to 3 as in Hopper-v5"),
+        ("empty.npz", "has x, expected the layers W0, b0, W1"),
+    ],
+)
+def test_files_that_cannot_play_are_refused(tmp_path: Path, file: str | None, said: str) -> None:
+    write(tmp_path / "short.npz", inputs=5)
+    np.savez(tmp_path / "empty.npz", x=np.zeros(1))
+    policy = PlayingPolicy(file=None if file is None else str(tmp_path / file))
+    with pytest.raises(DataError, match=said):
+        PolicyPlayer(hopper(policy))
