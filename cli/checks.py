@@ -54,9 +54,10 @@ def check_task(config: Config, store_root: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the actor's log has those of the environment
         _check_environments(config, store_root)
-    made_here = config.data.generate is not None or config.data.download
+    data = config.data
+    made_here = data.generate is not None or (data.download and not data.is_file)
     if not made_here and not (store_root / "artifacts" / "vae").is_dir():  # models need no data
-        open_dataset(config.data, store_root, config.frames)
+        open_dataset(data, store_root, config.frames)
 
 
 def _check_environments(config: Config, store_root: Path) -> None:

@@ -132,3 +132,12 @@ def test_data_without_an_environment_need_no_gymnasium(
         monkeypatch.setitem(sys.modules, name, None)  # importing it fails
     check_task(load("paper", [f"data.dataset={path}"]), tmp_path)
     check_task(load("paper", [f"data.dataset={path}", "evaluation.methods={}"]), tmp_path)
+
+
+def test_data_that_are_nowhere_and_what_a_task_needs(refused: Refused, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    given = ["run", "hopper-medium", "--store", store, "--set", "data.dataset=nothing.hdf5"]
+    assert "data.dataset: no file nothing.hdf5; expected a file of D4RL" in refused(*given)
+    message = refused("run", TINY, "--store", store, "--set", "data.generate=null")
+    assert "on this machine. " in message
+    assert not (store / "run").exists()

@@ -14,6 +14,7 @@ import pytest
 
 from common.data import load_task
 from common.data.environments import FRANKA_KITCHEN, POINT_MAZE, RANDOM_WALK, recorded_spec
+from common.data.flat_environment import make_registered
 from common.data.minari import MinariDataset
 from ldcq.config import Config, ConfigError, override
 from ldcq.data.episodes import DataError
@@ -28,6 +29,15 @@ class Halved(gymnasium.RewardWrapper[Any, Any]):
 
     def reward(self, reward: Any) -> float:
         return float(reward) / 2
+
+
+class Plain(gymnasium.Env[Any, Any]):
+    """An environment that cannot be rendered, and takes no `render_mode`."""
+
+    observation_space = action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+
+    def __init__(self, drag: float) -> None:
+        self.drag = drag
 
 
 def not_an_environment(_: object) -> int:
@@ -127,3 +137,11 @@ def test_what_cannot_be_made_is_explained(
         load_task(changed, umaze_store)
     assert message in str(error.value)
     assert "evaluation.environment" in str(error.value)
+
+
+def test_an_environment_need_not_take_a_render_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = gymnasium.envs.registration.EnvSpec("Plain-v0", entry_point=f"{__name__}:Plain")
+    monkeypatch.setitem(gymnasium.registry, "Plain-v0", spec)
+    made = make_registered("Plain-v0", None, drag=0.5).unwrapped
+    assert isinstance(made, Plain)
+    assert made.drag == 0.5
