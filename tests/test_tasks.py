@@ -20,6 +20,7 @@ from common.data import NoEnvironmentError, load_episodes, load_task
 from ldcq.config import Config, load, override, tasks
 from ldcq.data.episodes import DataError
 from ldcq.data.windows import make_windows
+from tests.common.data.samples import write_ogbench
 
 SIZES = {  # numbers of a state and an action, of Minari's form and of the file's
     "maze2d-large": (4, 4, 2),
@@ -167,10 +168,8 @@ def test_a_task_on_d4rl_s_file(name: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(not HAS_OGBENCH, reason="needs ogbench: pip install 'ldcq[ogbench]'")
 @pytest.mark.parametrize("name", ["scene", "cube-double"])
 def test_a_task_on_ogbench_s_file(name: str, tmp_path: Path) -> None:
-    from tests.ogbench_play import record
-
     path = tmp_path / f"{name}-play-v0.npz"
-    np.savez(path, **record(f"{name}-v0", 60, seed=0))
+    write_ogbench(path, f"{name}-v0", 60)
     state, _, action = SIZES[name]
     check(load(name, [f"data.dataset={path}"]), tmp_path, state, action)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -12,6 +13,7 @@ from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
 from ldcq.config import DataConfig, PointMazeConfig
+from ldcq.config.generate import OgbenchPlayConfig
 from ldcq.data.episodes import Episode, Episodes, Spaces, join_episodes
 
 UMAZE = DataConfig(
@@ -73,3 +75,19 @@ def numbered_episodes(
         )
     bounds = np.ones(action_dim, np.float32)
     return join_episodes(parts, Spaces.box(state_dim, -bounds, bounds), "numbered")
+
+
+def write_ogbench(path: Path, environment: str, rows: int) -> None:
+    """Scripted play as a file of OGBench, without rewards; with the extra `ogbench`."""
+    from common.generators.ogbench_play import ScriptedPlay
+
+    played = ScriptedPlay(OgbenchPlayConfig(environment=environment)).episode(
+        np.random.SeedSequence(1)
+    )
+    arrays = {
+        "observations": played.observations,
+        "actions": played.actions,
+        **(played.infos or {}),
+    }
+    cut = {key: np.asarray(values)[:rows] for key, values in arrays.items()}
+    np.savez(path, terminals=np.arange(rows) == rows - 1, **cut)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from common.data import load_episodes
 from common.data.npz import NpzFile
 from ldcq.config import DataConfig
 from ldcq.data.episodes import DataError
+from tests.common.data.samples import write_ogbench
 
 HAS_OGBENCH = importlib.util.find_spec("ogbench") is not None
 needs_ogbench = pytest.mark.skipif(
@@ -107,11 +108,8 @@ def test_rewards_of_a_task_without_ogbench(tmp_path: Path) -> None:
 
 @needs_ogbench
 def test_rewards_of_a_task_are_ogbenchs(tmp_path: Path) -> None:
-    from tests.ogbench_play import record
-
-    play = record("scene-v0", 60, seed=1)
     path = tmp_path / "scene-play-v0.npz"
-    np.savez(path, **play)
+    write_ogbench(path, "scene-v0", 60)
     episodes = NpzFile(path, task="scene-singletask-v0").read()
     assert episodes.lengths.tolist() == [59]
     assert episodes.spaces.state_dim == 40
