@@ -87,16 +87,18 @@ def play(
     spawn = multiprocessing.get_context("spawn")  # a fork would share the simulators' threads
     pool = ProcessPoolExecutor(workers, spawn, initializer=_ignore_interrupts)
     ahead: dict[int, Future[None]] = {}
-    done = 0
+    done = longest = 0
     try:
         for index in count():
+            left = settings.steps - done
             for later in range(index, index + 2 * workers):
-                if later not in ahead and not _file(folder, later).exists():
+                needed = (later - index) * longest < left  # as far as can be told
+                if needed and later not in ahead and not _file(folder, later).exists():
                     ahead[later] = pool.submit(_keep, make_player, settings, folder, later)
             if index in ahead:
                 ahead[index].result()
             episode = _load(_file(folder, index))
-            left = settings.steps - done
+            longest = max(longest, len(episode.rewards))
             yield _first(episode, left)
             done += min(len(episode.rewards), left)
             on_progress(done, settings.steps)
