@@ -42,7 +42,7 @@ def score_table(rows: Sequence[Mapping[str, Any]], normalised: bool) -> Table:
     scores = "Normalised scores" if normalised else "Scores, not normalised"
     if by_success:
         scores = "Score: success, % of episodes"
-    title = escape(f"{scores}, mean [confidence interval]")
+    title = escape(f"{scores}, mean [confidence interval over episodes]")
     table = Table(title=title, title_justify="left")
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {}
     if by_success:
