@@ -60,7 +60,7 @@ class Priors:
             return self._clients[target]
 
     def lacking(self) -> dict[str, list[str]]:
-        """The methods that cannot act, by the variant whose prior has no address; empty: all can."""
+        """The methods that cannot act, by the variant whose prior has no address."""
         found: dict[str, list[str]] = {}
         for name, method in self._base.evaluation.methods.items():
             own = resolve_variant(self._base, method.variant)
