@@ -16,6 +16,7 @@ help: ## list the targets
 setup: $(STAMP) ## install everything into .venv
 
 $(STAMP): pyproject.toml
+	@echo "Installing the project with torch and MuJoCo into .venv; pip is silent, and takes minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
@@ -39,6 +40,7 @@ results-avx2: setup ## play the demo's experiment with AVX2 alone; its page show
 peers: .venv-peers/.installed ## install d3rlpy beside the project, for python -m benchmarks.peers
 
 .venv-peers/.installed: benchmarks/peers/requirements.txt
+	@echo "Installing d3rlpy into .venv-peers; pip is silent, and takes minutes."
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@

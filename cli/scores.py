@@ -37,12 +37,12 @@ def show_scores(as_json: bool, config: Config, result: pipeline.RunResult) -> No
 
 
 def score_table(rows: Sequence[Mapping[str, Any]], normalised: bool) -> Table:
-    """Scores with their confidence intervals, one row per method; what they are in the title."""
+    """Scores with intervals over episodes, one row per method; what they are in the title."""
     by_success = any(row.get("success_score") for row in rows)
     scores = "Normalised scores" if normalised else "Scores, not normalised"
     if by_success:
         scores = "Score: success, % of episodes"
-    title = escape(f"{scores}, mean [confidence interval]")
+    title = escape(f"{scores}, mean [interval over episodes]")
     table = Table(title=title, title_justify="left")
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {}
     if by_success:

@@ -47,8 +47,9 @@ def show(name: str | None, store: Path, as_json: bool, console: Console) -> None
     else:
         console.print(_table(rows))
         for extra in sorted({row["extra"] for row in rows if not row["installed"]}):
-            said = f"[{extra}] is not installed: pip install 'ldcq[{extra}]'"
+            said = f"[{extra}]: in brackets, not installed: pip install 'ldcq[{extra}]'"
             console.print(said, style="dim", markup=False)
+        console.print("The extra maze is that of all tasks in MuJoCo.", style="dim")
         console.print(
             "`ldcq run NAME --set data.dataset=FILE` takes the file of D4RL or OGBench. `ldcq "
             "tasks NAME` says where data are, and what makes a score another than the paper's.",

@@ -39,7 +39,7 @@ class ProgressBars:
         self._plain_seconds = plain_seconds
         self._lock = threading.Lock()
         self._tasks: dict[str, TaskID] = {}
-        self._printed: dict[str, tuple[int, str, float]] = {}
+        self._printed: dict[str, tuple[int, str, int, float]] = {}
         self._bars: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -80,13 +80,16 @@ class ProgressBars:
 
     def _print(self, label: str, response: Update) -> None:
         text, now = describe(response), time.monotonic()
-        state, last_text, last_time = self._printed.get(label, (-1, "", -math.inf))
+        state, last_text, last_step, last_time = self._printed.get(label, (-1, "", -1, -math.inf))
         if response.state == state == _RUNNING:
+            finished = response.step >= response.total > 0  # and yet at work: on the report
+            if finished and (text, response.step) == (last_text, last_step):
+                return
             if now - last_time < self._plain_seconds:
                 return
         elif (response.state, text) == (state, last_text):
             return
-        self._printed[label] = (response.state, text, now)
+        self._printed[label] = (response.state, text, response.step, now)
         line = "  ".join(part for part in (f"[{label}]", text, numbers(response)) if part)
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 

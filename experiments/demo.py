@@ -7,6 +7,7 @@ from experiments.evaluations import run_seeds
 from experiments.experiment import Context, Experiment, Findings, Picture
 from experiments.figures import scores
 from experiments.horizon import TUNED
+from experiments.seen import headline
 
 METHODS = {
     "ldcq": {"policy": "ldcq"},
@@ -22,12 +23,13 @@ def run(context: Context) -> Findings:
     evaluations = run_seeds(context, context.config)
     rows = [evaluations.row(name) for name in METHODS]
     caption = "Scores with their intervals, normalised as D4RL does."
+    differences = [evaluations.difference("ldcq", other) for other in ("bcq_h", "prior")]
     return Findings(
         rows,
         [Picture("scores", caption, scores(rows))],
-        notes=[evaluations.by_seed("ldcq", "bcq_h")],
+        notes=[headline(rows, differences), evaluations.by_seed("ldcq", "bcq_h")],
         artifacts=evaluations.artifacts,
-        differences=[evaluations.difference("ldcq", other) for other in ("bcq_h", "prior")],
+        differences=differences,
     )
 
 

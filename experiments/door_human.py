@@ -8,6 +8,7 @@ from experiments.configurations import need_dataset
 from experiments.evaluations import run_seeds
 from experiments.experiment import Context, Experiment, Findings, PaperValue, Picture
 from experiments.figures import scores
+from experiments.seen import headline
 from ldcq.config import ConfigError
 
 METHODS = {
@@ -32,16 +33,18 @@ def run(context: Context) -> Findings:
     evaluations = run_seeds(context, config)
     rows = [evaluations.row(name, paper=PAPER.get(name)) for name in METHODS]
     caption = "Returns with their intervals, normalised as D4RL does."
+    differences = [evaluations.difference("ldcq", other) for other in ("bc", "prior", "bcq_h")]
     return Findings(
         rows,
         [Picture("scores", caption, scores(rows))],
         notes=[
+            headline(rows, differences),
             "The environment ends an episode after 200 steps; most demonstrations are longer, so "
             "that the data themselves score what they have reached by then. The paper's BCQ row "
             "is not BCQ-H and is left out.",
         ],
         artifacts=evaluations.artifacts,
-        differences=[evaluations.difference("ldcq", other) for other in ("bc", "prior", "bcq_h")],
+        differences=differences,
     )
 
 

@@ -146,8 +146,9 @@ class Findings:
     rows: Sequence[Row]
     pictures: Sequence[Picture] = ()
     notes: Sequence[str] = ()
-    """Markdown: what was seen, computed from the rows; definitions; a person's note, with a date
-    and a name.
+    """Markdown. The first is what was found, in one line, computed from the rows: the index of all
+    results shows it too. Then more of what was seen; definitions; a person's note, with a date and
+    a name.
     """
     artifacts: Mapping[str, str] = field(default_factory=dict)  # versions that rows come from
     differences: Sequence[Difference] = ()

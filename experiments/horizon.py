@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from experiments.configurations import need_dataset
 from experiments.evaluations import Evaluations, run_seeds
-from experiments.experiment import Context, Difference, Experiment, Findings, Picture, Row, Scale
+from experiments.experiment import Context, Experiment, Findings, Picture, Row, Scale
 from experiments.figures import curves
+from experiments.seen import compared
 from ldcq.config import Config, override
 
 HORIZONS: dict[Scale, tuple[int, ...]] = {
@@ -44,7 +43,7 @@ def run(context: Context) -> Findings:
     return Findings(
         rows,
         [Picture("horizon", caption, curves(rows, "horizon", "horizon H, steps"))],
-        notes=[ahead_and_behind(differences)],
+        notes=[compared(differences)],
         artifacts={
             f"H = {horizon}, {name}": version
             for horizon, evaluations in played.items()
@@ -52,23 +51,6 @@ def run(context: Context) -> Findings:
         },
         differences=differences,
     )
-
-
-def ahead_and_behind(differences: Sequence[Difference]) -> str:
-    """At which H LDCQ is ahead of BCQ-H, and at which behind, by the paired intervals."""
-    found: dict[str, list[str]] = {"ahead of": [], "behind": []}
-    for difference in differences:
-        for score, estimate in difference.scores.items():
-            where = f"H = {difference.settings['horizon']} in {score}"
-            if estimate.ci_low > 0:
-                found["ahead of"].append(where)
-            elif estimate.ci_high < 0:
-                found["behind"].append(where)
-    said = [
-        f"LDCQ is {place} BCQ-H at {', at '.join(where) or 'no H'}"
-        for place, where in found.items()
-    ]
-    return f"By the paired intervals: {'; '.join(said)}."
 
 
 def with_horizon(config: Config, horizon: int) -> Config:

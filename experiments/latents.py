@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +84,32 @@ def run(context: Context) -> Findings:
     return Findings(
         rows,
         [Picture("latents", caption, _grid(shown))],
-        [DEFINITION],
+        [followed(rows), DEFINITION],
         artifacts=artifacts,
+    )
+
+
+def followed(rows: Sequence[Row]) -> str:
+    """How much of each prior's samples is off the support, and at which H every training seed of
+    the Gaussian has more, or less, than every one of the diffusion prior.
+    """
+    by_horizon: dict[object, dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        by_horizon.setdefault(row.settings["horizon"], {})[row.method] = row.measures
+    shares = []
+    for name in ("diffusion", "gaussian"):
+        off = [f"{found[name]['off_support']:.0%}" for found in by_horizon.values()]
+        shares.append(f"{', '.join(off)} of the {NAMES[name]}'s")
+    places: dict[str, list[str]] = {"has more": [], "has fewer": [], "overlaps it": []}
+    for horizon, found in by_horizon.items():
+        ours, theirs = found["diffusion"], found["gaussian"]
+        more = theirs["lowest_seed"] > ours["highest_seed"]
+        fewer = theirs["highest_seed"] < ours["lowest_seed"]
+        places["has more" if more else "has fewer" if fewer else "overlaps it"].append(f"{horizon}")
+    told = [f"{word} at H = {', '.join(where)}" for word, where in places.items() if where]
+    return (
+        f"Samples off the data's support at H = {', '.join(map(str, by_horizon))}: "
+        f"{' and '.join(shares)}. Over all training seeds the Gaussian prior {', '.join(told)}."
     )
 
 

@@ -7,6 +7,7 @@ from experiments.configurations import need_dataset
 from experiments.evaluations import Evaluations, run_seeds
 from experiments.experiment import Context, Experiment, Findings, PaperValue, Picture
 from experiments.figures import scores
+from experiments.seen import beside_paper, headline
 from services.actor.report.maze_figure import maze_figure
 from services.actor.report.wording import method_label
 
@@ -35,15 +36,18 @@ def run(context: Context) -> Findings:
     evaluations = run_seeds(context, context.config)
     rows = [evaluations.row(name, paper=PAPER.get(name)) for name in METHODS]
     caption = "Scores with their intervals, normalised as D4RL does."
+    differences = [evaluations.difference("ldcq", other) for other in ("bcq_h", "ldgc", "ldcp")]
     return Findings(
         rows,
         [Picture("scores", caption, scores(rows)), *_trajectories(context, evaluations)],
         notes=[
+            headline(rows, differences),
+            beside_paper(rows),
             "The paper's numbers are first-hit scores, as the authors' release counts them; its "
             "BCQ row is not BCQ-H and is left out.",
         ],
         artifacts=evaluations.artifacts,
-        differences=[evaluations.difference("ldcq", other) for other in ("bcq_h", "ldgc", "ldcp")],
+        differences=differences,
     )
 
 

@@ -153,8 +153,12 @@ def _differences(differences: Sequence[Difference]) -> str:
 
 def verdict(difference: Estimate) -> str:
     """A difference and its interval in words: `5.0 [1.0, 9.0], ahead`."""
-    word = "ahead" if difference.ci_low > 0 else "behind" if difference.ci_high < 0 else "open"
-    return f"{shown(difference)}, {word}"
+    return f"{shown(difference)}, {standing(difference)}"
+
+
+def standing(difference: Estimate) -> str:
+    """`ahead` or `behind` where the interval is all on one side of 0; else `open`."""
+    return "ahead" if difference.ci_low > 0 else "behind" if difference.ci_high < 0 else "open"
 
 
 def _flat(row: dict[str, object]) -> dict[str, object]:

@@ -17,6 +17,7 @@ from experiments.experiment import Context, Experiment, Findings, PaperValue, Pi
 from experiments.figures import curves
 from experiments.intervals import over_seeds
 from experiments.page import shown, table
+from experiments.seen import compared
 from experiments.walk_policies import Decoding, WalkModels, walk_models
 from ldcq.config import Config, EvaluationConfig, override
 from services.actor.report.theme import Draw, Theme, new_figure
@@ -80,16 +81,23 @@ def run(context: Context) -> Findings:
         for decoding in DECODINGS
     }
     data = load_episodes(base.data, context.store.root).actions[:, 0].astype(np.float32)
+    differences = [evaluations[n].difference("ldcq", "bcq", {"candidates": n}) for n in counts]
+    shares = ", ".join(f"{NAMES[name]} {off_support(found):.1%}" for name, found in actions.items())
     return Findings(
         rows,
         _pictures(rows, data, actions),
-        [_seen(actions, tried), OTHERS, _table(tried)],
+        [
+            f"Decoded samples in the gap, where no data are: {shares}. {compared(differences)}",
+            _seen(tried),
+            OTHERS,
+            _table(tried),
+        ],
         artifacts={
             f"evaluation, n = {count}, seed {seed}": version
             for count, by_seed in versions.items()
             for seed, version in by_seed.items()
         },
-        differences=[evaluations[n].difference("ldcq", "bcq", {"candidates": n}) for n in counts],
+        differences=differences,
     )
 
 
@@ -179,12 +187,9 @@ OTHERS = (
 )
 
 
-def _seen(
-    actions: Mapping[str, Array], tried: Mapping[tuple[str, str], Mapping[int, Estimate]]
-) -> str:
-    """What the rows say of the paper's finding and of its two returns."""
-    shares = ", ".join(f"{NAMES[m]} {off_support(found):.1%}" for m, found in actions.items())
-    said = [f"Decoded samples in the gap, where no data are: {shares}."]
+def _seen(tried: Mapping[tuple[str, str], Mapping[int, Estimate]]) -> str:
+    """What the rows say of the paper's two returns."""
+    said = []
     for method, paper in PAPER.items():
         known = {
             (actions, n): score.mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.configurations import need_dataset
@@ -9,6 +10,7 @@ from experiments.evaluations import run_seeds
 from experiments.experiment import Context, Experiment, Findings, Picture, Row, Scalar, Scale
 from experiments.figures import curves
 from experiments.horizon import TUNED
+from experiments.page import shown
 from ldcq.config import Config, override
 from ldcq.diffusion.options import DiffusionOptions
 
@@ -89,7 +91,34 @@ def run(context: Context) -> Findings:
     return Findings(
         rows,
         [Picture("steps", caption, drawing)],
+        notes=[alike(rows)],
         artifacts=evaluations.artifacts,
+    )
+
+
+def alike(rows: Sequence[Row]) -> str:
+    """Between which means the settings score, and whether any interval tells them apart."""
+    scores = {
+        "return": [row.episode_return for row in rows if row.episode_return is not None],
+        "first hit": [row.first_hit for row in rows if row.first_hit is not None],
+    }
+    found, apart = [], []
+    for name, known in scores.items():
+        if not known:
+            continue
+        low, high = (of(score.mean for score in known) for of in (min, max))
+        found.append(f"a {name} between {shown(low)} and {shown(high)}")
+        if any(score.ci_low > low or score.ci_high < high for score in known):
+            apart.append(name)
+    steps = sorted({int(row.settings["steps"] or 0) for row in rows})
+    told = (
+        f"Some interval of the {' and of the '.join(apart)} leaves one of these means out"
+        if apart
+        else "Every interval holds all these means: they score alike"
+    )
+    return (
+        f"From {steps[0]} to {steps[-1]} denoising steps, over {len(rows)} settings of solver, "
+        f"steps and extra steps, LDCQ has {' and '.join(found)}. {told}."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from common.data.pointmaze import FastPointMaze
 from common.models import model_of
 from experiments.experiment import Context, Experiment, Findings, Picture, Row, Scale
 from experiments.horizon import TUNED
+from experiments.latents import NAMES
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
 from ldcq.config import Config, ConfigError, override
 from ldcq.vae.low_level import LowLevelPolicy
@@ -104,11 +105,27 @@ def run(context: Context) -> Findings:
         rows,
         pictures,
         [
+            predicted(rows),
             DEFINITION,
             f"{JUNCTIONS[context.scale]} states at junctions, {SAMPLES[context.scale]} latents at "
             "each.",
         ],
         artifacts=artifacts,
+    )
+
+
+def predicted(rows: Sequence[Row]) -> str:
+    """How well the world model knows where each prior's latents lead, and how far they part."""
+    said = [
+        f"{NAMES[row.method]}: {row.measures['error']:.2f} m off after "
+        f"{row.measures['travelled']:.2f} m, the same direction for "
+        f"{row.measures['same_direction']:.0%}"
+        for row in rows
+    ]
+    ways = next(row.measures["ways_taken"] for row in rows if row.method == "diffusion")
+    return (
+        f"The world model on latents of each: {'; '.join(said)}. Latents of the diffusion prior "
+        f"took {ways:.1f} ways at a junction."
     )
 
 

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Mapping
 
 from common.rpc.clients import PriorClient
+from common.stages import needed_kinds
 from common.store import owning_variant
-from ldcq.config import Config
+from ldcq.config import Config, resolve_variant
 
 _WAITING = 16
 """Calls of `Act` that wait for priors which do not answer; the other half of its threads is for
@@ -41,7 +42,7 @@ class Priors:
             MissingPriorError: No address was given for it.
         """
         owner = owning_variant(self._base, variant, "prior")
-        target = self._targets.get(owner) or self._targets.get(variant)
+        target = self._target(variant)
         if not target:
             given = ", ".join(sorted(self._targets)) or "none"
             raise MissingPriorError(
@@ -57,6 +58,20 @@ class Priors:
                     version_patience=self._version_patience,
                 )
             return self._clients[target]
+
+    def lacking(self) -> dict[str, list[str]]:
+        """The methods that cannot act, by the variant whose prior has no address."""
+        found: dict[str, list[str]] = {}
+        for name, method in self._base.evaluation.methods.items():
+            own = resolve_variant(self._base, method.variant)
+            if "prior" in needed_kinds(method.policy, own) and not self._target(method.variant):
+                owner = owning_variant(self._base, method.variant, "prior")
+                found.setdefault(owner, []).append(name)
+        return found
+
+    def _target(self, variant: str) -> str | None:
+        owner = owning_variant(self._base, variant, "prior")
+        return self._targets.get(owner) or self._targets.get(variant)
 
     def __enter__(self) -> Priors:
         return self

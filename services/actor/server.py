@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -43,6 +44,8 @@ from services.actor.rollout import SpaceMismatchError
 from services.actor.train import STAGE, run
 
 FULL_NAME = actor_pb2.DESCRIPTOR.services_by_name["ActorService"].full_name
+
+_LOGGER = logging.getLogger(__name__)
 
 SWAP_PATIENCE_SECONDS = 5.0
 """How long an `Act` waits for the prior's servers and this one to agree on a model."""
@@ -206,6 +209,9 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
     """
     # What is served follows the store: the models that a call is for are looked up again.
     with Priors(settings.config, settings.prior_targets, version_patience=0.0) as priors:
+        if lacking := priors.lacking():
+            said = (f"{', '.join(of)} (--prior {at}=HOST:PORT)" for at, of in lacking.items())
+            _LOGGER.warning("until their prior is given, these cannot act: %s", "; ".join(said))
         add = partial(add_actor, priors=priors)
         return serve_process(STAGE, run, add, settings, on_start)
 

@@ -42,8 +42,8 @@ def test_a_setting_that_cannot_be(refused: Refused, setting: str, message: str) 
 @pytest.mark.parametrize(
     ("normalised", "title"),
     [
-        (True, "Normalised scores, mean [confidence interval]"),
-        (False, "Scores, not normalised, mean [confidence interval]"),
+        (True, "Normalised scores, mean [interval over episodes]"),
+        (False, "Scores, not normalised, mean [interval over episodes]"),
     ],
 )
 def test_the_table_says_what_its_scores_are(normalised: bool, title: str) -> None:
@@ -64,7 +64,7 @@ def test_the_table_names_success_where_that_is_the_score() -> None:
     nothing = {**row, "method": "behaviour", "success": None, "success_score": None}
     console.print(score_table([row, nothing], normalised=False))
     shown = console.export_text()
-    title = "Score: success, % of episodes, mean [confidence interval]"
+    title = "Score: success, % of episodes, mean [interval over episodes]"
     assert shown.startswith(title)
     assert "25.0  [0.0, 75.0]" in shown
     assert "success %" in shown

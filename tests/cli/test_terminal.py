@@ -56,6 +56,25 @@ def test_lines_repeat_while_a_stage_runs() -> None:
     assert len(out.getvalue().splitlines()) == 3
 
 
+def test_a_line_whose_steps_are_done_is_not_repeated() -> None:
+    """The report is written after the last episode, and takes its time."""
+    out, bars = plain(seconds=0)
+    playing, writing = (
+        stage_pb2.StageServiceWatchResponse(
+            state=stage_pb2.STAGE_STATE_RUNNING, step=60, total=60, message=message
+        )
+        for message in ("playing ldcq", "writing the report")
+    )
+    with bars:
+        for update in (RUNNING, playing, playing, writing, writing, writing):
+            bars.update("actor", update)
+    assert out.getvalue().splitlines() == [
+        "[actor]  training  30/100 0.5/s 2:20 left loss 0.125",
+        "[actor]  playing ldcq  60/60",
+        "[actor]  writing the report  60/60",
+    ]
+
+
 def test_a_terminal_gets_one_bar_for_each_stage() -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=120, color_system=None)
