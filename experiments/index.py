@@ -31,8 +31,9 @@ def index(folder: Path) -> str:
         f"{DATA} All results are of scale {' and '.join(f'`{scale}`' for scale in scales)}.",
         table(header, [_line(name, result) for name, result in results.items()]),
         "Scores are normalised as D4RL does, mean [95% interval]. *first hit* counts an episode "
-        "as if the agent stayed at the goal from its first reward on. *time* is that of all stages "
-        "of all seeds from nothing, training and playing, one after the other.",
+        "as if the agent stayed at the goal from its first reward on. *ahead*, *behind*: the "
+        "interval of the paired difference is all on one side of 0; else *open*. *time* is that of "
+        "all stages of all seeds from nothing, training and playing, one after the other.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -100,16 +100,16 @@ def followed(rows: Sequence[Row]) -> str:
     for name in ("diffusion", "gaussian"):
         off = [f"{found[name]['off_support']:.0%}" for found in by_horizon.values()]
         shares.append(f"{', '.join(off)} of the {NAMES[name]}'s")
-    places: dict[str, list[str]] = {"has more": [], "has fewer": [], "overlaps it": []}
+    places: dict[str, list[str]] = {"more": [], "fewer": [], "about as many": []}
     for horizon, found in by_horizon.items():
         ours, theirs = found["diffusion"], found["gaussian"]
         more = theirs["lowest_seed"] > ours["highest_seed"]
         fewer = theirs["highest_seed"] < ours["lowest_seed"]
-        places["has more" if more else "has fewer" if fewer else "overlaps it"].append(f"{horizon}")
+        places["more" if more else "fewer" if fewer else "about as many"].append(f"{horizon}")
     told = [f"{word} at H = {', '.join(where)}" for word, where in places.items() if where]
     return (
         f"Samples off the data's support at H = {', '.join(map(str, by_horizon))}: "
-        f"{' and '.join(shares)}. Over all training seeds the Gaussian prior {', '.join(told)}."
+        f"{' and '.join(shares)}. Seed against seed, the Gaussian prior has {', '.join(told)}."
     )
 
 

@@ -19,7 +19,6 @@ from common.data.pointmaze import FastPointMaze
 from common.models import model_of
 from experiments.experiment import Context, Experiment, Findings, Picture, Row, Scale
 from experiments.horizon import TUNED
-from experiments.latents import NAMES
 from experiments.trained_priors import TrainedPriors, train_priors, with_both_priors
 from ldcq.config import Config, ConfigError, override
 from ldcq.vae.low_level import LowLevelPolicy
@@ -117,18 +116,23 @@ def run(context: Context) -> Findings:
 def predicted(rows: Sequence[Row]) -> str:
     """How well the world model knows where each prior's latents lead, and how far they part."""
     said = [
-        f"{NAMES[row.method]}: {row.measures['error']:.2f} m off after "
-        f"{row.measures['travelled']:.2f} m, the same direction for "
+        f"for {CALLED[row.method]} latents {row.measures['error']:.2f} m off after "
+        f"{row.measures['travelled']:.2f} m, with the right direction in "
         f"{row.measures['same_direction']:.0%}"
         for row in rows
     ]
     ways = next(row.measures["ways_taken"] for row in rows if row.method == "diffusion")
     return (
-        f"The world model on latents of each: {'; '.join(said)}. Latents of the diffusion prior "
+        f"The world model is {'; '.join(said)}. Latents of the diffusion prior "
         f"took {ways:.1f} ways at a junction."
     )
 
 
+CALLED = {
+    "data": "the data's",
+    "diffusion": "the diffusion prior's",
+    "gaussian": "the Gaussian prior's",
+}
 CAPTION = (
     "Positions after H steps for latents sampled at a junction (circle): what the world model says "
     "(above), and where the environment ends when each latent is decoded and executed (below). "

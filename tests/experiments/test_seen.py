@@ -69,13 +69,16 @@ def test_a_prior_has_more_off_the_support_where_every_seed_has() -> None:
     ]
     assert followed(rows) == (
         "Samples off the data's support at H = 1, 30: 2%, 12% of the diffusion prior's and 3%, 56% "
-        "of the Gaussian prior's. Over all training seeds the Gaussian prior has more at H = 30, "
-        "overlaps it at H = 1."
+        "of the Gaussian prior's. Seed against seed, the Gaussian prior has more at H = 30, "
+        "about as many at H = 1."
     )
 
 
 def test_the_world_model_s_errors_are_named_for_every_kind_of_latent() -> None:
     measures = {"error": 0.1, "travelled": 0.96, "same_direction": 0.98, "ways_taken": 1.82}
     said = predicted([Row(name, measures=measures) for name in ("data", "diffusion", "gaussian")])
-    assert "the data: 0.10 m off after 0.96 m, the same direction for 98%; diffusion prior:" in said
+    assert (
+        "for the data's latents 0.10 m off after 0.96 m, with the right direction in 98%; for the"
+        in said
+    )
     assert said.endswith("took 1.8 ways at a junction.")
