@@ -30,6 +30,8 @@ from ldcq.data.rewards import relabelled
 logger = logging.getLogger(__name__)
 STEP_BYTES = 512
 """Of a generated step on disk, at most."""
+PLAYED_STEP_BYTES = 2048
+"""Of a step that a player made: it is there twice until the dataset is written."""
 PARTS = ".parts-"
 """How the folder begins that holds the finished episodes of a dataset which is being generated."""
 
@@ -207,8 +209,11 @@ def _only_generator(store_root: Path, on_wait: Callable[[], None]) -> WriterLock
 
 def _check_room(store_root: Path, wanted: Generate) -> None:
     """HDF5 ends the whole process where the disk is full."""
-    steps, pixels = wanted.steps, wanted.pixels or 0 if wanted.kind == "pointmaze" else 0
-    free, needed = shutil.disk_usage(store_root).free, steps * (STEP_BYTES + 3 * pixels**2)
+    one = STEP_BYTES if wanted.kind in ("pointmaze", "random_walk") else PLAYED_STEP_BYTES
+    if wanted.kind == "pointmaze" and wanted.pixels:
+        one += 3 * wanted.pixels**2
+    steps, free = wanted.steps, shutil.disk_usage(store_root).free
+    needed = steps * one
     if free < needed:
         raise DataError(
             f"data.generate: {store_root} has {free / 1e6:.1f} MB free, expected "
