@@ -15,7 +15,6 @@ import pytest
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-import services.actor.server
 from common.models import model_of
 from common.rpc.clients import PriorClient
 from common.rpc.codec import decode, encode
@@ -354,29 +353,6 @@ def test_a_variant_without_a_prior_service_says_how_to_name_one(pipeline: Pipeli
             _act(actor, _states(), method="bcq_h")
     finally:
         actor.stop()
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ([], "ldcq, prior (--prior main=HOST:PORT); bcq_h (--prior bcq_h=HOST:PORT)"),
-        (["main"], "bcq_h (--prior bcq_h=HOST:PORT)"),
-        (["main", "bcq_h"], ""),
-    ],
-)
-def test_an_actor_says_at_its_start_which_methods_lack_a_prior(
-    pipeline: Pipeline,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-    given: list[str],
-    said: str,
-) -> None:
-    monkeypatch.setattr(services.actor.server, "serve_process", lambda *_: 0)
-    targets = {variant: pipeline.targets[variant] for variant in given}
-    settings = ServiceSettings(pipeline.config, pipeline.store, prior_targets=targets)
-    assert services.actor.server.serve(settings) == 0
-    before = "until their prior is given, these cannot act: "
-    assert [record.getMessage() for record in caplog.records] == ([before + said] if said else [])
 
 
 def test_an_actor_without_its_priors_answers_what_it_can(pipeline: Pipeline) -> None:
