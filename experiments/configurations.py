@@ -17,7 +17,11 @@ SETTINGS = Path(__file__).parent / "settings"
 
 
 def configuration(
-    name: str, scale: Scale, dataset: str | None = None, methods: Methods | None = None
+    name: str,
+    scale: Scale,
+    dataset: str | None = None,
+    methods: Methods | None = None,
+    task: str | None = None,
 ) -> Config:
     """What an experiment runs at a scale.
 
@@ -26,12 +30,20 @@ def configuration(
         scale: smoke, small or full.
         dataset: A dataset that is there, or can be downloaded, to use instead.
         methods: What is played; None: what the file says.
+        task: Which the file changes; None: the file has its own base. But for scale full, its data
+            are generated, unless `dataset` is given.
 
     Raises:
         ConfigError: A file is wrong.
     """
-    config = load(SETTINGS / f"{name}.{scale}.yaml")
+    file = SETTINGS / f"{name}.{scale}.yaml"
+    config = load(file) if task is None else load([task, file])
     changes: dict[str, object] = {}
+    if task is not None and scale != "full" and dataset is None:
+        made = config.task.generated if config.task else None
+        if made is None or made.by is None:
+            raise ConfigError(f"task {task}: no data of its kind can be generated")
+        changes |= {"data.dataset": made.dataset, "data.generate": made.by.model_dump(mode="json")}
     if dataset is not None:  # of the same task: its states are read alike
         alike = config.data.model_dump(include={"observation_keys", "goal_indices", "reward"})
         changes |= {"data.dataset": dataset, **{f"data.{key}": alike[key] for key in alike}}
@@ -40,14 +52,15 @@ def configuration(
     return override(config, changes)
 
 
-UNTOLD = {"name", "task", "seed", "training"} | {
+UNTOLD = {"name", "task", "seed", "training", "data.generate.policies"} | {
     f"evaluation.{key}" for key in ("methods", "report", "video")
 }
 """Keys that a page has elsewhere, or that decide no result."""
 
 
-def unlike_paper(config: Config) -> dict[str, tuple[Scalar, Scalar]]:
-    """Every key whose value differs from that of the preset `paper`, but for those of `UNTOLD`.
+def unlike_paper(config: Config, task: str = "paper") -> dict[str, tuple[Scalar, Scalar]]:
+    """Every key whose value differs from that of the preset `paper`, or of a task's own settings,
+    which are the paper's, but for those of `UNTOLD`.
 
     Returns:
         By dotted key, the value and the paper's; None where one has no such key.
@@ -55,7 +68,7 @@ def unlike_paper(config: Config) -> dict[str, tuple[Scalar, Scalar]]:
     Raises:
         UnknownPriorError: Options are given for a prior that is not installed.
     """
-    ours, papers = (dict(_leaves(_tree(each))) for each in (config, load("paper")))
+    ours, papers = (dict(_leaves(_tree(each))) for each in (config, load(task)))
     return {
         key: (ours.get(key), papers.get(key))
         for key in dict.fromkeys([*ours, *papers])

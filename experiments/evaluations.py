@@ -142,13 +142,26 @@ class Evaluations:
         def estimate(score: Callable[[Rewards], Floats]) -> Estimate:
             return self._estimate(score(ours) - score(theirs) for ours, theirs in rewards)
 
-        first_hit = _rows(self._loaded[0])[first]["first_hit"]
+        scored = _rows(self._loaded[0])[first]
         return Difference(
             first,
             second,
             settings=settings or {},
             episode_return=estimate(self._returns),
-            first_hit=estimate(self._first_hits) if first_hit else None,
+            first_hit=estimate(self._first_hits) if scored["first_hit"] else None,
+            success_score=self._success_difference(first, second)
+            if scored.get("success_score")
+            else None,
+        )
+
+    def _success_difference(self, first: str, second: str) -> Estimate | None:
+        found = [
+            (_successes(artifact, first), _successes(artifact, second)) for artifact in self._loaded
+        ]
+        return self._estimate(
+            100.0 * (ours - theirs)
+            for ours, theirs in found
+            if ours is not None and theirs is not None
         )
 
     def positions(self, played: str) -> NDArray[np.float32] | None:

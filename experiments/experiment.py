@@ -112,10 +112,13 @@ class Difference:
     settings: Mapping[str, Scalar]  # what was varied, as in rows
     episode_return: Estimate
     first_hit: Estimate | None
+    success_score: Estimate | None = None  # where it is the score: then it alone is compared
 
     @property
     def scores(self) -> dict[str, Estimate]:
         """By the name of the score."""
+        if self.success_score is not None:
+            return {"success %": self.success_score}
         known = {"return": self.episode_return, "first hit": self.first_hit}
         return {name: score for name, score in known.items() if score is not None}
 
@@ -126,7 +129,7 @@ class Difference:
             **{name: content[name] for name in ("first", "second")},
             **content["settings"],
             "return": content["episode_return"],
-            "first_hit": content["first_hit"],
+            **{name: content[name] for name in ("first_hit", "success_score")},
         }
 
 
@@ -168,6 +171,7 @@ class Experiment:
     """Raises what pipelines raise, and ConfigError where the dataset has not what is needed."""
     methods: Methods | None = None  # None: what its settings say
     settings: str = ""  # whose files in `settings` say what is run; empty: its own
+    tasks: Sequence[str] = ()  # of benchmarks, which the files in `settings` change
     takes_dataset: bool = True
 
 

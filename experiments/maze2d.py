@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from common.data import load_task
 from experiments.configurations import need_dataset
-from experiments.evaluations import Evaluations, run_seeds
+from experiments.evaluations import run_seeds
 from experiments.experiment import Context, Experiment, Findings, PaperValue, Picture
-from experiments.figures import scores
+from experiments.figures import scores, trajectories
 from experiments.seen import beside_paper, headline
-from services.actor.report.maze_figure import maze_figure
-from services.actor.report.wording import method_label
 
 METHODS = {
     "bc": {"policy": "bc"},
@@ -36,10 +33,11 @@ def run(context: Context) -> Findings:
     evaluations = run_seeds(context, context.config)
     rows = [evaluations.row(name, paper=PAPER.get(name)) for name in METHODS]
     caption = "Scores with their intervals, normalised as D4RL does."
+    drawn = trajectories(context.config, context.store, evaluations, [*METHODS])
     differences = [evaluations.difference("ldcq", other) for other in ("bcq_h", "ldgc", "ldcp")]
     return Findings(
         rows,
-        [Picture("scores", caption, scores(rows)), *_trajectories(context, evaluations)],
+        [Picture("scores", caption, scores(rows)), *drawn],
         notes=[
             headline(rows, differences),
             beside_paper(rows),
@@ -49,19 +47,6 @@ def run(context: Context) -> Findings:
         artifacts=evaluations.artifacts,
         differences=differences,
     )
-
-
-def _trajectories(context: Context, evaluations: Evaluations) -> list[Picture]:
-    layout = load_task(context.config, context.store.root).layout
-    found = {method_label(name): evaluations.positions(name) for name in METHODS}
-    drawn = {name: positions for name, positions in found.items() if positions is not None}
-    if layout is None or not drawn:
-        return []
-    caption = (
-        "The first episodes of each method with the first training seed. Open circles are starts, "
-        "filled ones ends; the star is the goal."
-    )
-    return [Picture("trajectories", caption, maze_figure(layout, drawn, None))]
 
 
 EXPERIMENT = Experiment(

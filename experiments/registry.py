@@ -30,6 +30,10 @@ MODULES = {
     "random-walk": "experiments.random_walk",
     "latents": "experiments.latents",
     "world-model": "experiments.world_model",
+    "antmaze": "experiments.antmaze",
+    "manipulation": "experiments.manipulation",
+    "locomotion": "experiments.locomotion",
+    "adroit": "experiments.adroit",
 }
 """The module of each experiment, which offers an `EXPERIMENT`; in the order of `make results`."""
 
@@ -87,7 +91,9 @@ def perform(
     count = experiment.seeds[known] if seeds is None else seeds
     if count < 1:
         raise ConfigError(f"--seeds {count}: expected at least 1")
-    config = configuration(experiment.settings or name, known, dataset, experiment.methods)
+    task = experiment.tasks[0] if experiment.tasks else None
+    settings, methods = experiment.settings or name, experiment.methods
+    config = configuration(settings, known, dataset, methods, task)
     context = Context(config, known, tuple(range(count)), dataset, store, pipeline, third_party)
     command = f"ldcq experiment {name} --scale {known} --seeds {count}"
     command += f" --dataset {dataset}" if dataset else ""
@@ -104,7 +110,7 @@ def perform(
             folder,
             len(context.seeds),
         ),
-        unlike_paper(config),
+        unlike_paper(config, task or "paper"),
         seconds=sum(timing.seconds for timing in timings),
         lost=any(timing.lost for timing in timings),
         hardware=_hardware(),

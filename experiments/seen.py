@@ -10,6 +10,8 @@ from services.actor.report.wording import method_label
 from services.actor.scores import Estimate
 
 _AGAINST = {"ahead": "ahead of", "behind": "behind", "open": "open against"}
+TASK = "task"
+"""The setting of rows that tells the task, where there are several."""
 _SYMBOLS = {"horizon": "H", "candidates": "n"}
 
 
@@ -31,8 +33,11 @@ def compared(differences: Sequence[Difference]) -> str:
     """
     found: dict[str, dict[str, list[str]]] = {stands: {} for stands in _AGAINST}
     for each in differences:
-        settings = [f"{_SYMBOLS.get(name, name)} = {is_}" for name, is_ in each.settings.items()]
-        other = " at ".join([method_label(each.second), *settings])
+        settings = {name: is_ for name, is_ in each.settings.items() if name != TASK}
+        varied = [f"{_SYMBOLS.get(name, name)} = {is_}" for name, is_ in settings.items()]
+        other = " at ".join([method_label(each.second), *varied])
+        if TASK in each.settings:
+            other += f" on {each.settings[TASK]}"
         for name, score in each.scores.items():
             scores = found[standing(score)].setdefault(other, [])
             scores.append(f"{name} {shown(score)}")

@@ -31,7 +31,7 @@ class Bc(LowLevelPolicy):
     def __init__(self, dimensions: Dimensions, config: BcConfig) -> None:
         super().__init__(dimensions, config)
         self.state_normaliser = Normaliser.identity(dimensions.state)
-        self.decoder = make_decoder(dimensions, config.hidden, config.min_std)
+        self.decoder = make_decoder(dimensions, config.decoder, config.hidden, config.min_std)
 
 
 class BcLearner(SupervisedLearner):

@@ -46,6 +46,8 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
             tree["data"]["reward"] = _decides_scores(tree["data"]["reward"])
             paths += ("data.reward",)
     if kind in ("vae", "bc"):
+        if tree[kind]["decoder"] == "autoregressive":  # as artifacts of before, which do not say it
+            del tree[kind]["decoder"]
         tree["data"]["reward"] = _decides_windows(tree["data"]["reward"])
         paths += ("data.reward",)
     if not tree["data"]["reward"]:  # artifacts of before it was there are those without

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -42,7 +42,7 @@ class ConfigError(ValueError):
     """
 
 
-def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
+def load(source: str | Path | Sequence[str | Path], overrides: Iterable[str] = ()) -> Config:
     """Reads a configuration.
 
     A file and an override follow one rule: a section changes the keys that it names; everything
@@ -54,14 +54,14 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     Args:
         source: A YAML file, or the name of a preset (`paper`, `demo`) or of a task
-            (`hopper-medium`). The key `base` of a file names one of these, or the file relative to
-            this one, from which it starts.
+            (`hopper-medium`); or a list of these, each a change of those before it. The key `base`
+            of a file names what it starts from in the same way, files relative to itself.
         overrides: `dotted.key=value` strings, applied last; values are YAML.
 
     Raises:
         ConfigError: The file is missing or no YAML, a key is unknown or a value is impossible.
     """
-    tree = _read(str(source), Path.cwd())
+    tree = _read_all(source, Path.cwd())
     changes = []
     for text in overrides:
         key, separator, value = text.partition("=")
@@ -101,6 +101,13 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
+def _read_all(sources: Any, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    whole: dict[str, Any] = {}
+    for source in [sources] if isinstance(sources, str | Path) else sources:
+        whole = _merge(whole, _read(str(source), folder, seen))
+    return whole
+
+
 def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     path = folder / source
     if path.is_file():
@@ -122,8 +129,12 @@ def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, An
         tree = {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: expected keys and values, got {type(tree).__name__}")
-    base = tree.pop("base", None)
-    return _merge(_read(str(base), parent, (*seen, identity)), tree) if base is not None else tree
+    base = tree.pop("base", None) or []
+    if not isinstance(base, str) and not (
+        isinstance(base, list) and all(isinstance(each, str) for each in base)
+    ):
+        raise ConfigError(f"base: {base!r} in {source}; expected a name or file, or a list of them")
+    return _merge(_read_all(base, parent, (*seen, identity)), tree)
 
 
 def _not_found(source: str) -> ConfigError:

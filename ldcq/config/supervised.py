@@ -10,6 +10,10 @@ from pydantic import Field
 
 from ldcq.config.section import Positive, PositiveFloat, Section, Widths
 
+DecoderKind = Literal["autoregressive", "independent"]
+"""Of continuous actions. `autoregressive`: a network for every dimension, which sees those before
+(A.2.1); `independent`: one network for all, about as many times cheaper as there are dimensions."""
+
 
 class FramesConfig(Section):
     """The beta-VAE of single frames, whose latents take the place of images (supplement C)."""
@@ -37,6 +41,7 @@ class VaeConfig(Section):
     times cheaper on a CPU."""
     latent_dim: Positive = 16
     hidden: Positive = 256
+    decoder: DecoderKind = "autoregressive"
     decoder_hidden: Positive = 256
     beta: Annotated[float, Field(ge=0)] = 0.05
     min_std: Annotated[float, Field(ge=0)] = 1e-3
@@ -71,6 +76,7 @@ class WorldModelConfig(Section):
 class BcConfig(Section):
     """Behaviour cloning: a network pi(a | s) without latents, the paper's BC column."""
 
+    decoder: DecoderKind = "autoregressive"
     hidden: Positive = 256
     min_std: Annotated[float, Field(ge=0)] = 1e-3
     learning_rate: PositiveFloat = 5e-4

@@ -89,17 +89,11 @@ class _Element(nn.Module):
         return functional.linear(self.trunk(inputs), weight, bias)
 
 
-class AutoregressiveGaussianDecoder(Decoder):
-    """One network per action dimension, each seeing the elements before its own (A.2.1, EMAQ).
-
-    They are evaluated one after the other: stacked into batched products they were slower for 2, 8
-    and 28 dimensions alike.
+class GaussianDecoder(Decoder):
+    """What both Gaussian decoders share: the range of actions, and the floor of their deviations.
 
     Args:
-        state_dim: S.
-        latent_dim: Z.
         action_dim: A.
-        hidden: Width of the hidden layers.
         min_std: Floor of the standard deviation.
 
     Attributes:
@@ -110,25 +104,15 @@ class AutoregressiveGaussianDecoder(Decoder):
     low: Tensor
     high: Tensor
 
-    def __init__(
-        self,
-        state_dim: int,
-        latent_dim: int,
-        action_dim: int,
-        hidden: int,
-        min_std: float,
-    ) -> None:
+    def __init__(self, action_dim: int, min_std: float) -> None:
         super().__init__()
-        self._context, self._min_std = state_dim + latent_dim, min_std
-        self.elements = nn.ModuleList(
-            _Element(self._context + index, hidden) for index in range(action_dim)
-        )
+        self._min_std = min_std
         self.register_buffer("low", torch.full((action_dim,), -torch.inf))
         self.register_buffer("high", torch.full((action_dim,), torch.inf))
 
     def bound(self, low: Sequence[float], high: Sequence[float]) -> None:
         """See `Decoder.bound`."""
-        action_dim = len(self.elements)
+        action_dim = len(self.low)
         if not len(low) == len(high) == action_dim:
             raise ValueError(
                 f"low, high: got {len(low)} and {len(high)} values, expected {action_dim}"
@@ -141,8 +125,9 @@ class AutoregressiveGaussianDecoder(Decoder):
         centre, half = self._scale()
         return (actions - centre) / half
 
+    @abstractmethod
     def distribution(self, states: Tensor, latents: Tensor, features: Tensor) -> Gaussian:
-        """Every element's distribution given the elements before it (teacher forcing).
+        """Every element's distribution, given the elements before it where there is a chain.
 
         Args:
             states: Standardised, shape (R, S).
@@ -152,34 +137,17 @@ class AutoregressiveGaussianDecoder(Decoder):
         Returns:
             Mean and std of each element of `features`, shape (R, A).
         """
-        inputs = torch.cat([states, latents, features], dim=-1)
-        outputs = [
-            element(inputs[:, : self._context + index])
-            for index, element in enumerate(self.elements)
-        ]
-        mean, raw_std = torch.stack(outputs, dim=1).unbind(dim=-1)
-        return Gaussian(mean, self._std(raw_std))
 
     def log_prob(self, states: Tensor, latents: Tensor, actions: Tensor) -> Tensor:
-        """Sum over the elements of their conditional log densities, shape (...)."""
+        """Sum over the elements of their (conditional) log densities, shape (...)."""
         rows, features = actions.shape[:-1], self.features(actions.flatten(0, -2))
         gaussian = self.distribution(states.flatten(0, -2), latents.flatten(0, -2), features)
         return log_density(features, gaussian).sum(dim=-1).view(rows)
 
-    def act(self, states: Tensor, latents: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Element by element, each clipped before the next network sees it, as in training."""
-        empty = states.new_zeros(len(states), len(self.elements))
-        noise = empty if generator is None else _noise_like(empty, generator)
-        inputs = torch.cat([states, latents, empty], dim=-1)
+    def _actions(self, features: Tensor) -> Tensor:
+        """In the environment's units; clamped, as the way there and back rounds."""
         centre, half = self._scale()
-        low, high = self.features(self.low), self.features(self.high)
-        for index, element in enumerate(self.elements):
-            own = self._context + index
-            mean, raw_std = element(inputs[:, :own]).unbind(dim=-1)
-            drawn = mean + self._std(raw_std) * noise[:, index]
-            inputs[:, own] = drawn.clamp(low[index], high[index])
-        # Clamped again: the way there and back rounds.
-        return (centre + half * inputs[:, self._context :]).clamp(self.low, self.high)
+        return (centre + half * features).clamp(self.low, self.high)
 
     def _scale(self) -> tuple[Tensor, Tensor]:
         """Centre and half of the range, (A,) each."""
@@ -189,6 +157,96 @@ class AutoregressiveGaussianDecoder(Decoder):
 
     def _std(self, raw: Tensor) -> Tensor:
         return functional.softplus(raw) + self._min_std
+
+
+class AutoregressiveGaussianDecoder(GaussianDecoder):
+    """One network per action dimension, each seeing the elements before its own (A.2.1, EMAQ).
+
+    They are evaluated one after the other: stacked into batched products they were slower for 2, 8
+    and 28 dimensions alike.
+
+    Args:
+        state_dim: S.
+        latent_dim: Z.
+        action_dim: A.
+        hidden: Width of the hidden layers.
+        min_std: Floor of the standard deviation.
+    """
+
+    def __init__(
+        self,
+        state_dim: int,
+        latent_dim: int,
+        action_dim: int,
+        hidden: int,
+        min_std: float,
+    ) -> None:
+        super().__init__(action_dim, min_std)
+        self._context = state_dim + latent_dim
+        self.elements = nn.ModuleList(
+            _Element(self._context + index, hidden) for index in range(action_dim)
+        )
+
+    def distribution(self, states: Tensor, latents: Tensor, features: Tensor) -> Gaussian:
+        """Given the elements before each (teacher forcing); see `GaussianDecoder.distribution`."""
+        inputs = torch.cat([states, latents, features], dim=-1)
+        outputs = [
+            element(inputs[:, : self._context + index])
+            for index, element in enumerate(self.elements)
+        ]
+        mean, raw_std = torch.stack(outputs, dim=1).unbind(dim=-1)
+        return Gaussian(mean, self._std(raw_std))
+
+    def act(self, states: Tensor, latents: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Element by element, each clipped before the next network sees it, as in training."""
+        empty = states.new_zeros(len(states), len(self.elements))
+        noise = empty if generator is None else _noise_like(empty, generator)
+        inputs = torch.cat([states, latents, empty], dim=-1)
+        low, high = self.features(self.low), self.features(self.high)
+        for index, element in enumerate(self.elements):
+            own = self._context + index
+            mean, raw_std = element(inputs[:, :own]).unbind(dim=-1)
+            drawn = mean + self._std(raw_std) * noise[:, index]
+            inputs[:, own] = drawn.clamp(low[index], high[index])
+        return self._actions(inputs[:, self._context :])
+
+
+class IndependentGaussianDecoder(GaussianDecoder):
+    """One network for all action dimensions, which are independent given s and z: about A times
+    cheaper than a network for each, and enough where the noise on actions is independent.
+
+    Args:
+        state_dim: S.
+        latent_dim: Z.
+        action_dim: A.
+        hidden: Width of the three hidden layers.
+        min_std: Floor of the standard deviation.
+    """
+
+    def __init__(
+        self, state_dim: int, latent_dim: int, action_dim: int, hidden: int, min_std: float
+    ) -> None:
+        super().__init__(action_dim, min_std)
+        self.network = mlp([state_dim + latent_dim, hidden, hidden, hidden, 2 * action_dim])
+
+    def distribution(self, states: Tensor, latents: Tensor, features: Tensor) -> Gaussian:
+        """See `GaussianDecoder.distribution`; `features` decide nothing."""
+        del features
+        mean, raw_std = self.network(torch.cat([states, latents], dim=-1)).chunk(2, dim=-1)
+        return Gaussian(mean, self._std(raw_std))
+
+    def act(self, states: Tensor, latents: Tensor, generator: torch.Generator | None) -> Tensor:
+        """See `Decoder.act`."""
+        mean, std = self.distribution(states, latents, states)
+        noise = torch.zeros_like(mean) if generator is None else _noise_like(mean, generator)
+        return self._actions(mean + std * noise)
+
+
+GAUSSIAN = {
+    "autoregressive": AutoregressiveGaussianDecoder,
+    "independent": IndependentGaussianDecoder,
+}
+"""By `vae.decoder`."""
 
 
 class CategoricalDecoder(Decoder):
@@ -225,22 +283,20 @@ class CategoricalDecoder(Decoder):
         return torch.multinomial(probabilities, 1, generator=generator).to(states.device)
 
 
-def make_decoder(
-    dimensions: Dimensions,
-    hidden: int,
-    min_std: float,
-) -> Decoder:
+def make_decoder(dimensions: Dimensions, kind: str, hidden: int, min_std: float) -> Decoder:
     """The decoder for an action space: categorical where it is discrete, else Gaussian.
 
     Args:
         dimensions: Of states, latents and actions.
+        kind: Of a Gaussian one, as `vae.decoder`.
         hidden: Width of the hidden layers.
         min_std: Floor of the standard deviation, in halves of the actions' range.
     """
     size = dimensions
     if size.discrete_actions:
         return CategoricalDecoder(size.state, size.latent, size.discrete_actions, hidden)
-    return AutoregressiveGaussianDecoder(size.state, size.latent, size.action, hidden, min_std)
+    gaussian = GAUSSIAN[kind]
+    return gaussian(size.state, size.latent, size.action, hidden, min_std)
 
 
 def _noise_like(values: Tensor, generator: torch.Generator) -> Tensor:

@@ -35,7 +35,9 @@ class Vae(LowLevelPolicy):
         self.encoder = make_encoder(
             config.encoder, features, dimensions.horizon, config.hidden, latents
         )
-        self.decoder = make_decoder(dimensions, config.decoder_hidden, config.min_std)
+        self.decoder = make_decoder(
+            dimensions, config.decoder, config.decoder_hidden, config.min_std
+        )
         self.conditional_prior = ConditionalPrior(states, config.hidden, latents)
 
     def encode(self, states: Tensor, actions: Tensor) -> Gaussian:

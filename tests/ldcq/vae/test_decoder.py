@@ -187,7 +187,7 @@ def test_std_never_falls_below_its_floor(decoder: AutoregressiveGaussianDecoder)
 def test_discrete_log_prob_against_torch_distributions() -> None:
     torch.manual_seed(0)
     size = Dimensions(state=STATE, action=1, latent=LATENT, discrete_actions=6)
-    decoder = make_decoder(size, HIDDEN, MIN_STD)
+    decoder = make_decoder(size, "autoregressive", HIDDEN, MIN_STD)
     decoder.bound([0], [5])
     assert isinstance(decoder, CategoricalDecoder)
     states, latents, _ = batch(6)
