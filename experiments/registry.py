@@ -34,6 +34,7 @@ MODULES = {
     "manipulation": "experiments.manipulation",
     "locomotion": "experiments.locomotion",
     "adroit": "experiments.adroit",
+    "pixels": "experiments.pixels",
 }
 """The module of each experiment, which offers an `EXPERIMENT`; in the order of `make results`."""
 

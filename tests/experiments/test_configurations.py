@@ -24,8 +24,28 @@ TRAINED = ("vae", "latents", "prior", "critic")
 def test_every_experiment_knows_its_data_and_seeds_at_every_scale(name: str, scale: Scale) -> None:
     experiment = find(name)
     assert experiment.name == name
-    assert configuration(experiment.settings or name, scale).data.dataset
+    task = experiment.tasks[0] if experiment.tasks else None
+    config = configuration(experiment.settings or name, scale, None, experiment.methods, task)
+    assert config.data.dataset
     assert experiment.seeds[scale] >= (1 if scale == "smoke" else 3)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if find(name).tasks])
+def test_a_task_s_settings_are_its_own_under_those_of_the_scale(name: str) -> None:
+    experiment = find(name)
+    for task in experiment.tasks:
+        small = configuration(name, "small", None, experiment.methods, task)
+        full = configuration(name, "full", None, experiment.methods, task)
+        assert small.task is not None
+        assert small.task.generated is not None
+        assert (small.data.dataset, small.data.generate) == (
+            small.task.generated.dataset, small.task.generated.by,
+        )  # fmt: skip
+        assert small.evaluation.episodes == 100
+        assert (small.evaluation.score, small.evaluation.reference_scores) == (
+            full.evaluation.score, full.evaluation.reference_scores,
+        )  # fmt: skip
+        assert not {"horizon", "vae.encoder", "critic.target"} & unlike_paper(full, task).keys()
 
 
 @pytest.mark.parametrize("name", PIPELINES)

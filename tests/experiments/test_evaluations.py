@@ -46,6 +46,7 @@ def evaluation(
     *,
     first_hit: bool = True,
     said: np.ndarray | None = None,
+    theirs: np.ndarray | None = None,
 ) -> str:
     """LDCQ is at the goal for one step, `hits`; BCQ-H for the step after it; the data never."""
     vae = publish(store, "vae", seed, {"dataset": "d"}, 1.0)
@@ -59,6 +60,9 @@ def evaluation(
     nothing = np.zeros((3, STEPS), np.float32)
     played = {"ldcq": rewards, "bcq_h": later, "behaviour": nothing}
     policies = {"ldcq": "ldcq", "bcq_h": "bcq_h", "behaviour": "behaviour"}
+    succeeded = {
+        name: done for name, done in (("ldcq", said), ("bcq_h", theirs)) if done is not None
+    }
     rows: list[JsonValue] = [
         {
             "method": name,
@@ -67,7 +71,7 @@ def evaluation(
             "seed": 1000,
             "first_hit": {"mean": 0.0} if first_hit else None,
             "candidates": None if name == "behaviour" else 50,
-            "success_score": None if said is None or name != "ldcq" else {"mean": 0.0},
+            "success_score": {"mean": 0.0} if name in succeeded else None,
         }
         for name in played
     ]
@@ -75,8 +79,7 @@ def evaluation(
     tensors |= {
         f"{name}/lengths": np.full(len(value), STEPS, np.int64) for name, value in played.items()
     }
-    if said is not None:
-        tensors["ldcq/success"] = said
+    tensors |= {f"{name}/success": done for name, done in succeeded.items()}
     details: dict[str, JsonValue] = {
         "rows": rows,
         "max_episode_steps": STEPS,
@@ -153,3 +156,18 @@ def test_success_is_a_score_over_seeds_where_it_is_the_score(store: Store) -> No
     assert row.success_score is not None
     assert (row.success, row.success_score.mean) == (0.5, 50.0)
     assert Evaluations(store, CONFIG, versions).row("bcq_h").success_score is None
+
+
+def test_where_success_is_the_score_it_is_what_methods_differ_in(store: Store) -> None:
+    hits, all_of_them = np.zeros(EPISODES, np.int64), np.arange(EPISODES)
+    versions = {
+        seed: evaluation(
+            store, seed, hits, first_hit=False, said=all_of_them < 15, theirs=all_of_them < 5
+        )
+        for seed in (0, 1)
+    }
+    difference = Evaluations(store, CONFIG, versions).difference("ldcq", "bcq_h")
+    assert difference.success_score is not None
+    assert [*difference.scores] == ["success %"]
+    assert difference.scores["success %"].mean == pytest.approx(50.0)
+    assert difference.as_json()["success_score"]["mean"] == pytest.approx(50.0)

@@ -36,6 +36,13 @@ def test_where_something_is_varied_each_of_its_values_is_named() -> None:
     )
 
 
+def test_where_there_are_several_tasks_each_is_named() -> None:
+    differences = [Difference("ldcq", "bc", {"task": "scene"}, AHEAD, None, success_score=BEHIND)]
+    assert compared(differences) == (
+        "By paired differences, LDCQ: behind BC on scene (success % -5.00 [-9.00, -1.00])."
+    )
+
+
 def test_the_paper_s_number_is_below_above_or_in_the_interval() -> None:
     rows = [
         Row(method, first_hit=Estimate(10, 8, 12), paper=PaperValue(paper, "Table 1", "D4RL"))

@@ -94,6 +94,23 @@ def test_a_base_is_a_preset_or_a_file_beside_whose_sections_are_merged(tmp_path:
     assert (config.variants, config.evaluation) == (demo.variants, demo.evaluation)
 
 
+def test_a_base_may_be_several_each_a_change_of_those_before(tmp_path: Path) -> None:
+    task, small = load("hopper-medium"), load("small")
+    config = load(_write(tmp_path, "base: [hopper-medium, small]\nseed: 2\n"))
+    assert (config.data, config.horizon, config.task) == (task.data, task.horizon, task.task)
+    assert (config.vae, config.critic, config.bc) == (small.vae, small.critic, small.bc)
+    assert config.seed == 2
+    assert load(["hopper-medium", "small"], ["seed=2", "name=base"]) == load(
+        _write(tmp_path, "base: [hopper-medium, small]\nseed: 2\nname: base\n")
+    )
+
+
+@pytest.mark.parametrize("base", ["3", "{demo: 1}", "[demo, 3]"])
+def test_a_base_that_names_nothing_is_refused(base: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"base: .* in .*; expected a name or file, or a list"):
+        load(_write(tmp_path, f"base: {base}\n"))
+
+
 ONE_METHOD = "{mine: {policy: ldcq}}"
 
 
@@ -336,7 +353,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 
 def test_a_missing_file_and_a_file_that_is_no_configuration_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'nowhere' not found.*\(demo, paper\)"):
+    with pytest.raises(ConfigError, match=r"'nowhere' not found.*\(demo, paper, small\)"):
         load("nowhere")
     with pytest.raises(ConfigError, match="expected keys and values, got list"):
         load(_write(tmp_path, "- 1\n"))

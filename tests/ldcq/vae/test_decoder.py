@@ -11,7 +11,12 @@ from torch.distributions import Categorical, Normal
 from torch.nn import functional
 
 from ldcq.nn.model import Dimensions
-from ldcq.vae.decoder import AutoregressiveGaussianDecoder, CategoricalDecoder, make_decoder
+from ldcq.vae.decoder import (
+    AutoregressiveGaussianDecoder,
+    CategoricalDecoder,
+    IndependentGaussianDecoder,
+    make_decoder,
+)
 
 STATE, LATENT, ACTION, HIDDEN, MIN_STD = 5, 3, 4, 16, 0.05
 
@@ -174,6 +179,47 @@ def test_a_dimension_that_never_changes_stays_as_it_is(
     states, latents, _ = batch()
     assert (decoder.act(states, latents, None) == 2).all()
     assert decoder.log_prob(states, latents, torch.full((7, ACTION), 2.0)).isfinite().all()
+
+
+@pytest.fixture
+def independent() -> IndependentGaussianDecoder:
+    torch.manual_seed(0)
+    made = make_decoder(Dimensions(state=STATE, action=ACTION, latent=LATENT), "independent", HIDDEN, MIN_STD)
+    assert isinstance(made, IndependentGaussianDecoder)
+    made.bound([-2.0, 0.0, -1.0, -1.0], [2.0, 1.0, 1.0, 1.0])
+    return made
+
+
+def test_independent_elements_have_the_density_of_one_network(
+    independent: IndependentGaussianDecoder,
+) -> None:
+    states, latents, actions = batch()
+    half, centre = torch.tensor([2.0, 0.5, 1.0, 1.0]), torch.tensor([0.0, 0.5, 0.0, 0.0])
+    weights = dict(independent.named_parameters())
+    hidden = torch.cat([states, latents], dim=1)
+    for layer in (0, 2, 4):
+        linear = (weights[f"network.{layer}.{part}"] for part in ("weight", "bias"))
+        hidden = functional.relu(functional.linear(hidden, *linear))
+    outputs = hidden @ weights["network.6.weight"].T + weights["network.6.bias"]
+    normal = Normal(outputs[:, :ACTION], functional.softplus(outputs[:, ACTION:]) + MIN_STD)
+    expected = normal_log_prob(normal, (actions - centre) / half).sum(dim=1)
+    torch.testing.assert_close(independent.log_prob(states, latents, actions), expected)
+    chosen = independent.act(states, latents, None)
+    mode = (centre + half * outputs[:, :ACTION]).clamp(independent.low, independent.high)
+    torch.testing.assert_close(chosen, mode)
+
+
+def test_independent_actions_are_drawn_around_the_mode_and_inside_the_range(
+    independent: IndependentGaussianDecoder,
+) -> None:
+    states, latents, _ = (part[:1].expand(4000, -1) for part in batch(1))
+    drawn = independent.act(states, latents, torch.Generator().manual_seed(0))
+    again = independent.act(states, latents, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, again)
+    assert (drawn >= independent.low).all()
+    assert (drawn <= independent.high).all()
+    free = ((drawn > independent.low) & (drawn < independent.high)).float().mean()
+    assert 0.2 < free < 1.0, "both the clamp and the density are seen"
 
 
 def test_std_never_falls_below_its_floor(decoder: AutoregressiveGaussianDecoder) -> None:
