@@ -4,7 +4,8 @@ BIN := .venv/bin
 BUF := npx --yes @bufbuild/buf@1.75.0
 AGAINST ?= $(or $(shell git describe --tags --abbrev=0 2>/dev/null),main)
 STAMP := .venv/.installed
-EXPERIMENTS := demo maze2d door-human horizon steps random-walk latents world-model
+EXPERIMENTS := demo maze2d door-human horizon steps random-walk latents world-model pixels antmaze manipulation adroit locomotion
+THIRD_PARTY := door-human locomotion adroit
 SCALE := small
 BENCHMARKS := sampler serving replicas learner targets training
 
@@ -26,8 +27,9 @@ demo: setup ## run the whole pipeline on generated PointMaze data, in minutes on
 
 results: setup ## run all experiments and rewrite docs/results; an interrupted run resumes
 	set -e; for name in $(EXPERIMENTS); do \
-	  if [ $$name = door-human ] && [ -z "$$LDCQ_THIRD_PARTY_DATA" ]; then \
-	    echo "door-human is skipped: set LDCQ_THIRD_PARTY_DATA to the folder of its demonstrations"; continue; fi; \
+	  case " $(THIRD_PARTY) " in *" $$name "*) if [ -z "$$LDCQ_THIRD_PARTY_DATA" ]; then \
+	    echo "$$name is skipped: set LDCQ_THIRD_PARTY_DATA to the folder of others' demonstrations and policies"; \
+	    continue; fi;; esac; \
 	  echo "== $$name"; \
 	  $(BIN)/ldcq experiment $$name --scale $(SCALE) --store runs/results --out docs/results/$$name; \
 	done

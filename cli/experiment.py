@@ -52,7 +52,8 @@ def experiment(
     name: Annotated[
         str,
         typer.Argument(
-            help="maze2d, door-human, horizon, steps, random-walk, latents or world-model.",
+            help="demo, maze2d, door-human, horizon, steps, random-walk, latents, world-model, "
+            "antmaze, manipulation, locomotion, adroit or pixels.",
             metavar="NAME",
         ),
     ],

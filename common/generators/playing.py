@@ -16,6 +16,7 @@ from dataclasses import fields, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -85,7 +86,7 @@ def play(
     folder.mkdir(parents=True, exist_ok=True)
     workers = processes or len(os.sched_getaffinity(0))
     spawn = multiprocessing.get_context("spawn")  # a fork would share the simulators' threads
-    pool = ProcessPoolExecutor(workers, spawn, initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(workers, spawn, initializer=_follow_parent)
     ahead: dict[int, Future[None]] = {}
     done = longest = 0
     try:
@@ -108,9 +109,19 @@ def play(
         pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches all processes of a terminal; the first one ends the others."""
+def _follow_parent() -> None:
+    """Ctrl-C reaches all processes of a terminal: the first one ends the others. Where that one is
+    killed, they end as well; left alone, they would wait for work for ever.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this runs in a process of the pool"
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=end_with_parent, daemon=True).start()
 
 
 @cache

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,7 @@ import pytest
 
 from common.data.minari_writing import EpisodeArrays
 from common.generators.playing import play
+from tests.command import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,16 @@ class Walker:
             truncations=np.zeros(steps, np.bool_),
             infos={"speed": random.standard_normal(steps + 1)},
         )
+
+
+class Sleeper(Walker):
+    """Says in a folder who it is, and plays for ever."""
+
+    def episode(self, seed: np.random.SeedSequence) -> EpisodeArrays:
+        assert self._folder is not None
+        (self._folder / str(os.getpid())).touch()
+        time.sleep(PATIENCE)
+        return super().episode(seed)
 
 
 class Broken(Walker):
@@ -98,3 +114,45 @@ def test_an_error_of_a_player_ends_the_call(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="episode 0 is broken"):
         next(play(Broken, Settings(40), tmp_path, lambda *_: None, 1))
     assert not list(tmp_path.glob("*.npz"))
+
+
+PLAYING = """
+import sys
+from pathlib import Path
+from common.generators.playing import play
+from tests.common.generators.test_playing import Settings, Sleeper
+
+if __name__ == "__main__":
+    played, parts = map(Path, sys.argv[1:])
+    list(play(Sleeper, Settings(40, played), parts, lambda *_: None, 2))
+"""
+
+
+def test_players_end_with_the_process_that_is_killed(tmp_path: Path) -> None:
+    script, played = tmp_path / "playing.py", tmp_path / "played"
+    script.write_text(PLAYING)
+    played.mkdir()
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, str(script), str(played), str(tmp_path / "parts")]
+    with subprocess.Popen(command, env=known) as process:
+        try:
+            _wait_until(lambda: len([*played.iterdir()]) == 2)
+        finally:
+            process.send_signal(signal.SIGKILL)
+    players = [int(file.name) for file in played.iterdir()]
+    _wait_until(lambda: not any(map(_runs, players)))
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()

@@ -184,7 +184,9 @@ def test_a_dimension_that_never_changes_stays_as_it_is(
 @pytest.fixture
 def independent() -> IndependentGaussianDecoder:
     torch.manual_seed(0)
-    made = make_decoder(Dimensions(state=STATE, action=ACTION, latent=LATENT), "independent", HIDDEN, MIN_STD)
+    made = make_decoder(
+        Dimensions(state=STATE, action=ACTION, latent=LATENT), "independent", HIDDEN, MIN_STD
+    )
     assert isinstance(made, IndependentGaussianDecoder)
     made.bound([-2.0, 0.0, -1.0, -1.0], [2.0, 1.0, 1.0, 1.0])
     return made
