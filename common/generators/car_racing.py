@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
+from gymnasium.envs.registration import WrapperSpec
 
+from common.data.environments import recorded_spec
 from common.data.minari_writing import EpisodeArrays
+from common.data.wrappers import RacingView
 from common.generators.playing import whole_episode
 from ldcq.config.generate import CarRacingConfig
 from ldcq.data.episodes import DataError
@@ -101,13 +105,8 @@ class ScriptedDriver:
         """
         if importlib.util.find_spec("Box2D") is None:
             raise DataError("data.generate: needs Box2D: pip install 'ldcq[box2d]'")
-        import gymnasium
-        from gymnasium.envs.registration import WrapperSpec
-
-        from common.data.environments import recorded_spec
-        from common.data.wrappers import RacingView
-
-        self.environment, self._noise = RacingView(gymnasium.make(ENVIRONMENT)), config.noise
+        self.environment: gymnasium.Env[Any, Any] = RacingView(gymnasium.make(ENVIRONMENT))
+        self._noise = config.noise
         self.evaluation = recorded_spec(ENVIRONMENT)
         view = WrapperSpec("RacingView", "common.data.wrappers:RacingView", {})
         self.evaluation.additional_wrappers = (view,)

@@ -79,7 +79,7 @@ class CarRacingConfig(Section):
     kind: Literal["car_racing"] = "car_racing"
     steps: Positive = 50_000
     noise: Noise = 0.2
-    """Standard deviation of the Gaussian noise added to wheel and pedals before they are clipped."""
+    """Standard deviation of the Gaussian noise added to wheel and pedal before they are clipped."""
     seed: NonNegative = 0
 
 
