@@ -16,7 +16,12 @@ from rich.table import Table
 from common.store.datasets import dataset_path
 from ldcq.config import Config, ConfigError, PolicyConfig, load, tasks
 
-PACKAGES = {"data": "minari", "maze": "gymnasium_robotics", "ogbench": "ogbench"}
+PACKAGES = {
+    "box2d": "Box2D",
+    "data": "minari",
+    "maze": "gymnasium_robotics",
+    "ogbench": "ogbench",
+}
 """A package that each extra of the tasks brings."""
 CACHES = {".hdf5": "~/.d4rl/datasets", ".npz": "~/.ogbench/data"}
 """Where D4RL and OGBench keep what they download."""

@@ -40,6 +40,7 @@ SIZES = {  # numbers of a state and an action, of Minari's form and of the file'
 }
 EPISODES, STEPS = 3, 40
 HAS_OGBENCH = importlib.util.find_spec("ogbench") is not None
+IMAGES = {"carla-lane", "car-racing"}  # here, and in tests/common/generators
 MINARI = [name for name in SIZES if not load(name).data.is_file]
 D4RL = [name for name in SIZES if name not in ("scene", "cube-double")]
 
@@ -225,7 +226,7 @@ def test_carla_s_frames_are_images(tmp_path: Path) -> None:
 
 
 def test_every_task_is_tried() -> None:
-    assert {*SIZES, "carla-lane"} == {*tasks()}
+    assert {*SIZES, *IMAGES} == {*tasks()}
 
 
 def test_the_file_of_another_task_is_named_with_both_shapes(tmp_path: Path) -> None:

@@ -21,7 +21,13 @@ GOAL: Final = "ldcq_goal"
 """The entry of `info` that holds the goal, shape (G,), after every reset and step of a task that
 has one."""
 
-EXTRAS: Final = {"ogbench": "ogbench", "gymnasium_robotics": "maze", "mujoco": "maze"}
+EXTRAS: Final = {
+    "ogbench": "ogbench",
+    "gymnasium_robotics": "maze",
+    "mujoco": "maze",
+    "Box2D": "box2d",
+    "pygame": "box2d",
+}
 """Extras of this project that have the packages of environments."""
 
 SUCCESS: Final = "success"
@@ -98,7 +104,7 @@ def make_registered(
         settings |= {"render_mode": render_mode}
     try:
         return gymnasium.make(environment, **settings)
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, gymnasium.error.DependencyNotInstalled) as error:
         raise missing_package(error, environment) from error
     except Exception as error:  # whatever the environment's own constructor raises
         given = f" with {settings}" if settings else ""
@@ -110,11 +116,11 @@ def make_registered(
         ) from error
 
 
-def missing_package(error: ModuleNotFoundError, environment: str) -> DataError:
+def missing_package(error: Exception, environment: str) -> DataError:
     """The error that says how to install what an environment needs."""
     cause = error.__cause__  # Gymnasium's own error names no module
     named = cause if isinstance(cause, ModuleNotFoundError) else error
-    missing = (named.name or "").partition(".")[0]
+    missing = (getattr(named, "name", None) or "").partition(".")[0]
     extra = EXTRAS.get(missing)
     how = f"pip install 'ldcq[{extra}]'" if extra else "install it"
     return DataError(

@@ -28,10 +28,10 @@ from ldcq.data.episodes import DataError, Episodes
 from ldcq.data.rewards import relabelled
 
 logger = logging.getLogger(__name__)
-STEP_BYTES = 512
+STEP_BYTES = {"pointmaze": 512, "random_walk": 512, "car_racing": 16_000}
 """Of a generated step on disk, at most."""
 PLAYED_STEP_BYTES = 2048
-"""Of a step that a player made: it is there twice until the dataset is written."""
+"""Of a step that another player made: it is there twice until the dataset is written."""
 PARTS = ".parts-"
 """How the folder begins that holds the finished episodes of a dataset which is being generated."""
 
@@ -191,6 +191,10 @@ def _record(wanted: Generate, parts: Path, on_progress: Callable[[int, int], Non
             from common.generators.ant_maze import AntNavigation
 
             return played(AntNavigation, wanted, parts, on_progress)
+        case "car_racing":
+            from common.generators.car_racing import ScriptedDriver
+
+            return played(ScriptedDriver, wanted, parts, on_progress)
         case "policy":
             from common.generators.policies import PolicyPlayer
 
@@ -209,7 +213,7 @@ def _only_generator(store_root: Path, on_wait: Callable[[], None]) -> WriterLock
 
 def _check_room(store_root: Path, wanted: Generate) -> None:
     """HDF5 ends the whole process where the disk is full."""
-    one = STEP_BYTES if wanted.kind in ("pointmaze", "random_walk") else PLAYED_STEP_BYTES
+    one = STEP_BYTES.get(wanted.kind, PLAYED_STEP_BYTES)
     if wanted.kind == "pointmaze" and wanted.pixels:
         one += 3 * wanted.pixels**2
     steps, free = wanted.steps, shutil.disk_usage(store_root).free

@@ -131,7 +131,8 @@ def unknown_dataset(store_root: Path, dataset: str) -> DataError:
         f"data.dataset: no {dataset!r} on this machine. {hint}Found {found} "
         f"(in {places}). `ldcq data ensure CONFIG` fetches it from Minari where the configuration "
         f"has data.download=true, and makes it where that has data.generate; `ldcq data pointmaze` "
-        f"makes mazes; a file of D4RL or OGBench is given by its path"
+        f"makes mazes, `ldcq data generate NAME` data of a task's kind; a file of D4RL or OGBench "
+        f"is given by its path"
     )
 
 

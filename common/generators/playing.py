@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from common.data.minari_writing import EpisodeArrays, Recording
+from common.data.minari_writing import Array, EpisodeArrays, Recording
 from common.store.files import replace_atomically
 
 if TYPE_CHECKING:
@@ -107,6 +107,36 @@ def play(
                 return
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def whole_episode(
+    environment: gymnasium.Env[Any, Any], observation: Any, act: Callable[[Any, int], Array]
+) -> EpisodeArrays:
+    """An episode up to its end, or to the time limit.
+
+    Args:
+        environment: Was reset.
+        observation: That of the reset, an array or a dictionary of arrays.
+        act: From an observation, and the steps made, to an action (A,) that is within the limits.
+    """
+    observations, ended, cut = [observation], False, False
+    actions: list[Array] = []
+    rewards: list[float] = []
+    while not (ended or cut):
+        actions.append(act(observation, len(actions)))
+        observation, reward, ended, cut, _ = environment.step(actions[-1])
+        observations.append(observation)
+        rewards.append(float(reward))
+    last = np.arange(len(actions)) == len(actions) - 1
+    return EpisodeArrays(
+        observations={key: np.asarray([each[key] for each in observations]) for key in observation}
+        if isinstance(observation, dict)
+        else np.asarray(observations),
+        actions=np.asarray(actions),
+        rewards=np.asarray(rewards),
+        terminations=last & ended,
+        truncations=last & (not ended),
+    )
 
 
 def _follow_parent() -> None:

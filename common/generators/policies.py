@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from common.data.flat_environment import make_registered
 from common.data.minari_writing import EpisodeArrays
+from common.generators.playing import whole_episode
 from ldcq.config.generate import PolicyConfig
 from ldcq.data.episodes import DataError
 
@@ -134,22 +135,11 @@ class PolicyPlayer:
         random = np.random.default_rng(seed)
         network, levels = self._policies[int(random.choice(len(self._policies), p=self._shares))]
         noise = random.uniform(*levels)
-        observation, _ = self.environment.reset(seed=int(seed.generate_state(1)[0]))
-        observations, ended, cut = [observation], False, False
-        actions: list[npt.NDArray[np.float32]] = []
-        rewards: list[float] = []
-        while not (ended or cut):
-            action = network(observation, len(actions))
+
+        def act(observation: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float32]:
+            action = network(observation, step)
             action = action + noise * random.standard_normal(len(action))
-            actions.append(np.clip(action, -1, 1).astype(np.float32))
-            observation, reward, ended, cut, _ = self.environment.step(actions[-1])
-            observations.append(observation)
-            rewards.append(float(reward))
-        last = np.arange(len(actions)) == len(actions) - 1
-        return EpisodeArrays(
-            observations=np.asarray(observations),
-            actions=np.asarray(actions),
-            rewards=np.asarray(rewards),
-            terminations=last & ended,
-            truncations=last & (not ended),
-        )
+            return np.clip(action, -1, 1).astype(np.float32)
+
+        observation, _ = self.environment.reset(seed=int(seed.generate_state(1)[0]))
+        return whole_episode(self.environment, observation, act)

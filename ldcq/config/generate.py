@@ -73,6 +73,16 @@ class AntMazeConfig(Section):
     seed: NonNegative = 0
 
 
+class CarRacingConfig(Section):
+    """Generated data: a scripted driver in Gymnasium's CarRacing."""
+
+    kind: Literal["car_racing"] = "car_racing"
+    steps: Positive = 50_000
+    noise: Noise = 0.2
+    """Standard deviation of the Gaussian noise added to wheel and pedal before they are clipped."""
+    seed: NonNegative = 0
+
+
 class PlayingPolicy(Section):
     """One of the policies that make data."""
 
@@ -98,6 +108,11 @@ class PolicyConfig(Section):
 
 
 Generate = Annotated[
-    PointMazeConfig | RandomWalkConfig | OgbenchPlayConfig | AntMazeConfig | PolicyConfig,
+    PointMazeConfig
+    | RandomWalkConfig
+    | OgbenchPlayConfig
+    | AntMazeConfig
+    | CarRacingConfig
+    | PolicyConfig,
     Field(discriminator="kind"),
 ]

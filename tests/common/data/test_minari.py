@@ -70,6 +70,7 @@ def test_unknown_dataset_lists_what_there_is(umaze_store: Path) -> None:
         "`ldcq data ensure CONFIG` fetches it",
         "data.download=true",
         "ldcq data pointmaze",
+        "ldcq data generate NAME",
     ):
         assert part in str(error.value)
 
