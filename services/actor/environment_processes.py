@@ -24,6 +24,7 @@ _PATIENCE = 0.2
 """Seconds between two calls of `waiting`."""
 _GRACE = 2.0
 """Seconds that processes have to close their environments; then they are killed."""
+_TOLD = (SUCCESS, f"_{SUCCESS}", GOAL, f"_{GOAL}")
 
 
 class EnvironmentProcessError(RuntimeError):
@@ -179,14 +180,9 @@ class EnvironmentProcesses(VectorEnv[Any, Array, Array]):
         return info
 
 
-_TOLD = (SUCCESS, f"_{SUCCESS}", GOAL, f"_{GOAL}")
-
-
 def _serve(pipe: Connection, make_env: EnvFactory, count: int) -> None:
     """What a process does: makes its environments and answers until the pipe is closed."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all; the first one ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the first one ends this one
     made: list[VectorEnv[Any, Any, Any]] = []
 
     def make() -> Any:

@@ -327,7 +327,7 @@ def test_an_evaluation_in_processes_is_that_of_one_process(
     for method, episodes in alone.episodes.items():
         for episode, expected in zip(together.episodes[method], episodes, strict=True):
             np.testing.assert_array_equal(episode.rewards, expected.rewards)
-            np.testing.assert_array_equal(episode.positions, expected.positions)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(episode.positions, expected.positions)
 
 
 @pytest.mark.parametrize(
