@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from ldcq.config import Config, dump, resolve_variant
 from ldcq.policies.base import StatefulPolicy
 from ldcq.policy import Policy
 from services.actor import metrics
-from services.actor.environments import Environment, EnvironmentPool
+from services.actor.environments import EnvironmentPool, worthwhile_processes
 from services.actor.merging import merged
 from services.actor.method_policy import MethodPolicy
 from services.actor.models import Models
@@ -95,8 +96,8 @@ class Evaluation:
         policies: The policies of all methods but `behaviour`.
         behaviour: Rewards of the data's own episodes, shapes (T_i,); empty where no method asks
             for them.
-        on_step: Called before every step, and before every environment is made; what it raises ends
-            the evaluation.
+        on_step: Called before every step, and while environments are made; what it raises ends the
+            evaluation.
 
     Raises:
         SpaceMismatchError: The environment's spaces are not those of the models.
@@ -115,15 +116,11 @@ class Evaluation:
         methods = base.evaluation.methods
         self._on_step, self._steps = on_step, dict.fromkeys(methods, 0)
         self.episodes: dict[str, list[Episode]] = {method: [] for method in methods}
-        self._environments = EnvironmentPool(task.make_env)
-        for method, played in policies.items():
-            size = played.policy.decoder.dimensions
-            spaces = size.state, size.action, size.discrete_actions, played.policy.goal_dim
-            check_spaces(self._environments.make, *spaces, self.observe(method))
         acting = sum(method.policy != "behaviour" for method in methods.values())
         rollouts, recorded = acting * base.evaluation.episodes, len(methods) - acting
         self.total = rollouts + recorded * len(behaviour)
         self.total_steps = rollouts * task.max_episode_steps
+        self._environments = EnvironmentPool(self._check() if policies else 1)
 
     def play(self) -> Iterator[EpisodeDone]:
         """Plays all methods, two side by side: one steps its environments while the other one waits
@@ -135,16 +132,15 @@ class Evaluation:
         """
         methods = sorted(self.base.evaluation.methods, key=self._paths, reverse=True)
         playing = {method: self._episodes(method) for method in methods}
-        try:
-            for done, (method, episode) in enumerate(merged(playing, at_once=2), start=1):
+        merging = merged(playing, at_once=2)
+        with closing(self._environments), closing(merging):  # rollouts end first
+            for done, (method, episode) in enumerate(merging, start=1):
                 self.episodes[method].append(episode)
                 metrics.RETURNS.labels(method).observe(float(episode.rewards.sum()))
                 success = successes([episode.success], [episode.rewards], self.task.first_hit)
                 if success is not None:
                     metrics.SUCCESSES.labels(method).observe(success[0])
                 yield EpisodeDone(method, done)
-        finally:
-            self._environments.close()
         for finished in self.episodes.values():
             finished.sort(key=lambda episode: episode.index)
 
@@ -199,13 +195,8 @@ class Evaluation:
                 yield Episode(index, np.asarray(rewards, dtype=np.float32), None)
             return
         layout = self.task.layout
-
-        def make() -> Environment:
-            self._step(method, 0)  # making many takes seconds, and the caller may leave meanwhile
-            return self._environments.make()
-
         yield from rollout(
-            make,
+            self.task.make_env,
             self.policy(method),
             on_step=partial(self._step, method),
             episodes=settings.episodes,
@@ -214,7 +205,22 @@ class Evaluation:
             max_episode_steps=self.task.max_episode_steps,
             position_indices=layout.position_indices if layout else None,
             observe=self.observe(method),
+            make_environments=self._environments.take,
         )
+
+    def _check(self) -> int:
+        """Compares the environment with the models; in how many processes it is to be stepped."""
+        settings, make_env = self.base.evaluation, self.task.make_env
+        env = make_env()
+        try:
+            for method, played in self.policies.items():
+                size = played.policy.decoder.dimensions
+                spaces = size.state, size.action, size.discrete_actions, played.policy.goal_dim
+                check_spaces(env, *spaces, self.observe(method))
+            width = min(settings.environments, settings.episodes)
+            return worthwhile_processes(env, make_env, width, self.total_steps)
+        finally:
+            env.close()
 
     def _paths(self, method: str) -> int:
         played = self.policies.get(method)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from queue import SimpleQueue
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 def merged(
     sources: Mapping[str, Generator[T, None, None]], at_once: int
-) -> Iterator[tuple[str, T]]:
+) -> Generator[tuple[str, T], None, None]:
     """The items of several generators as they come, each source run in a thread of its own.
 
     A source begins when one before it has ended, in their order, and keeps its own order. All are

@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
 from common.data.flat_environment import GOAL, SUCCESS
@@ -22,6 +22,11 @@ Array = NDArray[Any]
 
 class SpaceMismatchError(ValueError):
     """The environment's spaces are not those that the models were trained with."""
+
+
+MakeEnvironments = Callable[[EnvFactory, int, Callable[[], object]], "VectorEnv[Any, Any, Any]"]
+"""Makes so many environments without autoreset, side by side, and calls the last argument
+meanwhile; what that raises ends it."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,26 @@ class _Slot:
     success: bool | None = None
 
 
+def one_process(
+    make_env: EnvFactory, count: int, waiting: Callable[[], object] = lambda: None
+) -> VectorEnv[Any, Any, Any]:
+    """Environments that are stepped in this process, one after the other.
+
+    Args:
+        make_env: Makes one.
+        count: How many.
+        waiting: Called before each is made.
+    """
+
+    def make() -> gymnasium.Env[Any, Any]:
+        waiting()
+        return make_env()
+
+    return SyncVectorEnv([make] * count, autoreset_mode=AutoresetMode.DISABLED)
+
+
 def check_spaces(
-    make_env: EnvFactory,
+    env: gymnasium.Env[Any, Any],
     state_dim: int,
     action_dim: int,
     actions: int,
@@ -62,7 +85,7 @@ def check_spaces(
     """Compares an environment with what a model expects, before anything is rolled out.
 
     Args:
-        make_env: Makes the environment.
+        env: The environment; it may be reset.
         state_dim: S of the model.
         action_dim: A of the model (1 where actions are discrete).
         actions: How many discrete actions the model knows, 0 for continuous ones.
@@ -73,16 +96,12 @@ def check_spaces(
         SpaceMismatchError: They differ; the message names the space, what it is and what the model
             expects.
     """
-    env = make_env()
-    try:
-        observation, action = env.observation_space, env.action_space
-        goal = env.reset(seed=0)[1].get(GOAL, np.zeros(0)) if goal_dim else np.zeros(0)
-        shape = observation.shape
-        if observe is not None:
-            batch = gymnasium.vector.utils.batch_space(observation, 1)
-            shape = observe(batch.sample())[0].shape
-    finally:
-        env.close()
+    observation, action = env.observation_space, env.action_space
+    goal = env.reset(seed=0)[1].get(GOAL, np.zeros(0)) if goal_dim else np.zeros(0)
+    shape = observation.shape
+    if observe is not None:
+        batch = gymnasium.vector.utils.batch_space(observation, 1)
+        shape = observe(batch.sample())[0].shape
     if shape != (state_dim,):
         raise SpaceMismatchError(
             f"observation space: the environment has {observation}, the models expect a flat Box "
@@ -118,6 +137,7 @@ def rollout(
     position_indices: Sequence[int] | None = None,
     on_step: Callable[[int], object] = lambda _: None,
     observe: Observe | None = None,
+    make_environments: MakeEnvironments = one_process,
 ) -> Generator[Episode, None, None]:
     """Plays episodes and yields each when it ends.
 
@@ -133,16 +153,19 @@ def rollout(
         seed: Seed of episode 0.
         max_episode_steps: Ends an episode that the environment itself has not ended by then.
         position_indices: Observation entries that are the position; None records none.
-        on_step: Told before every step how many environments make it.
+        on_step: Told before every step how many environments make it, and 0 while environments are
+            made: making many takes seconds. What it raises ends the rollout.
         observe: Makes states of the environments' observations; None: they are states.
+        make_environments: Makes them of `make_env`, in this process or in others.
     """
     seen = observe or (lambda observations: observations)
     width = min(environments, episodes)
     # Autoreset is off: which episode a slot plays next, and from which seed, is decided here.
-    envs = SyncVectorEnv([make_env] * width, autoreset_mode=AutoresetMode.DISABLED)
+    envs = make_environments(make_env, width, lambda: on_step(0))
     try:
         slots = [_Slot(index) for index in range(width)]
-        observations, info = envs.reset(seed=[seed + index for index in range(width)])
+        seeds: Any = [seed + index for index in range(width)]  # Gymnasium's type lacks lists
+        observations, info = envs.reset(seed=seeds)
         states = seen(observations)
         goals = _goals(None, info)
         policy.reset()
@@ -167,7 +190,7 @@ def rollout(
                 # A slot without episodes left is reset as well (its steps are ignored):
                 # environments step together.
                 seeds = [seed + (slot.index or 0) for slot in slots]
-                observations, info = envs.reset(seed=list(seeds), options={"reset_mask": ended})
+                observations, info = envs.reset(seed=seeds, options={"reset_mask": ended})
                 states = seen(observations)
                 goals = _goals(goals, info)
                 begun = [slot for slot, fresh in zip(slots, ended, strict=True) if fresh]

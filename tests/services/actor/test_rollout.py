@@ -204,11 +204,11 @@ def test_an_agent_is_told_the_goal_of_every_environment_at_every_step(environmen
 
 
 def test_a_task_without_the_goals_that_a_model_pursues_is_refused() -> None:
-    check_spaces(_flat_chase, 3, 2, 0, goal_dim=2)
+    check_spaces(_flat_chase(), 3, 2, 0, goal_dim=2)
     with pytest.raises(SpaceMismatchError, match="goals of 2 entries, the models expect 3"):
-        check_spaces(_flat_chase, 3, 2, 0, goal_dim=3)
+        check_spaces(_flat_chase(), 3, 2, 0, goal_dim=3)
     with pytest.raises(SpaceMismatchError, match="goals: the environment has no goals"):
-        check_spaces(Drift, 3, 2, 0, goal_dim=2)
+        check_spaces(Drift(), 3, 2, 0, goal_dim=2)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +222,6 @@ def test_a_task_without_the_goals_that_a_model_pursues_is_refused() -> None:
 def test_spaces_that_do_not_match_are_refused(
     state_dim: int, action_dim: int, actions: int, message: str
 ) -> None:
-    check_spaces(Drift, 3, 2, 0)
+    check_spaces(Drift(), 3, 2, 0)
     with pytest.raises(SpaceMismatchError, match=message):
-        check_spaces(Drift, state_dim, action_dim, actions)
+        check_spaces(Drift(), state_dim, action_dim, actions)

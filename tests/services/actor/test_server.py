@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from common.data.task import EnvironmentFactory
 from common.models import model_of
 from common.rpc.clients import PriorClient
 from common.rpc.codec import decode, encode
@@ -28,7 +32,8 @@ from ldcq.learning.learner import Stopped
 from ldcq.policies.base import derive_seed
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from ldcq.vae.model import Vae
-from services.actor.environments import EnvironmentPool
+from services.actor import environments
+from services.actor.environments import WORTHWHILE
 from services.actor.evaluate import prepare_evaluation
 from services.actor.merging import merged
 from services.actor.methods import ServedMethods
@@ -282,12 +287,47 @@ def test_no_environment_is_made_for_a_caller_who_has_left(
 
     config = override(pipeline.config, {"evaluation.methods": {"prior": {"policy": "prior"}}})
     policies = {"prior": actor.methods.policy("prior")}
-    evaluation = prepare_evaluation(config, pipeline.store, policies, left)
-    made: list[object] = []
-    monkeypatch.setattr(EnvironmentPool, "make", made.append)
-    with pytest.raises(Stopped):
-        list(evaluation.play())
-    assert made == []
+    for needed in (WORTHWHILE, -1.0):  # in this process, and in others
+        monkeypatch.setattr(environments, "WORTHWHILE", needed)
+        evaluation = prepare_evaluation(config, pipeline.store, policies, left)
+        made: list[object] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(EnvironmentFactory, "__call__", made.append)
+            patch.setattr(SpawnProcess, "start", made.append)
+            with pytest.raises(Stopped):
+                list(evaluation.play())
+        assert made == []
+
+
+def test_an_evaluation_in_processes_is_that_of_one_process(
+    actor: Actor, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = override(
+        pipeline.config,
+        {
+            "evaluation.methods": {"prior": {"policy": "prior"}, "bc": {"policy": "ldcq"}},
+            "evaluation.episodes": 9,
+            "evaluation.environments": 8,
+        },
+    )
+    policies = {"prior": actor.methods.policy("prior"), "bc": actor.methods.policy("ldcq")}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    played = []
+    for needed in (WORTHWHILE, -1.0):
+        monkeypatch.setattr(environments, "WORTHWHILE", needed)
+        evaluation = prepare_evaluation(config, pipeline.store, policies)
+        processes = set()
+        for _ in evaluation.play():
+            processes |= {process.pid for process in multiprocessing.active_children()}
+        assert multiprocessing.active_children() == []
+        played.append((evaluation, processes))
+    (alone, none), (together, some) = played
+    assert (none, len(some)) == (set(), 4), "of each method that plays, two"
+    assert together.rows() == alone.rows()
+    for method, episodes in alone.episodes.items():
+        for episode, expected in zip(together.episodes[method], episodes, strict=True):
+            np.testing.assert_array_equal(episode.rewards, expected.rewards)
+            np.testing.assert_array_equal(episode.positions, expected.positions)
 
 
 @pytest.mark.parametrize(
