@@ -215,6 +215,8 @@ class IndependentGaussianDecoder(GaussianDecoder):
     """One network for all action dimensions, which are independent given s and z: about A times
     cheaper than a network for each, and enough where the noise on actions is independent.
 
+    Its mean ends in tanh where actions have a range, as saturated actions are frequent.
+
     Args:
         state_dim: S.
         latent_dim: Z.
@@ -227,13 +229,15 @@ class IndependentGaussianDecoder(GaussianDecoder):
         self, state_dim: int, latent_dim: int, action_dim: int, hidden: int, min_std: float
     ) -> None:
         super().__init__(action_dim, min_std)
-        self.network = mlp([state_dim + latent_dim, hidden, hidden, hidden, 2 * action_dim])
+        sizes = [state_dim + latent_dim, hidden, hidden, hidden, 2 * action_dim]
+        self.network = mlp(sizes, nn.GELU, layer_norm=True)
 
     def distribution(self, states: Tensor, latents: Tensor, features: Tensor) -> Gaussian:
         """See `GaussianDecoder.distribution`; `features` decide nothing."""
         del features
         mean, raw_std = self.network(torch.cat([states, latents], dim=-1)).chunk(2, dim=-1)
-        return Gaussian(mean, self._std(raw_std))
+        ranged = (self.high - self.low).isfinite()
+        return Gaussian(mean.tanh().where(ranged, mean), self._std(raw_std))
 
     def act(self, states: Tensor, latents: Tensor, generator: torch.Generator | None) -> Tensor:
         """See `Decoder.act`."""

@@ -199,16 +199,31 @@ def test_independent_elements_have_the_density_of_one_network(
     half, centre = torch.tensor([2.0, 0.5, 1.0, 1.0]), torch.tensor([0.0, 0.5, 0.0, 0.0])
     weights = dict(independent.named_parameters())
     hidden = torch.cat([states, latents], dim=1)
-    for layer in (0, 2, 4):
-        linear = (weights[f"network.{layer}.{part}"] for part in ("weight", "bias"))
-        hidden = functional.relu(functional.linear(hidden, *linear))
-    outputs = hidden @ weights["network.6.weight"].T + weights["network.6.bias"]
-    normal = Normal(outputs[:, :ACTION], functional.softplus(outputs[:, ACTION:]) + MIN_STD)
+    for layer in (0, 3, 6):
+        linear, norm = (
+            [weights[f"network.{at}.{part}"] for part in ("weight", "bias")]
+            for at in (layer, layer + 1)
+        )
+        hidden = functional.linear(hidden, *linear)
+        hidden = functional.gelu(functional.layer_norm(hidden, (HIDDEN,), *norm))
+    outputs = hidden @ weights["network.9.weight"].T + weights["network.9.bias"]
+    mean = outputs[:, :ACTION].tanh()
+    normal = Normal(mean, functional.softplus(outputs[:, ACTION:]) + MIN_STD)
     expected = normal_log_prob(normal, (actions - centre) / half).sum(dim=1)
     torch.testing.assert_close(independent.log_prob(states, latents, actions), expected)
     chosen = independent.act(states, latents, None)
-    mode = (centre + half * outputs[:, :ACTION]).clamp(independent.low, independent.high)
-    torch.testing.assert_close(chosen, mode)
+    torch.testing.assert_close(chosen, centre + half * mean)
+
+
+def test_a_mean_without_a_range_is_not_bounded() -> None:
+    made = IndependentGaussianDecoder(STATE, LATENT, ACTION, HIDDEN, MIN_STD)
+    made.bound([-1.0, -1.0, -torch.inf, -torch.inf], [1.0, 1.0, torch.inf, torch.inf])
+    states, latents, actions = batch(200)
+    with torch.no_grad():
+        made.get_submodule("network.9").get_parameter("weight").mul_(20)
+    means = made.distribution(states, latents, actions).mean
+    assert (means[:, :2].abs() <= 1).all()
+    assert (means[:, 2:].abs() > 1).any()
 
 
 def test_independent_actions_are_drawn_around_the_mode_and_inside_the_range(
