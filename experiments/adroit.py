@@ -13,7 +13,10 @@ EXPERIMENT = experiment(
     tasks=("pen-cloned", "hammer-cloned", "door-cloned", "relocate-cloned"),
     methods={"bc": {"policy": "bc"}, **PRIORS, "behaviour": {"policy": "behaviour"}},
     against=("bc", "bcq_h"),
-    tuned="",
+    tuned=(
+        "Nothing: the settings are those of the preset `small`, with the updates, the decoder and "
+        "the steps of a latent set beforehand, and were run once."
+    ),
     notes=(
         "Half of the episodes are those of a trained policy with little noise, half with more. "
         "D4RL's cloned data are half human demonstrations, half a policy that imitates them: the "

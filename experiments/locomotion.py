@@ -17,7 +17,10 @@ EXPERIMENT = experiment(
     ),
     methods={"bc": {"policy": "bc"}, **PRIORS, "behaviour": {"policy": "behaviour"}},
     against=("bc", "bcq_h"),
-    tuned="",
+    tuned=(
+        "Nothing: the settings are those of the preset `small`, with the updates and the decoder "
+        "set beforehand."
+    ),
     notes=(
         "The data are played by one trained policy with noise, whose levels stand for D4RL's "
         "policies (docs/data.md).",
