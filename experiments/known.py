@@ -9,9 +9,10 @@ from pydantic import JsonValue
 
 from common.data.loading import open_dataset
 from common.data.minari import MinariDataset
-from common.store import Store, StoreError, digest
+from common.stages import STAGES
+from common.store import Store, StoreError, digest, stage_sections
 from common.store.files import replace_atomically
-from ldcq.config import Config
+from ldcq.config import Config, resolve_variant
 from ldcq.data.episodes import DataError
 
 
@@ -19,7 +20,7 @@ class KnownRuns:
     """The evaluations of whole configurations on one store.
 
     What decides a result is in the stages' own specs; this only remembers which evaluation came of
-    which configuration and dataset, and forgets it where an artifact is gone.
+    which of them and which dataset, and forgets it where an artifact is gone.
 
     Args:
         store: Where the artifacts are.
@@ -44,10 +45,12 @@ class KnownRuns:
         replace_atomically(path, json.dumps({"evaluation": version}).encode())
 
     def _path(self, config: Config) -> Path:
-        tree = config.model_dump(mode="json", exclude={"name", "training"})
-        if config.data.episode_steps is None:
-            del tree["data"]["episode_steps"]  # those of before do not say it
-        key = digest({"config": tree, "dataset": _stamp(config, self._store)})
+        variants = (config.variant, *config.variants)
+        decides: dict[str, JsonValue] = {
+            name: {kind: stage_sections(resolve_variant(config, name), kind) for kind in STAGES}
+            for name in variants
+        }
+        key = digest({"sections": decides, "dataset": _stamp(config, self._store)})
         return self._store.root / "experiments" / f"{key}.json"
 
 
