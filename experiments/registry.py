@@ -30,11 +30,11 @@ MODULES = {
     "random-walk": "experiments.random_walk",
     "latents": "experiments.latents",
     "world-model": "experiments.world_model",
+    "pixels": "experiments.pixels",
     "antmaze": "experiments.antmaze",
     "manipulation": "experiments.manipulation",
-    "locomotion": "experiments.locomotion",
     "adroit": "experiments.adroit",
-    "pixels": "experiments.pixels",
+    "locomotion": "experiments.locomotion",
 }
 """The module of each experiment, which offers an `EXPERIMENT`; in the order of `make results`."""
 
