@@ -200,12 +200,11 @@ def test_independent_elements_have_the_density_of_one_network(
     weights = dict(independent.named_parameters())
     hidden = torch.cat([states, latents], dim=1)
     for layer in (0, 3, 6):
-        linear, norm = (
-            [weights[f"network.{at}.{part}"] for part in ("weight", "bias")]
-            for at in (layer, layer + 1)
+        hidden = functional.linear(
+            hidden, weights[f"network.{layer}.weight"], weights[f"network.{layer}.bias"]
         )
-        hidden = functional.linear(hidden, *linear)
-        hidden = functional.gelu(functional.layer_norm(hidden, (HIDDEN,), *norm))
+        scale, shift = (weights[f"network.{layer + 1}.{part}"] for part in ("weight", "bias"))
+        hidden = functional.gelu(functional.layer_norm(hidden, (HIDDEN,), scale, shift))
     outputs = hidden @ weights["network.9.weight"].T + weights["network.9.bias"]
     mean = outputs[:, :ACTION].tanh()
     normal = Normal(mean, functional.softplus(outputs[:, ACTION:]) + MIN_STD)
