@@ -76,5 +76,5 @@ def test_a_reader_may_leave() -> None:
     endless = Source(10**9)
     reader = merged({"a": endless.items()}, 2)
     assert next(reader) == ("a", 0)
-    reader.close()  # type: ignore[attr-defined]
+    reader.close()
     assert endless.closed
