@@ -29,10 +29,6 @@ VARIES = 1e-4
 """Frames whose values differ by less from their mean are all the same."""
 FIRST_RAW_STD = -3.0
 """Of the posterior before any training, before the softplus: a standard deviation of 0.05."""
-ACTIVE = 0.01
-"""Variance of a latent's mean over frames from which on it tells something (Burda et al. 2016)."""
-WATCHED = 4096
-"""Steps of the data whose frames decide that."""
 FRAMES_AT_ONCE = 512
 """Frames encoded at once, so that memory does not grow with their number."""
 
@@ -179,27 +175,6 @@ class Frames(Model):
             self(self.tensor(frames[start : start + FRAMES_AT_ONCE])).mean for start in starts
         ]
         return torch.cat(blocks).cpu().numpy()
-
-    def silence(self, steps: Windows) -> int:
-        """Makes the latents constant, 0, that tell nothing of the frames. Their means hardly vary;
-        standardised beside the others, they would be noise in every state.
-
-        Args:
-            steps: What it was trained on.
-
-        Returns:
-            How many latents still tell something.
-        """
-        rows = steps.training[:: -(-len(steps.training) // WATCHED)]
-        images = steps.first_frames(rows)
-        means = torch.from_numpy(self.encode(images.reshape(-1, *images.shape[2:])))
-        silent = means.var(dim=0, correction=0) <= ACTIVE
-        last = self.posterior.mean[-1]
-        assert isinstance(last, nn.Linear)
-        with torch.no_grad():
-            last.weight[silent.to(last.weight.device)] = 0.0
-            last.bias[silent.to(last.bias.device)] = 0.0
-        return int((~silent).sum())
 
 
 def frames_loss(frames: Tensor, decoded: Tensor, kl: Tensor, beta: float) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 
 from common.models import parts_of
@@ -19,7 +18,6 @@ from services.vae.compressed import compress
 from services.vae.data import raw_windows
 
 STAGE = Frames.kind
-_LOGGER = logging.getLogger(__name__)
 
 
 def run(context: StageContext) -> str:
@@ -51,8 +49,6 @@ def _train(making: Making, steps: Windows) -> str:
     config = making.context.config
     learner = FramesLearner(config, steps, configure_torch(config))
     making.train(learner, learner.total)
-    telling = learner.model.silence(steps)
-    _LOGGER.info("%d of %d latents tell something", telling, learner.model.dimensions.latent)
     meta, tensors = parts_of(learner.model, spec=making.spec, parents=making.parents)
     if ranks().first:  # before it is published: who waits for it is to find the data compressed
         compress(making.context, content_version(meta, tensors), learner.model, steps.episodes)

@@ -144,27 +144,6 @@ def test_training_makes_frames_of_latents(config: Config, steps: Windows) -> Non
     assert apart.argmin(dim=1).tolist() == [0, 1, 2]
 
 
-def test_latents_that_tell_nothing_are_silenced_and_the_others_stay(
-    config: Config, steps: Windows
-) -> None:
-    learner = FramesLearner(override(config, {"frames.epochs": 30}), steps, CPU)
-    for step in range(learner.total):
-        learner.update(step)
-    network, there = learner.model, dots(np.arange(13))
-    assert network.silence(steps) > 0
-    telling = network.encode(there).std(axis=0) > 0
-    faint = int(np.flatnonzero(telling)[0])
-    with torch.no_grad():
-        network.get_submodule("posterior.mean.2").get_parameter("weight")[faint] *= 1e-3
-    before = network.encode(there)
-    assert before[:, faint].std() > 0
-    assert network.silence(steps) == telling.sum() - 1
-    after = network.encode(there)
-    assert (after[:, faint] == 0).all()
-    telling[faint] = False
-    np.testing.assert_array_equal(after[:, telling], before[:, telling])
-
-
 def test_one_update_goes_down_the_loss(config: Config, steps: Windows) -> None:
     learner = FramesLearner(override(config, {"frames.batch_size": 64}), steps, CPU)
     before = float(learner.validate()["loss"])
