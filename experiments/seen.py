@@ -12,7 +12,12 @@ from services.actor.scores import Estimate
 _AGAINST = {"ahead": "ahead of", "behind": "behind", "open": "open against"}
 TASK = "task"
 """The setting of rows that tells the task, where there are several."""
-_SYMBOLS = {"horizon": "H", "candidates": "n"}
+_VARIED = {
+    TASK: "on {}",
+    "observed": "from {}",
+    "horizon": "at H = {}",
+    "candidates": "at n = {}",
+}
 
 
 def headline(rows: Sequence[Row], differences: Sequence[Difference]) -> str:
@@ -33,11 +38,9 @@ def compared(differences: Sequence[Difference]) -> str:
     """
     found: dict[str, dict[str, list[str]]] = {stands: {} for stands in _AGAINST}
     for each in differences:
-        settings = {name: is_ for name, is_ in each.settings.items() if name != TASK}
-        varied = [f"{_SYMBOLS.get(name, name)} = {is_}" for name, is_ in settings.items()]
-        other = " at ".join([method_label(each.second), *varied])
-        if TASK in each.settings:
-            other += f" on {each.settings[TASK]}"
+        varied = [_VARIED.get(name, f"at {name} = {{}}") for name in each.settings]
+        where = [text.format(is_) for text, is_ in zip(varied, each.settings.values(), strict=True)]
+        other = " ".join([method_label(each.second), *where])
         for name, score in each.scores.items():
             scores = found[standing(score)].setdefault(other, [])
             scores.append(f"{name} {shown(score)}")
