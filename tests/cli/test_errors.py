@@ -73,7 +73,7 @@ def test_the_table_names_success_where_that_is_the_score() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "not found: expected a YAML file or a preset (demo, paper)"),
+        (None, "not found: expected a YAML file or a preset (demo, paper, small)"),
         (b"a: [1\nb: }", "not valid YAML"),
         (b"- 1\n- 2\n", "expected keys and values, got list"),
         (b"\xff\xfe\x00\xc4", "expected a YAML file in UTF-8"),
