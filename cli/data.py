@@ -141,7 +141,9 @@ def _policies(by: Generate, files: list[Path]) -> dict[str, Any]:
 def ensure(
     config: Annotated[
         str,
-        typer.Argument(help="A YAML file, a preset (demo, paper, small), or a task.", metavar="CONFIG"),
+        typer.Argument(
+            help="A YAML file, a preset (demo, paper, small), or a task.", metavar="CONFIG"
+        ),
     ],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:

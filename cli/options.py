@@ -13,7 +13,8 @@ DEFAULT_STORE = "runs/default"
 ConfigArgument = Annotated[
     str,
     typer.Argument(
-        help="A YAML file, a preset (demo, paper, small), or a task (`ldcq tasks`).", metavar="CONFIG"
+        help="A YAML file, a preset (demo, paper, small), or a task (`ldcq tasks`).",
+        metavar="CONFIG",
     ),
 ]
 StoreOption = Annotated[str, typer.Option("--store", help="Folder of the shared store.")]
