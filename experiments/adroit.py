@@ -1,6 +1,6 @@
 """A hand of 24 joints: LDCQ against BC and BCQ-H on cloned-like data (Table 3)."""
 
-from experiments.tasks import PRIORS, experiment
+from experiments.tasks import experiment
 
 EXPERIMENT = experiment(
     "adroit",
@@ -11,8 +11,6 @@ EXPERIMENT = experiment(
     ),
     paper="Table 3",
     tasks=("pen-cloned", "hammer-cloned", "door-cloned", "relocate-cloned"),
-    methods={"bc": {"policy": "bc"}, **PRIORS, "behaviour": {"policy": "behaviour"}},
-    against=("bc", "bcq_h"),
     tuned=(
         "Nothing: the settings are those of the preset `small`, with the updates, the decoder and "
         "the steps of a latent set beforehand, and were run once."

@@ -1,6 +1,6 @@
 """antmaze-large: LDCQ, LDGC and LDCP against BC and BCQ-H (Tables 1, 8)."""
 
-from experiments.tasks import PRIORS, experiment
+from experiments.tasks import AGAINST, METHODS, experiment
 
 EXPERIMENT = experiment(
     "antmaze",
@@ -13,13 +13,11 @@ EXPERIMENT = experiment(
     paper="Tables 1 and 8",
     tasks=("antmaze-large-diverse",),
     methods={
-        "bc": {"policy": "bc"},
-        **PRIORS,
+        **METHODS,
         "ldgc": {"policy": "ldgc", "variant": "ldgc"},
         "ldcp": {"policy": "ldcp"},
-        "behaviour": {"policy": "behaviour"},
     },
-    against=("bc", "bcq_h", "ldgc", "ldcp"),
+    against=(*AGAINST, "ldgc", "ldcp"),
     tuned="Settings of scale `small` were tried with training seed 100, which is not reported.",
     notes=(
         "The data are made here: OGBench's ant, which has D4RL's gears and time step, steered by "

@@ -1,6 +1,6 @@
 """Running in MuJoCo: LDCQ against BC and BCQ-H on data of three kinds (Table 2)."""
 
-from experiments.tasks import PRIORS, experiment
+from experiments.tasks import experiment
 
 EXPERIMENT = experiment(
     "locomotion",
@@ -15,8 +15,6 @@ EXPERIMENT = experiment(
         for data in ("medium-expert", "medium", "medium-replay")
         for body in ("halfcheetah", "walker2d", "hopper")
     ),
-    methods={"bc": {"policy": "bc"}, **PRIORS, "behaviour": {"policy": "behaviour"}},
-    against=("bc", "bcq_h"),
     tuned=(
         "Nothing: the settings are those of the preset `small`, with the updates and the decoder "
         "set beforehand."

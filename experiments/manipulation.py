@@ -1,6 +1,6 @@
 """OGBench's scene and cube-double: LDCQ against BC and BCQ-H on scripted play."""
 
-from experiments.tasks import PRIORS, experiment
+from experiments.tasks import experiment
 
 EXPERIMENT = experiment(
     "manipulation",
@@ -11,8 +11,6 @@ EXPERIMENT = experiment(
     ),
     paper="none: the tasks are OGBench's",
     tasks=("scene", "cube-double"),
-    methods={"bc": {"policy": "bc"}, **PRIORS, "behaviour": {"policy": "behaviour"}},
-    against=("bc", "bcq_h"),
     tuned="Settings of scale `small` were tried with training seed 100, which is not reported.",
     notes=(
         "OGBench's published success after a million updates, means over five tasks: scene, FQL "

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from experiments.configurations import need_dataset
-from experiments.evaluations import Evaluations, run_seeds
+from experiments.evaluations import run_seeds
 from experiments.experiment import Context, Experiment, Findings, Picture, Row
 from experiments.figures import scores
 from experiments.page import shown
 from experiments.seen import compared
-from experiments.tasks import PRIORS
+from experiments.tasks import AGAINST, METHODS
 from ldcq.config import Config, PointMazeConfig, override
 from services.actor.report.wording import method_label
-
-METHODS = {"bc": {"policy": "bc"}, **PRIORS, "behaviour": {"policy": "behaviour"}}
-AGAINST = ("bc", "bcq_h")
 
 
 def run(context: Context) -> Findings:
@@ -42,7 +39,10 @@ def run(context: Context) -> Findings:
             )
             for seen in played
         ],
-        notes=[f"{cost(rows)} {compared(differences)}", *_by_seed(played)],
+        notes=[
+            f"{cost(rows)} {compared(differences)}",
+            *(f"From {seen}: {each.by_seed('ldcq', 'bcq_h')}" for seen, each in played.items()),
+        ],
         artifacts={
             f"{seen}, {what}": version
             for seen, evaluations in played.items()
@@ -66,10 +66,6 @@ def cost(rows: list[Row]) -> str:
     return f"Of the first hit from positions, pictures keep: {', '.join(said)}."
 
 
-def _by_seed(played: dict[str, Evaluations]) -> list[str]:
-    return [f"From {seen}: {each.by_seed('ldcq', 'bcq_h')}" for seen, each in played.items()]
-
-
 def _seen_as_positions(config: Config) -> Config:
     """The same data, generated with the same seed, without their pictures."""
     made = config.data.generate
@@ -88,9 +84,9 @@ EXPERIMENT = Experiment(
     name="pixels",
     title="Pictures in place of positions",
     shows=(
-        "What it costs to see the maze as a picture of 48 x 48 pixels, which a beta-VAE "
-        "compresses to 8 numbers, and the velocity: PointMaze UMaze, the same data, with and "
-        "without pictures."
+        "What it costs to see a maze as a picture, which a beta-VAE compresses to a few numbers, "
+        "and the velocity: the same data of PointMaze, with and without pictures. The size of the "
+        "pictures and the number of latents are among the settings below."
     ),
     paper="Table 4 (CARLA) does it for a car on a road",
     tuned=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,17 +17,19 @@ from experiments.experiment import (
     PaperValue,
     Picture,
     Row,
-    Scale,
 )
 from experiments.figures import by_task, scores, trajectories
 from experiments.seen import TASK, compared, headline
 from ldcq.config import Config, ConfigError, PolicyConfig, override
 
-PRIORS = {
+METHODS = {
+    "bc": {"policy": "bc"},
     "prior": {"policy": "prior"},
     "bcq_h": {"policy": "bcq_h", "variant": "bcq_h"},
     "ldcq": {"policy": "ldcq"},
+    "behaviour": {"policy": "behaviour"},
 }
+AGAINST = ("bc", "bcq_h")
 POLICIES = {
     "HalfCheetah-v5": "tqc_HalfCheetah-v3.npz",
     "Hopper-v5": "tqc_Hopper-v3.npz",
@@ -47,11 +49,10 @@ def experiment(
     shows: str,
     paper: str,
     tasks: Sequence[str],
-    methods: Methods,
-    against: Sequence[str],
     tuned: str,
-    notes: Sequence[str] = (),
-    seeds: Mapping[Scale, int] | None = None,
+    notes: Sequence[str],
+    methods: Methods = METHODS,
+    against: Sequence[str] = AGAINST,
 ) -> Experiment:
     """The experiment of some tasks, each trained and played from the start.
 
@@ -61,11 +62,10 @@ def experiment(
         shows: What it is to show.
         paper: Where the paper shows it.
         tasks: Their names; several are a column of the table.
-        methods: What is played; `ldcq` is one of them.
-        against: Methods that LDCQ is compared with.
         tuned: What the settings were tuned on.
         notes: What is to be known of the numbers.
-        seeds: Training seeds; None: 1, 3 and 5.
+        methods: What is played; `ldcq` is one of them.
+        against: Methods that LDCQ is compared with.
     """
     return Experiment(
         name=name,
@@ -73,7 +73,7 @@ def experiment(
         shows=shows,
         paper=paper,
         tuned=tuned,
-        seeds=seeds or {"smoke": 1, "small": 3, "full": 5},
+        seeds={"smoke": 1, "small": 3, "full": 5},
         run=partial(_run, name, tuple(tasks), methods, tuple(against), tuple(notes)),
         methods=methods,
         tasks=tasks,
