@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from common.data.hdf5 import Hdf5File
 from common.data.minari import GENERATOR, MinariDataset, download, unknown_dataset
@@ -22,7 +23,7 @@ from common.store.datasets import (
     stamp,
 )
 from common.store.files import WriterLock
-from ldcq.config import DataConfig, FramesConfig, Generate
+from ldcq.config import DataConfig, FramesConfig, Generate, PolicyConfig
 from ldcq.config.reward import OgbenchReward
 from ldcq.data.episodes import DataError, Episodes
 from ldcq.data.rewards import relabelled
@@ -227,14 +228,39 @@ def _check_room(store_root: Path, wanted: Generate) -> None:
 
 
 def _check_generated_so(wanted: Generate, folder: Path, dataset: str) -> None:
-    made = MinariDataset(folder).metadata.get(GENERATOR)
+    metadata = MinariDataset(folder).metadata
+    made = metadata.get(GENERATOR)
     if made is None:
         return
     # What an older record does not say yet has its default value.
     complete = {"kind": "pointmaze", "max_episode_steps": None, "pixels": None} | made
     expected = wanted.model_dump(mode="json")
-    if {key: complete.get(key) for key in expected} != expected:
+    alike = _of_names({key: complete.get(key) for key in expected}) == _of_names(expected)
+    if not alike or not _played_by(wanted, str(metadata.get("description"))):
         raise DataError(
-            f"data.generate: {dataset} in {folder} was generated with {made}, expected "
-            f"{expected}; choose another data.dataset, or delete that folder"
+            f"data.generate: {dataset} in {folder} was generated with {made} "
+            f"({metadata.get('description')}), expected {expected}; choose another data.dataset, "
+            "or delete that folder"
         )
+
+
+def _of_names(generate: dict[str, Any]) -> dict[str, Any]:
+    """With the names alone of policies' files, which may lie anywhere."""
+    policies = [
+        {**each, "file": Path(each["file"] or "").name} for each in generate.get("policies", ())
+    ]
+    return {**generate, "policies": policies}
+
+
+def _played_by(wanted: Generate, description: str) -> bool:
+    """Whether the policies that are wanted have the content of those that played; where their files
+    are not here, their names have to do.
+    """
+    if not isinstance(wanted, PolicyConfig):
+        return True
+    from common.generators.policies import described
+
+    try:
+        return described(policy.file or "" for policy in wanted.policies) == description
+    except OSError:
+        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -86,10 +87,16 @@ class Network:
         return np.asarray(self._arrays[f"W{index}"])
 
 
-def _digest(file: str) -> str:
-    """The file's name and the digest of its content, as what was played."""
-    path = Path(file).expanduser()
-    return f"{path.name} (SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()})"
+def described(files: Iterable[str]) -> str:
+    """Names and digests of policies' files, as what was played.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    paths = [Path(file).expanduser() for file in files]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    known = zip(paths, digests, strict=True)
+    return ", ".join(f"{path.name} (SHA-256 {digest})" for path, digest in known)
 
 
 class PolicyPlayer:
@@ -117,7 +124,7 @@ class PolicyPlayer:
         shares = np.array([policy.share for policy in config.policies])
         self.metadata = {
             "algorithm_name": "trained policies with noise",
-            "description": ", ".join(map(_digest, files)),
+            "description": described(files),
         }
         self._shares = shares / shares.sum()
         (states,) = self.environment.observation_space.shape or (0,)

@@ -86,3 +86,26 @@ def test_files_that_cannot_play_are_refused(tmp_path: Path, file: str | None, sa
     policy = PlayingPolicy(file=None if file is None else str(tmp_path / file))
     with pytest.raises(DataError, match=said):
         PolicyPlayer(hopper(policy))
+
+
+def test_a_policy_may_move_and_no_other_takes_its_place(tmp_path: Path) -> None:
+    """A dataset stays what it is wherever its policy lies now, and where it is no more."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    file = write(first / "a.npz")
+
+    def ensure(played: Path) -> bool:
+        generate = hopper(PlayingPolicy(file=str(played)))
+        config = DataConfig(dataset="ldcq/hops-v0", generate=generate)
+        return ensure_dataset(config, tmp_path)
+
+    assert ensure(Path(file))
+    moved = Path(file).rename(second / "a.npz")
+    assert not ensure(moved)
+    assert not ensure(first / "a.npz"), "it is nowhere: its name has to do"
+    with pytest.raises(DataError, match=r"data\.generate: ldcq/hops-v0"):
+        ensure(second / "b.npz")
+    write(first / "a.npz", hidden="relu")
+    with pytest.raises(DataError, match="was generated with"):
+        ensure(first / "a.npz")
