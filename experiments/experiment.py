@@ -158,6 +158,16 @@ class Findings:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What the models of one stage took, on average."""
+
+    stage: str  # with the implementation, where the stage has several
+    models: int
+    updates: float | None  # of the optimiser; None: nothing is trained, or nobody counted
+    seconds: float  # wall time
+
+
+@dataclass(frozen=True)
 class Experiment:
     """One table or figure of the paper; a module's `EXPERIMENT`."""
 
@@ -191,6 +201,7 @@ class Result:
     hardware: str
     confidence: float = 0.95  # of the intervals
     shared_store: bool = False  # other experiments' models are in the store and were used
+    budgets: Sequence[Budget] = ()
 
     def as_json(self) -> dict[str, Any]:
         """`results.json`."""
@@ -215,6 +226,7 @@ class Result:
             "artifacts": dict(findings.artifacts),
             "pictures": [picture.name for picture in findings.pictures],
             "seconds": self.seconds,
+            "budgets": [asdict(budget) for budget in self.budgets],
             "hardware": self.hardware,
             "shared_store": self.shared_store,
         }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from common.store.files import replace_atomically
-from experiments.experiment import Difference, Result, Row, Scalar, Value
+from experiments.experiment import Budget, Difference, Result, Row, Scalar, Value
 from services.actor.report.theme import LIGHT, to_png
 from services.actor.report.wording import method_label
 from services.actor.scores import Estimate
@@ -82,8 +82,10 @@ def page(result: Result) -> str:
         f"All of its stages, training and playing, took {duration(result.seconds)} one after the "
         f"other.{killed}{shared} The last call ran on {result.hardware}. A second run on the same "
         "store trains nothing.",
-        experiment.tuned,
     ]
+    if result.budgets:
+        parts.append(_budgets(result.budgets))
+    parts.append(experiment.tuned)
     if result.settings:
         parts += [
             "Every setting that differs from the preset `paper`, beside what the tables above say:",
@@ -129,6 +131,19 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+def _budgets(budgets: Sequence[Budget]) -> str:
+    lines = [
+        [
+            budget.stage,
+            str(budget.models),
+            "-" if budget.updates is None else f"{budget.updates:,.0f}",
+            duration(budget.seconds),
+        ]
+        for budget in budgets
+    ]
+    return table(["stage", "times", "updates of each", "wall time of each"], lines)
 
 
 def _setting(value: Scalar) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import mean
 from typing import get_args
 
 import torch
@@ -16,7 +17,7 @@ from common.store import Store
 from common.store.timings import Timing, lineage_timings
 from experiments.configurations import configuration, unlike_paper
 from experiments.elsewhere import with_elsewhere
-from experiments.experiment import Context, Experiment, Pipeline, Result, Scale
+from experiments.experiment import Budget, Context, Experiment, Pipeline, Result, Scale
 from experiments.page import write
 from experiments.peers import with_peers
 from ldcq.config import ConfigError
@@ -99,7 +100,7 @@ def perform(
     command = f"ldcq experiment {name} --scale {known} --seeds {count}"
     command += f" --dataset {dataset}" if dataset else ""
     findings = experiment.run(context)
-    timings = work(store, findings.artifacts.values())
+    timings = lineages(store, findings.artifacts.values())
     result = Result(
         experiment,
         command,
@@ -112,11 +113,12 @@ def perform(
             len(context.seeds),
         ),
         unlike_paper(config, task or "paper"),
-        seconds=sum(timing.seconds for timing in timings),
-        lost=any(timing.lost for timing in timings),
+        seconds=sum(timing.seconds for timing in timings.values()),
+        lost=any(timing.lost for timing in timings.values()),
         hardware=_hardware(),
         confidence=config.evaluation.confidence,
         shared_store=not store.root.is_relative_to(folder.absolute()),
+        budgets=_budgets(store, timings),
     )
     write(result, folder)
     return result
@@ -130,13 +132,37 @@ def _scale(text: str) -> Scale:
     raise ConfigError(f"--scale {text}: expected one of {', '.join(scales)}")
 
 
-def work(store: Store, versions: Iterable[str]) -> list[Timing]:
-    """What the making of some artifacts took, and of all that they were made from."""
+def lineages(store: Store, versions: Iterable[str]) -> dict[tuple[str, str], Timing]:
+    """What the making of some artifacts took, and of all that they were made from, by kind and
+    version.
+    """
     kinds = {version: kind for kind in STAGES for version in store.versions(kind)}
     found: dict[tuple[str, str], Timing] = {}
     for version in versions:
         found |= lineage_timings(store, kinds[version], version)
-    return list(found.values())
+    return found
+
+
+def _budgets(store: Store, timings: Mapping[tuple[str, str], Timing]) -> list[Budget]:
+    """By stage and implementation, in the order of the pipeline."""
+    grouped: dict[str, list[Timing]] = {}
+    for kind in STAGES:
+        for (of, version), timing in timings.items():
+            if of == kind:
+                implementation = store.meta(kind, version).implementation
+                name = f"{kind}, {implementation}" if implementation else kind
+                grouped.setdefault(name, []).append(timing)
+    return [_budget(name, of_stage) for name, of_stage in grouped.items()]
+
+
+def _budget(stage: str, timings: list[Timing]) -> Budget:
+    counted = [timing.updates for timing in timings if timing.updates is not None]
+    return Budget(
+        stage,
+        len(timings),
+        mean(counted) if counted else None,
+        mean(timing.seconds for timing in timings),
+    )
 
 
 def _hardware() -> str:

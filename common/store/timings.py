@@ -26,6 +26,7 @@ class Timing(BaseModel):
             computed twice included.
         lost: Processes among them that were killed before they could say how long they had worked.
         open: One works on it, or was killed.
+        updates: Steps of the optimiser, where it is a model that was trained.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,18 +34,23 @@ class Timing(BaseModel):
     seconds: float = 0.0
     lost: int = 0
     open: bool = False
+    updates: int | None = None
 
 
 class Stopwatch:
     """Times the making of one artifact: `with Stopwatch(store, kind, spec): ...`.
 
     Interrupted work is counted as well, and the next process adds to it.
+
+    Attributes:
+        updates: To be noted with the time; None: nothing is trained.
     """
 
     def __init__(self, store: Store, kind: str, spec: Mapping[str, JsonValue]) -> None:
         self._path = _path(store, kind, spec)
         self._before = Timing()
         self._started = 0.0
+        self.updates: int | None = None
 
     def __enter__(self) -> Self:
         found = _read(self._path) or Timing()
@@ -55,7 +61,8 @@ class Stopwatch:
 
     def __exit__(self, *_: object) -> None:
         seconds = self._before.seconds + time.monotonic() - self._started
-        _write(self._path, self._before.model_copy(update={"seconds": seconds}))
+        changes = {"seconds": seconds, "updates": self.updates}
+        _write(self._path, self._before.model_copy(update=changes))
 
 
 def lineage_timings(store: Store, kind: str, version: str) -> dict[tuple[str, str], Timing]:

@@ -33,12 +33,14 @@ class Making:
         parents: Fingerprint of the dataset and versions of the artifacts it is made from, by kind.
         spec: What decides it.
         owner: The variant whose it is; others that configure it alike share it.
+        updates: To which it was trained; None: it was not trained.
     """
 
     def __init__(self, context: StageContext, kind: str, parents: Mapping[str, str]) -> None:
         self.context, self.kind, self.parents = context, kind, dict(parents)
         self.spec = stage_spec(context.config, kind, parents)
         self.owner = owning_variant(context.base, context.variant, kind)
+        self.updates: int | None = None
 
     @property
     def logs(self) -> Path:
@@ -60,6 +62,7 @@ class Making:
             logs=self.logs,
             stop=self.context.stop,
         )
+        self.updates = total
 
     def publish(self, model: Model, implementation: str = "") -> str:
         """Publishes the trained model for the variant that owns it, which `model_of` rebuilds; of
@@ -104,8 +107,11 @@ def make_once(
         lambda: made_from(context.store, context.base, context.variant, kind, parents)
     )
     if found is None:
-        with Stopwatch(context.store, kind, making.spec) if together.first else nullcontext():
+        watch = Stopwatch(context.store, kind, making.spec) if together.first else None
+        with watch or nullcontext():
             made = make(making)
+            if watch is not None:
+                watch.updates = making.updates
         version = together.agree(lambda: made)
         _LOGGER.info("published %s %s", kind, version)
         return version, False

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from common.store import Meta, Store
 from common.store.timings import Stopwatch
 from experiments.evaluations import Evaluations
-from experiments.registry import work
+from experiments.registry import lineages
 from ldcq.config import load
 
 STEPS = 10
@@ -117,7 +117,7 @@ def test_a_row_averages_over_seeds_and_counts_a_methods_own_stages(store: Store)
     assert difference.first_hit is not None
     assert (difference.first_hit.ci_low, difference.first_hit.ci_high) == pytest.approx((10, 10))
     assert difference.episode_return.mean == pytest.approx(0.0)
-    timings = work(store, versions.values())
+    timings = lineages(store, versions.values()).values()
     assert sum(timing.seconds for timing in timings) == pytest.approx(2 * (1 + 50 + 300) + 21)
     assert not any(timing.lost for timing in timings)
 
@@ -143,7 +143,7 @@ def test_work_that_nobody_timed_to_its_end_is_known_to_be_missing(store: Store) 
     Stopwatch(store, "critic", store.meta("critic", critic).spec).__enter__()  # then kill -9
     with Stopwatch(store, "critic", store.meta("critic", critic).spec):
         pass
-    assert any(timing.lost for timing in work(store, [version]))
+    assert any(timing.lost for timing in lineages(store, [version]).values())
 
 
 def test_success_is_a_score_over_seeds_where_it_is_the_score(store: Store) -> None:

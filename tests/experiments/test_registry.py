@@ -7,7 +7,8 @@ from pydantic import JsonValue
 from common.store import Meta, Store
 from common.store.timings import Stopwatch
 from experiments import registry
-from experiments.experiment import Context, Experiment, Findings, Result, Row
+from experiments.experiment import Budget, Context, Experiment, Findings, Result, Row
+from experiments.page import PAGE
 from ldcq.config import Config, ConfigError
 
 
@@ -63,17 +64,23 @@ def test_a_result_has_the_time_of_all_its_stages_whoever_trained_them(
 ) -> None:
     """Two seeds share a VAE of 100 s; each has a critic of its own, 7 s and then 8 s."""
 
-    def made(store: Store, kind: str, spec: dict[str, JsonValue], seconds: float) -> str:
+    def made(
+        store: Store, kind: str, spec: dict[str, JsonValue], seconds: float, updates: int = 0
+    ) -> str:
         parents = {"vae": str(spec["vae"])} if "vae" in spec else {}
         meta = Meta(kind=kind, spec=spec, parents=parents)
         with monkeypatch.context() as patch:
             patch.setattr("common.store.timings.time.monotonic", iter([0.0, seconds]).__next__)
-            with Stopwatch(store, kind, meta.spec):
+            with Stopwatch(store, kind, meta.spec) as watch:
+                watch.updates = updates or None
                 return store.publish(meta, {}, "")
 
     trained = Store(tmp_path / "store")
     vae = made(trained, "vae", {}, 100.0)
-    critics = [made(trained, "critic", {"seed": seed, "vae": vae}, 7.0 + seed) for seed in range(2)]
+    critics = [
+        made(trained, "critic", {"seed": seed, "vae": vae}, 7.0 + seed, 100 * (seed + 1))
+        for seed in range(2)
+    ]
 
     def run(context: Context) -> Findings:
         versions = {f"critic, seed {seed}": critics[seed] for seed in context.seeds}
@@ -85,6 +92,8 @@ def test_a_result_has_the_time_of_all_its_stages_whoever_trained_them(
     first, more = perform(tmp_path), perform(tmp_path, seeds=2)
     assert (first.seconds, more.seconds) == (107.0, 115.0)
     assert not more.lost
+    assert more.budgets == [Budget("vae", 1, None, 100.0), Budget("critic", 2, 150, 7.5)]
+    assert "| critic | 2 | 150 | 8 s |" in (tmp_path / "out" / PAGE).read_text()
     assert first.command == "ldcq experiment horizon --scale smoke --seeds 1"
     assert more.seeds == (0, 1)
     assert (tmp_path / "out" / "results.json").is_file()

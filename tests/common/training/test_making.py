@@ -9,11 +9,13 @@ import torch
 
 from common.rpc.stage import Progress
 from common.store import Store
+from common.store.timings import lineage_timings
 from common.training.context import StageContext
 from common.training.making import Making, make_once, run_once
 from ldcq.config import BcConfig, Config
 from ldcq.nn.model import Dimensions, Model
 from ldcq.v1 import stage_pb2
+from tests.common.training.toy import TOTAL, ToyLearner
 
 CONFIG = Config.model_validate({"variants": {"bcq_h": {"prior.implementation": "gaussian"}}})
 PARENTS = {"vae": "v1", "latents": "l1"}
@@ -54,6 +56,18 @@ def test_an_artifact_is_made_once_and_pointed_to_again(tmp_path: Path) -> None:
     assert stage.store.current("prior") == other != version
     assert make_once(stage, "prior", PARENTS, refuse) == (version, True)
     assert stage.store.current("prior") == version
+
+
+def test_the_updates_are_kept_with_the_time(tmp_path: Path) -> None:
+    stage = context(tmp_path)
+
+    def trained(making: Making) -> str:
+        making.train(ToyLearner(), TOTAL)
+        return publish(making)
+
+    version, _ = make_once(stage, "vae", {"dataset": "d"}, trained)
+    timing = lineage_timings(stage.store, "vae", version)["vae", version]
+    assert (timing.updates, timing.open) == (TOTAL, False)
 
 
 def test_a_stage_of_one_artifact_says_that_it_is_published(tmp_path: Path) -> None:
