@@ -33,7 +33,7 @@ results: setup ## run all experiments and rewrite docs/results; an interrupted r
 	  echo "== $$name"; \
 	  $(BIN)/ldcq experiment $$name --scale $(SCALE) --store runs/results --out docs/results/$$name; \
 	done
-	$(BIN)/python -m experiments.index docs/results
+	$(BIN)/python -m experiments.index docs/results README.md
 
 results-avx2: setup ## play the demo's experiment with AVX2 alone; its page shows these rows beside its own
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(BIN)/ldcq experiment demo \

@@ -1,14 +1,22 @@
-"""The page over all results: `python -m experiments.index docs/results`."""
+"""The page over all results: `python -m experiments.index docs/results README.md`.
+
+The table of scores stands in the second file as well, between the two lines of `MARKS`.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.page import PAGE, duration, table
+from common.store.files import replace_atomically
+from experiments.page import PAGE, duration, shown, table
 from experiments.registry import MODULES
+from experiments.seen import TASK
+from services.actor.report.wording import method_label
+from services.actor.scores import Estimate
 
 DATA = (
     "**No task of the paper was run on D4RL's own data: they could not be downloaded.** The data "
@@ -17,12 +25,28 @@ DATA = (
     "that their authors publish. The paper's numbers, where a page shows them, come from other "
     "data, and are no results of this project."
 )
+MARKS = "<!-- scores: written by experiments.index -->", "<!-- end of scores -->"
+PLAYED = (
+    "demo", "maze2d", "door-human", "pixels", "antmaze", "manipulation", "adroit", "locomotion",
+)  # fmt: skip
+"""Experiments whose rows are scores of the methods on tasks."""
+METHODS = "bc", "bcq_h", "ldcq", "ldgc", "ldcp", "IQL"
+"""Columns; a peer's rows say its library and version after the name."""
+SCORES = {"success_score": "success %", "return": "return", "first_hit": "first hit"}
+VARIED = TASK, "observed"
+"""Columns that tell the tasks of one page apart."""
+Results = Mapping[str, dict[str, Any]]
+"""By experiment, the content of its results.json."""
 
 
-def index(folder: Path) -> str:
-    """One line per experiment whose results are in `folder`, in the order they are run."""
+def load(folder: Path) -> Results:
+    """The results in `folder`, in the order they are made."""
     found = {name: folder / name / "results.json" for name in MODULES}
-    results = {name: json.loads(path.read_text()) for name, path in found.items() if path.is_file()}
+    return {name: json.loads(path.read_text()) for name, path in found.items() if path.is_file()}
+
+
+def index(results: Results) -> str:
+    """One line per experiment, and one per task and score."""
     scales = dict.fromkeys(result["scale"] for result in results.values())
     header = ["experiment", "paper", "scale", "seeds", "time", "found"]
     parts = [
@@ -31,12 +55,62 @@ def index(folder: Path) -> str:
         "with intervals, pictures and the paper's numbers.",
         f"{DATA} All results are of scale {' and '.join(f'`{scale}`' for scale in scales)}.",
         table(header, [_line(name, result) for name, result in results.items()]),
+        "## Scores",
+        scores(results),
         "Scores are normalised as D4RL does, mean [95% interval]. *first hit* counts an episode "
         "as if the agent stayed at the goal from its first reward on. *ahead*, *behind*: the "
         "interval of the paired difference is all on one side of 0; else *open*. *time* is that of "
         "all stages of all seeds from nothing, training and playing, one after the other.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def scores(results: Results, to_pages: str = "") -> str:
+    """What methods score on every task, as a table.
+
+    Args:
+        results: As `load` returns them.
+        to_pages: The way to the folder of the pages, ending with a slash.
+    """
+    header = ["task", "score", *map(method_label, METHODS), "paper's LDCQ (other data)", "seeds"]
+    lines = [
+        [f"[{task}]({to_pages}{name}/{PAGE})", *line]
+        for name in PLAYED
+        if name in results
+        for task, line in _scored(results[name])
+    ]
+    return table(header, lines)
+
+
+def _scored(result: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Tasks of a result and the lines of their scores."""
+    tasks: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in result["rows"]:
+        said = next((row[name] for name in VARIED if name in row), None)
+        # A task has one row for every method; of more, with other candidates, the first.
+        tasks.setdefault(said or result["title"], {}).setdefault(_name(row["method"]), row)
+    for task, rows in tasks.items():
+        ldcq = rows["ldcq"]
+        by_success, by_hit = (ldcq.get(key) is not None for key in ("success_score", "first_hit"))
+        # The last one is the paper's.
+        keys = ["success_score"] if by_success else ["return", *["first_hit"] * by_hit]
+        for key in keys:
+            found = [rows[name][key] if name in rows else None for name in METHODS]
+            paper = ldcq["paper"] if key == keys[-1] else None
+            yield (
+                task,
+                [
+                    SCORES[key],
+                    *(shown(Estimate(**each) if each else None) for each in found),
+                    f"{paper['value']:g}" if paper else "-",
+                    str(ldcq["seeds"]),
+                ],
+            )
+
+
+def _name(method: str) -> str:
+    """Of a column, or the method itself."""
+    return next((name for name in METHODS if method.startswith(f"{name} (d3rlpy")), method)
 
 
 def _line(name: str, result: dict[str, Any]) -> list[str]:
@@ -51,13 +125,23 @@ def _line(name: str, result: dict[str, Any]) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Writes the index into the folder named; returns the exit code."""
-    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
-        print(f"usage: python -m experiments.index FOLDER, got {arguments}", file=sys.stderr)
+    """Writes the index into a folder, and the scores into a file; returns the exit code."""
+    folder, file = map(Path, arguments) if len(arguments) == 2 else (Path(), Path())
+    text = file.read_text() if file.is_file() else ""
+    start, end = map(text.find, MARKS)
+    if not folder.is_dir() or not 0 <= start < end:
+        print(
+            f"usage: python -m experiments.index FOLDER FILE, got {arguments}; FILE has the lines "
+            f"{' and '.join(MARKS)}",
+            file=sys.stderr,
+        )
         return 2
-    path = Path(arguments[0]) / PAGE
-    path.write_text(index(path.parent))
-    print(path)
+    results = load(folder)
+    (folder / PAGE).write_text(index(results))
+    found = scores(results, f"{folder.relative_to(file.parent).as_posix()}/")
+    before, after = text[: start + len(MARKS[0])], text[end:]
+    replace_atomically(file, f"{before}\n{found}\n{after}".encode())
+    print(folder / PAGE, file)
     return 0
 
 
