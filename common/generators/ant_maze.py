@@ -21,6 +21,8 @@ CELL = 4.0
 """Side of a cell in metres, that of `D4rlAntMaze`."""
 NEAR = 1.0
 """Distance in metres at which the next waypoint is taken."""
+STRAY_STEPS = 10, 40
+"""How long an ant walks astray, at least, and less than."""
 FREE = 1.2
 """Half width of the part of a cell, in metres, in which the ant's body is clear of its walls."""
 
@@ -28,13 +30,20 @@ FREE = 1.2
 class Guide:
     """Steers from place to place: to a random one, and to another when it is reached (OGBench's
     `navigate`). On its way it steers at one point of every cell, drawn anew for every way, so that
-    the ways cover the corridors' whole width.
+    the ways cover the corridors' whole width. Now and then it leads astray, in one direction
+    whatever stands there: who learns from it has to know how one leaves a wall.
     """
 
-    def __init__(self, maze: Maze, spread: float, random: np.random.Generator) -> None:
-        """`spread` is the share of a corridor's width that is used; `random` draws all places."""
+    def __init__(
+        self, maze: Maze, spread: float, random: np.random.Generator, strays: float = 0.0
+    ) -> None:
+        """`spread` is the share of a corridor's width that is used, `strays` that of the steps
+        which lead astray; `random` draws all places.
+        """
         self._maze, self._spread, self._random = maze, spread, random
         self._way: list[Point] = []
+        self._chance = strays / (strays + (1 - strays) * sum(STRAY_STEPS) / 2)
+        self._astray, self._aimless = 0, np.zeros(2)
 
     def place(self) -> Point:
         """Somewhere in the maze, in metres along D4RL's axes, shape (2,)."""
@@ -43,6 +52,8 @@ class Guide:
 
     def heading(self, position: Point) -> Point:
         """Where to go from a position, as a unit vector; shape (2,) each."""
+        if self._strays(position):
+            return self._aimless
         while not self._way or np.linalg.norm(self._way[0] - position) < NEAR:
             del self._way[:1]
             if not self._way:
@@ -50,6 +61,23 @@ class Guide:
                 self._way = [self._point(cell) for cell in path]
         away = self._way[0] - position
         return np.asarray(away / np.linalg.norm(away))
+
+    def _strays(self, position: Point) -> bool:
+        """Whether this step leads astray; after the last one the way to the same goal is found
+        anew.
+        """
+        if self._astray == 0:
+            if self._chance and self._random.random() < self._chance:
+                self._astray = int(self._random.integers(*STRAY_STEPS))
+                angle = self._random.uniform(0, 2 * np.pi)
+                self._aimless = np.array([np.cos(angle), np.sin(angle)])
+        else:
+            self._astray -= 1
+            if self._astray == 0 and self._way:
+                goal = self._way[-1]
+                path = self._maze.path(_cell(position), _cell(goal))
+                self._way = [*map(self._point, path[:-1]), goal]
+        return self._astray > 0
 
     def _point(self, cell: Cell) -> Point:
         """A place in the cell: D4RL's origin is the centre of the first one."""
@@ -90,7 +118,8 @@ class AntNavigation:
     def episode(self, seed: np.random.SeedSequence) -> EpisodeArrays:
         """One episode of at most `EPISODE_STEPS` steps, a function of `seed` alone."""
         random = np.random.default_rng(seed)
-        guide = Guide(find_maze(self._config.maze), self._config.spread, random)
+        config = self._config
+        guide = Guide(find_maze(config.maze), config.spread, random, config.strays)
         self.environment.reset(seed=int(seed.generate_state(1)[0]))
         observation = self.environment.place(guide.place())
         observations, down = [observation], 0
@@ -100,7 +129,7 @@ class AntNavigation:
             position = observation["achieved_goal"]
             state = np.concatenate([position, observation["observation"]])
             action = walk(state, guide.heading(position))
-            action += self._config.noise * random.standard_normal(len(action))
+            action += config.noise * random.standard_normal(len(action))
             actions.append(np.clip(action, -1, 1).astype(np.float32))
             observation, reward, *_ = self.environment.step(actions[-1])
             observations.append(observation)

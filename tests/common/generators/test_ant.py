@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,24 @@ def test_a_guide_leads_through_free_cells(maze: str) -> None:
         assert not layout.walls[row, column]
         visited.add((row, column))
     assert len(visited) > len(layout.free_cells) / 2
+
+
+def test_a_guide_leads_astray_for_a_share_of_the_steps() -> None:
+    layout, steps = find_maze("large"), 6000
+    guide = Guide(layout, 1.0, np.random.default_rng(0), strays=0.3)
+    position, headings, visited = guide.place(), [np.zeros(2)], set()
+    for _ in range(steps):
+        headings.append(guide.heading(position))
+        for axis in range(2):  # walls stop one's way, and one slides along them
+            moved = position.copy()
+            moved[axis] += 0.1 * headings[-1][axis]
+            column, row = np.rint(moved / CELL).astype(int) + 1
+            if not layout.walls[row, column]:
+                position = moved
+                visited.add((row, column))
+    kept = [np.array_equal(*pair) for pair in itertools.pairwise(headings)]
+    assert np.mean(kept) == pytest.approx(0.3, abs=0.05)
+    assert len(visited) > len(layout.free_cells) / 2, "and it goes on to where it wanted"
 
 
 def test_the_ant_walks_through_the_maze() -> None:
