@@ -58,7 +58,11 @@ def by_task(rows: Sequence[Row], setting: str) -> Draw:
         panel.set_ylabel("success, %" if rows[0].success_score else "return, D4RL-normalised")
         handles, labels = panel.get_legend_handles_labels()
         known = dict(zip(labels, handles, strict=True))
-        panel.legend(known.values(), known.keys(), fontsize=8)
+        # Above the bars, which may fill the panel.
+        panel.legend(
+            known.values(), known.keys(), fontsize=8,
+            loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3,
+        )  # fmt: skip
         return figure
 
     return draw
