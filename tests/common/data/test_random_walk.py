@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,6 +99,19 @@ def test_it_is_not_mistaken_for_a_maze(store: Path) -> None:
     other = WALK.model_copy(update={"generate": PointMazeConfig(steps=10)})
     with pytest.raises(DataError, match=r"'kind': 'random_walk'.* expected .*'kind': 'pointmaze'"):
         ensure_dataset(other, store, lambda _done, _all: None)
+
+
+def test_a_record_from_before_a_setting_existed_means_its_default(tmp_path: Path) -> None:
+    made = RandomWalkConfig(steps=100)
+    assert ensure_dataset(WALK.model_copy(update={"generate": made}), tmp_path)
+    path = tmp_path / "datasets" / "ldcq" / "walk-v0" / "data" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    del metadata["ldcq_generator"]["seed"]
+    path.write_text(json.dumps(metadata))
+    assert not ensure_dataset(WALK.model_copy(update={"generate": made}), tmp_path)
+    other = RandomWalkConfig(steps=100, seed=1)
+    with pytest.raises(DataError, match="was generated with"):
+        ensure_dataset(WALK.model_copy(update={"generate": other}), tmp_path)
 
 
 def test_of_two_that_need_the_data_one_makes_them(tmp_path: Path) -> None:
