@@ -6,6 +6,7 @@ The table of scores stands in the second file as well, between the two lines of 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -137,8 +138,8 @@ def main(arguments: list[str]) -> int:
         )
         return 2
     results = load(folder)
-    (folder / PAGE).write_text(index(results))
-    found = scores(results, f"{folder.relative_to(file.parent).as_posix()}/")
+    replace_atomically(folder / PAGE, index(results).encode())
+    found = scores(results, f"{Path(os.path.relpath(folder, file.parent)).as_posix()}/")
     before, after = text[: start + len(MARKS[0])], text[end:]
     replace_atomically(file, f"{before}\n{found}\n{after}".encode())
     print(folder / PAGE, file)
