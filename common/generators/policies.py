@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -83,6 +84,18 @@ class Network:
             return np.tanh(hidden)
         return np.clip(hidden, -1, 1)
 
+    def weaker(self, weakness: float, random: np.random.Generator) -> Network:
+        """A policy of other weights, each changed by a Gaussian of `weakness` root mean squares of
+        its layer.
+        """
+        changed = copy.copy(self)
+        changed._arrays = dict(self._arrays)
+        for index in range(self._depth):
+            layer = self._layer(index)
+            size = weakness * np.sqrt(np.square(layer).mean())
+            changed._arrays[f"W{index}"] = layer + size * random.standard_normal(layer.shape)
+        return changed
+
     def _layer(self, index: int) -> npt.NDArray[Any]:
         return np.asarray(self._arrays[f"W{index}"])
 
@@ -100,7 +113,9 @@ def described(files: Iterable[str]) -> str:
 
 
 class PolicyPlayer:
-    """Plays whole episodes, each by one of the policies, with one level of noise throughout."""
+    """Plays whole episodes, each by one of the policies, with one level of noise and one change of
+    its weights throughout.
+    """
 
     def __init__(self, config: PolicyConfig) -> None:
         """Makes the environment and reads the policies.
@@ -119,8 +134,7 @@ class PolicyPlayer:
         assert self.environment.spec is not None, "a registered environment has a spec"
         self.evaluation = self.environment.spec
         networks = [Network(file) for file in files]
-        levels = [policy.noise for policy in config.policies]
-        self._policies = list(zip(networks, levels, strict=True))
+        self._policies = list(zip(networks, config.policies, strict=True))
         shares = np.array([policy.share for policy in config.policies])
         self.metadata = {
             "algorithm_name": "trained policies with noise",
@@ -140,8 +154,12 @@ class PolicyPlayer:
     def episode(self, seed: np.random.SeedSequence) -> EpisodeArrays:
         """One whole episode, a function of `seed` alone."""
         random = np.random.default_rng(seed)
-        network, levels = self._policies[int(random.choice(len(self._policies), p=self._shares))]
-        noise = random.uniform(*levels)
+        network, policy = self._policies[int(random.choice(len(self._policies), p=self._shares))]
+        noise = random.uniform(*policy.noise)
+        if policy.weakness[1]:
+            weakness = random.uniform(*policy.weakness)
+            one = random if policy.weaker is None else np.random.default_rng(policy.weaker)
+            network = network.weaker(weakness, one)
 
         def act(observation: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float32]:
             action = network(observation, step)

@@ -97,6 +97,12 @@ class PlayingPolicy(Section):
     noise: tuple[Noise, Noise] = (0.0, 0.0)
     """Standard deviation of the Gaussian noise added to an action before it is clipped: drawn for
     every episode between these two."""
+    weakness: tuple[Noise, Noise] = (0.0, 0.0)
+    """Standard deviation of a change of every weight, in root mean squares of its layer: drawn for
+    every episode between these two. A few hundredths make a policy that does less well but means
+    what it does, where noise on actions leaves the policy's own ones in the middle of the data."""
+    weaker: NonNegative | None = None
+    """Which change: every number is one weaker policy; None: another in every episode."""
 
 
 class PolicyConfig(Section):

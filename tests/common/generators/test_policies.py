@@ -71,6 +71,43 @@ def test_a_dataset_is_a_function_of_its_settings(tmp_path: Path) -> None:
     assert (episodes.spaces.state_dim, episodes.spaces.action_dim) == (STATES, ACTIONS)
 
 
+def _first_actions(policy: PlayingPolicy, *seeds: int) -> list[np.ndarray[Any, Any]]:
+    player = PolicyPlayer(hopper(policy))
+    return [player.episode(np.random.SeedSequence(seed)).actions[0] for seed in seeds]
+
+
+def test_a_weaker_policy_is_of_weights_changed_in_their_layer_s_measure(tmp_path: Path) -> None:
+    network = Network(write(tmp_path / "a.npz"))
+    weaker = network.weaker(0.05, np.random.default_rng(0))
+    for index in range(2):
+        layer, changed = network._layer(index), weaker._layer(index)
+        ratio = np.sqrt(np.square(changed - layer).mean() / np.square(layer).mean())
+        assert ratio == pytest.approx(0.05, rel=0.3)
+    state = np.linspace(-1, 1, STATES)
+    np.testing.assert_array_equal(
+        network.weaker(0.0, np.random.default_rng(0))(state, 0), network(state, 0)
+    )
+
+
+def test_one_weaker_policy_plays_all_episodes_or_another_each(tmp_path: Path) -> None:
+    file, weakness = write(tmp_path / "a.npz"), (0.2, 0.2)
+    plain, one, two, same = (
+        _first_actions(policy, 7)[0]
+        for policy in (
+            PlayingPolicy(file=file),
+            PlayingPolicy(file=file, weakness=weakness, weaker=1),
+            PlayingPolicy(file=file, weakness=weakness, weaker=2),
+            PlayingPolicy(file=file, weakness=weakness, weaker=1),
+        )
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.allclose(one, two)
+    assert not np.allclose(one, plain)
+    drawn = _first_actions(PlayingPolicy(file=file, weakness=weakness), 7, 7, 8)
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.allclose(drawn[0], one)
+
+
 @pytest.mark.parametrize(
     ("file", "said"),
     [
