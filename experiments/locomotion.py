@@ -16,11 +16,11 @@ EXPERIMENT = experiment(
         for body in ("halfcheetah", "walker2d", "hopper")
     ),
     tuned=(
-        "Nothing: the settings are those of the preset `small`, with the updates and the decoder "
-        "set beforehand."
+        "Settings of scale `small` were tried with training seed 100, which is not reported, on "
+        "walker2d-medium-expert and hopper-medium-expert."
     ),
     notes=(
-        "The data are played by one trained policy with noise, whose levels stand for D4RL's "
-        "policies (docs/data.md).",
+        "The data are played by one trained policy and by weaker ones, made by changing its "
+        "weights, which stand for D4RL's (docs/data.md).",
     ),
 )
