@@ -19,9 +19,11 @@ from benchmarks.plain import plain_sample
 from benchmarks.result import BenchmarkResult
 from common.training.device import DeviceError
 from ldcq.config import SamplingConfig, load
-from ldcq.diffusion.fast.fused import FusedDenoiser, freeze
-from ldcq.diffusion.fast.split import FrozenDenoiser, SplitDenoiser
+from ldcq.diffusion.fast.fastest import fastest_loop
+from ldcq.diffusion.fast.kernel import load as compiled_kernel
+from ldcq.diffusion.fast.split import SplitDenoiser
 from ldcq.diffusion.prior import DiffusionPrior
+from ldcq.diffusion.reverse_loop import ReverseLoop, StepwiseLoop
 from ldcq.diffusion.sampler import DiffusionSampler
 from ldcq.latent_prior import Draw, Samples
 from ldcq.nn.model import Dimensions
@@ -80,12 +82,12 @@ def run(
     clock = _clock(device, threads)
     prior = paper_prior().to(device)
     with _torch_threads(threads), torch.inference_mode():
-        frozen = freeze(prior.denoiser, prior.options.steps)
+        loops = _loops(prior, device)
         cells = [_Cell(*shape, w) for shape in shapes for w in guidance]
         products: dict[int, list[float]] = defaultdict(list)
         for _ in range(rounds):
             for cell in cells:
-                for name, draw in _samplers(prior, frozen, cell).items():
+                for name, draw in _samplers(prior, loops, cell).items():
                     steps = prior.options.steps
                     if device == "cpu":
                         steps = min(max(1, BUDGET[name] // cell.rows), steps)
@@ -103,7 +105,7 @@ def run(
             name="sampler",
             summary={**{name: judged[name] for name in names}, "sgemm_gflops": sgemm / 1e9},
             rows=rows,
-            notes=_notes(prior, isinstance(frozen, FusedDenoiser), threads, device),
+            notes=_notes(prior, loops["ours"], threads, device),
         )
 
 
@@ -126,7 +128,7 @@ def needed_macs(prior: DiffusionPrior) -> int:
 
 
 def _samplers(
-    prior: DiffusionPrior, frozen: FrozenDenoiser, cell: _Cell
+    prior: DiffusionPrior, loops: dict[str, ReverseLoop], cell: _Cell
 ) -> dict[str, Callable[[int], object]]:
     """By name, what draws the cell's latents in so many steps."""
     device = prior.latent_normaliser.mean.device
@@ -146,15 +148,13 @@ def _samplers(
             stop_after=steps,
         )
 
-    def ours(denoiser: FrozenDenoiser, capture: bool = True) -> Callable[[int], Samples]:
+    def of(loop: ReverseLoop) -> Callable[[int], Samples]:
         sampler = DiffusionSampler(
-            denoiser,
-            prior.alpha_bar,
+            loop,
+            prior.options.steps,
             prior.config.sampling,
             prior.state_normaliser,
             prior.latent_normaliser,
-            prior.options.clip_sample,
-            capture,
         )
         options = SamplingConfig(
             solver="ddpm", guidance=cell.guidance, extra_steps=0, temperature=1.0
@@ -166,10 +166,24 @@ def _samplers(
 
     return {
         "plain": plain,
-        "ours": ours(frozen),
         "in_blocks": lambda steps: [plain(steps, block, 1) for _ in range(pieces)],
-        "split": ours(SplitDenoiser(prior.denoiser, prior.options.steps), capture=False),
+        **{name: of(loop) for name, loop in loops.items()},
     }
+
+
+def _loops(prior: DiffusionPrior, device: str) -> dict[str, ReverseLoop]:
+    """`ours` is what a service runs, `split` eager PyTorch, on a GPU `graph` the same captured."""
+    denoiser, clip = prior.denoiser, prior.options.clip_sample
+    split = SplitDenoiser(denoiser, prior.options.steps)
+
+    def stepwise(capture: bool) -> StepwiseLoop:
+        latent_dim = denoiser.last.out_features
+        return StepwiseLoop(
+            split, prior.alpha_bar, latent_dim, torch.device(device), clip, capture=capture
+        )
+
+    loops = {"ours": fastest_loop(denoiser, prior.alpha_bar, clip), "split": stepwise(False)}
+    return loops | ({"graph": stepwise(True)} if device == "cuda" else {})
 
 
 def _row(prior: DiffusionPrior, cell: _Cell, sgemm: float) -> dict[str, Any]:
@@ -184,6 +198,8 @@ def _row(prior: DiffusionPrior, cell: _Cell, sgemm: float) -> dict[str, Any]:
         "ratio_to_plain": cell.median("plain") / ours,
         "ratio_in_blocks": cell.median("in_blocks") / ours,
         "ratio_to_split": cell.median("split") / ours,
+        **({"ratio_to_graph": cell.median("graph") / ours} if "graph" in cell.seconds else {}),
+        "call_ms": ours * prior.options.steps * cell.rows * 1e3,
         "fraction_of_sgemm": flops / sgemm,
     }
 
@@ -201,15 +217,18 @@ def _clock(device: str, threads: int) -> Callable[[], float]:
     return time.process_time if threads == 1 else time.perf_counter
 
 
-def _notes(prior: DiffusionPrior, compiled: bool, threads: int, device: str) -> list[str]:
+def _notes(prior: DiffusionPrior, ours: ReverseLoop, threads: int, device: str) -> list[str]:
     on_gpu = device == "cuda"
-    how = "captured as a CUDA graph." if on_gpu else "compiled."
+    if on_gpu:
+        fused = not isinstance(ours, StepwiseLoop)
+        how = "one kernel for all steps." if fused else "a captured graph; the log says why."
+    else:
+        how = "compiled." if compiled_kernel() else "eager as well: no C compiler was found."
     rows = block_rows(torch.device(device))
     return [
         "plain: section A.2.2 in eager PyTorch, all rows at once; in blocks: the same on"
         f" {rows} rows at a time; split: the parts of state and time computed once, eager"
-        " PyTorch; unnamed: what the service runs, "
-        + (how if compiled or on_gpu else "eager as well: no C compiler was found."),
+        f" PyTorch; unnamed: what the service runs, {how}",
         f"T = {prior.options.steps}, DDPM"
         + (", of which some steps are measured and the rest extrapolated" if not on_gpu else "")
         + "; GFLOP/s and the fraction of sgemm count"

@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from ldcq.philox import normals
 
 BLOCK_ROWS = 2048
 """Rows computed at once, so that activations stay in cache. Part of what a seed means: changing it
@@ -61,34 +65,85 @@ def block_generator(seed: int, block: int, device: torch.device) -> torch.Genera
     return torch.Generator(device=device).manual_seed(mixed)
 
 
-class BlockNoise:
-    """The random numbers of one block of rows, each draw's from a generator of its own.
+class NoiseSource(Protocol):
+    """The random numbers of some rows of one call."""
+
+    rows: int
+
+    def fill(self, values: Tensor) -> None:
+        """The next N(0, I), (rows, Z)."""
+        ...
+
+
+def noise_source(seed: int, start: int, rows: int, device: torch.device) -> NoiseSource:
+    """The noise of rows `start` to `start + rows` of a call.
+
+    On the CPU the rows begin a block, which has a generator of its own. On a GPU each number is a
+    function of the seed, its row and the draw, so that every path through the loop draws the same.
 
     Args:
-        sources: Rows and generator of each draw in the block.
+        seed: The call's, 0 to 2^64 - 1.
+        start: The first row's number within the call; on the CPU a multiple of `BLOCK_ROWS`.
+        rows: How many.
+        device: Where they are drawn.
+    """
+    if device.type == "cuda":
+        return CountedNoise(rows, seed, start)
+    return GeneratedNoise(rows, block_generator(seed, start // BLOCK_ROWS, device))
+
+
+@dataclass
+class GeneratedNoise:
+    """From a generator, one draw after the other."""
+
+    rows: int
+    generator: torch.Generator
+
+    def fill(self, values: Tensor) -> None:
+        values.normal_(generator=self.generator)
+
+
+@dataclass
+class CountedNoise:
+    """Of the seed and each row's number within the call (`ldcq.philox`)."""
+
+    rows: int
+    seed: int
+    start: int
+    drawn: int = 0
+
+    def fill(self, values: Tensor) -> None:
+        width, device = values.shape[1], values.device
+        values.copy_(normals(self.seed, self.start, self.rows, self.drawn, width, device))
+        self.drawn += 1
+
+
+class BlockNoise:
+    """The random numbers of one block of rows, each draw's from a source of its own.
+
+    Args:
+        sources: Of the draws in the block, one after the other.
         width: Z.
-        device: Of the generators.
+        device: Where they are drawn.
 
     Attributes:
         rows: Of all draws.
     """
 
-    def __init__(
-        self, sources: Sequence[tuple[int, torch.Generator]], width: int, device: torch.device
-    ) -> None:
-        self.rows = sum(rows for rows, _ in sources)
+    def __init__(self, sources: Sequence[NoiseSource], width: int, device: torch.device) -> None:
+        self.rows = sum(source.rows for source in sources)
         self._values = torch.zeros(padded_rows(self.rows, device), width, device=device)
-        self._slices: list[tuple[Tensor, torch.Generator]] = []
+        self._slices: list[tuple[Tensor, NoiseSource]] = []
         start = 0
-        for rows, generator in sources:
-            # In slices, as numbers depend on how many are drawn at once.
-            self._slices.append((self._values[start : start + rows], generator))
-            start += rows
+        for source in sources:
+            # In slices, as a generator's numbers depend on how many are drawn at once.
+            self._slices.append((self._values[start : start + source.rows], source))
+            start += source.rows
 
     def draw(self) -> Tensor:
         """N(0, I) for all rows and zeros for the padding, valid until the next one."""
-        for values, generator in self._slices:
-            values.normal_(generator=generator)
+        for values, source in self._slices:
+            source.fill(values)
         return self._values
 
     @property

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ldcq.config import Config, ConfigError, PriorConfig, SamplingConfig
 from ldcq.diffusion.denoiser import Denoiser
-from ldcq.diffusion.fast.fused import freeze
+from ldcq.diffusion.fast.fastest import fastest_loop
 from ldcq.diffusion.options import DiffusionOptions
-from ldcq.diffusion.sampler import DiffusionSampler, resolve_options
+from ldcq.diffusion.sampler import DiffusionSampler
+from ldcq.diffusion.sampling_options import resolve_options
 from ldcq.diffusion.schedule import alpha_bars, min_snr_weights
 from ldcq.latent_prior import OptionError
 from ldcq.nn.model import Dimensions
@@ -131,12 +132,11 @@ class DiffusionPrior(Prior):
     def sampler(self) -> DiffusionSampler:
         """The model as it is now: its time tables are made here, once."""
         return DiffusionSampler(
-            freeze(self.denoiser, self.options.steps),
-            self.alpha_bar,
+            fastest_loop(self.denoiser, self.alpha_bar, self.options.clip_sample),
+            self.options.steps,
             self.config.sampling,
             self.state_normaliser,
             self.latent_normaliser,
-            self.options.clip_sample,
             goal_normaliser=self.goal_normaliser,
         )
 

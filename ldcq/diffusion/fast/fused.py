@@ -1,26 +1,18 @@
-"""`split` in compiled code: all layers of a few rows at a time, which never leave the cache.
-
-Beyond what `split` takes out of the loop, weights are prepared so that less is left to compute:
-
-- LayerNorm's mean: the layers before it are centred over their outputs, once;
-- where a block is wider than its input and joined by no skip, W (R x + r) = (W R) x + W r, so the
-  block's first layer is a product with the narrow input;
-- the last LayerNorm's gain and bias are part of the last layer.
-"""
+"""`folded` in compiled code: all layers of a few rows at a time, which never leave the cache."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import CDLL, byref
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ldcq.diffusion.denoiser import Denoiser, ResidualBlock, time_embedding
+from ldcq.diffusion.denoiser import Denoiser
+from ldcq.diffusion.fast.folded import FoldedBlock, FoldedDenoiser, filled
 from ldcq.diffusion.fast.kernel import GROUP, TILE, Block, Network, load
-from ldcq.diffusion.fast.split import Condition, FrozenDenoiser, Nulled, SplitDenoiser, encode
+from ldcq.diffusion.fast.split import Condition, FrozenDenoiser, Nulled, SplitDenoiser
 
 _Compute = Callable[[int, int], int]
 
@@ -52,35 +44,19 @@ class FusedDenoiser:
 
     @torch.inference_mode()
     def __init__(self, denoiser: Denoiser, training_steps: int, library: CDLL) -> None:
-        self._encoders = copy.deepcopy((denoiser.encode_state, denoiser.encode_goal))
-        # In double precision: products of weights are rounded once.
-        denoiser = copy.deepcopy(denoiser).double()
-        times = torch.arange(1, training_steps + 1)
-        encoded_time = denoiser.encode_time(time_embedding(times, denoiser.time_dim).double())
-        weights = _Weights()
+        folded, weights = FoldedDenoiser(denoiser, training_steps), _Weights()
         self._weights = weights
         self._denoise = library.ldcq_denoise
-        blocks, states, biases = [], [], []
-        for resize, block, skip in zip(
-            denoiser.resize, denoiser.blocks, denoiser.skips, strict=True
-        ):
-            assert isinstance(block, ResidualBlock)
-            packed, state, bias = _pack_block(weights, resize, block, skip, encoded_time)
-            blocks.append(packed)
-            states.append(state)
-            biases.append(bias)
-        self._state = torch.cat(states).T.float().contiguous()
-        self._bias = torch.cat(biases).float()
-        self._network = _pack_network(weights, denoiser, blocks)
-        self._null = self.prepare((self._bias.expand(TILE, -1),))
+        self._condition = folded.condition_layer([_padded(block.width) for block in folded.blocks])
+        self._network = _pack_network(weights, folded)
+        self._null = self.prepare((self._condition.bias.expand(TILE, -1),))
         self._pool: ThreadPoolExecutor | None = None
 
     def condition(
         self, states: Tensor, goals: Tensor | None = None, nulled: Nulled = "both"
     ) -> Condition:
         """W_s s + W_g g + b of all blocks, centred, side by side. See `split.FrozenDenoiser`."""
-        encoded = encode(*self._encoders, states, goals, nulled)
-        return tuple(torch.addmm(self._bias, one, self._state) for one in encoded)
+        return self._condition(states, goals, nulled)
 
     def prepare(self, condition: Condition) -> Condition:
         """In tiles, (tiles, features, TILE). See `split.FrozenDenoiser`."""
@@ -131,6 +107,10 @@ class FusedDenoiser:
         return list(self._pool.map(compute, bounds[:-1], bounds[1:]))
 
 
+def _padded(width: int) -> int:
+    return -(-width // GROUP) * GROUP
+
+
 def _tiles(rows: Tensor) -> Tensor:
     """Rows (R, features) as (tiles, features, TILE), the last tile filled up with zeros."""
     padded = rows.new_zeros(-(-len(rows) // TILE) * TILE, rows.shape[1])
@@ -149,65 +129,45 @@ class _Weights:
         self._kept.append(kept)
         return kept.data_ptr()
 
+    def vector(self, values: Tensor) -> int:
+        """Values for each output, (..., outputs)."""
+        return self(filled(values, _padded(values.shape[-1]), dim=-1))
+
     def matrix(self, weight: Tensor) -> int:
         """A layer's weight (outputs, inputs), as groups of outputs, each (inputs, GROUP)."""
-        padded = _pad(weight)
-        return self(padded.view(-1, GROUP, padded.shape[1]).transpose(1, 2))
+        rows = filled(weight, _padded(len(weight)))
+        return self(rows.view(-1, GROUP, rows.shape[1]).transpose(1, 2))
 
 
-def _pad(tensor: Tensor, dim: int = 0) -> Tensor:
-    """Zeros behind `tensor`, up to a multiple of GROUP."""
-    shape = list(tensor.shape)
-    shape[dim] = -shape[dim] % GROUP
-    return torch.cat([tensor, tensor.new_zeros(shape)], dim)
-
-
-def _centre(tensor: Tensor) -> Tensor:
-    """What LayerNorm leaves of a layer's weight (outputs, inputs) or bias (outputs,)."""
-    return tensor - tensor.mean(dim=0, keepdim=True)
-
-
-def _pack_block(
-    weights: _Weights, resize: nn.Module, block: ResidualBlock, skip: int | None, time: Tensor
-) -> tuple[Block, Tensor, Tensor]:
-    """The kernel's block, and its condition's matrix (padded, condition) and bias (padded,)."""
-    width = block.second.out_features
-    first, state = block.first.weight[:, :width], block.first.weight[:, width:]
-    bias: Tensor = block.first.bias
+def _pack_block(weights: _Weights, block: FoldedBlock) -> Block:
     packed = Block(
-        width=width, padded=-(-width // GROUP) * GROUP, skip=-1 if skip is None else skip
+        width=block.width,
+        padded=_padded(block.width),
+        inputs=block.inputs,
+        skip=-1 if block.skip is None else block.skip,
+        folded=block.folded,
+        first=weights.matrix(block.first),
+        second=weights.matrix(block.second),
     )
-    if isinstance(resize, nn.Linear):
-        packed.inputs = resize.in_features
-        packed.resize = weights.matrix(resize.weight)
-        packed.resize_bias = weights(_pad(resize.bias))
-        if skip is None and resize.in_features < width:
-            packed.folded = 1
-            bias = bias + first @ resize.bias
-            first = first @ resize.weight
-    packed.first = weights.matrix(_centre(first))
-    packed.second = weights.matrix(_centre(block.second.weight))
-    packed.second_bias = weights(_pad(_centre(block.second.bias)))
-    packed.norm_gain = weights(_pad(block.second_norm.weight))
-    packed.norm_bias = weights(_pad(block.second_norm.bias))
-    scale, shift = block.film(time).chunk(2, dim=1)
-    norm = block.first_norm
-    packed.gain = weights(_pad(norm.weight * (1 + scale), dim=1))
-    packed.bias = weights(_pad(norm.bias * (1 + scale) + shift, dim=1))
-    return packed, _pad(_centre(state)), _pad(_centre(bias))
+    for name in ("second_bias", "norm_gain", "norm_bias", "gain", "bias"):
+        setattr(packed, name, weights.vector(getattr(block, name)))
+    if block.resize is not None and block.resize_bias is not None:
+        packed.resize = weights.matrix(block.resize)
+        packed.resize_bias = weights.vector(block.resize_bias)
+    return packed
 
 
-def _pack_network(weights: _Weights, denoiser: Denoiser, blocks: list[Block]) -> Network:
-    last, norm = denoiser.last, denoiser.last_norm
-    padded = [block.padded for block in blocks]
-    latent = -(-last.out_features // GROUP) * GROUP
+def _pack_network(weights: _Weights, folded: FoldedDenoiser) -> Network:
+    blocks = [_pack_block(weights, block) for block in folded.blocks]
+    widths = [block.padded for block in blocks]
+    latent = _padded(folded.latent)
     return Network(
-        latent=last.out_features,
+        latent=folded.latent,
         padded=latent,
         blocks=len(blocks),
-        features=sum(padded),
-        widest=max(latent, *padded),
+        features=sum(widths),
+        widest=max(latent, *widths),
         block=(Block * len(blocks))(*blocks),
-        last=weights.matrix(last.weight * norm.weight),
-        last_bias=weights(last.bias + last.weight @ norm.bias),
+        last=weights.matrix(folded.last),
+        last_bias=weights(folded.last_bias),
     )

@@ -15,9 +15,9 @@ from ldcq.diffusion.fast import graphs
 from ldcq.diffusion.fast.graphs import LoopGraphs
 from ldcq.diffusion.fast.split import Condition, SplitDenoiser
 from ldcq.diffusion.prior import DiffusionPrior
-from ldcq.diffusion.sampler import DiffusionSampler
-from ldcq.randomness import BlockNoise, block_generator, padded_rows
-from tests.draws import latents
+from ldcq.diffusion.reverse_loop import Rows, StepwiseLoop
+from ldcq.diffusion.sampling_options import resolve_options
+from ldcq.randomness import BlockNoise, noise_source, padded_rows
 from tests.services.prior.world import STATE, small_config, some_prior
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -25,7 +25,7 @@ DRAWS = {"a": 2, "b": 3}
 
 
 def _noise(rows: int, seed: int) -> BlockNoise:
-    return BlockNoise([(rows, block_generator(seed, 0, CPU))], 2, CPU)
+    return BlockNoise([noise_source(seed, 0, rows, CPU)], 2, CPU)
 
 
 def _loop(condition: Condition, draw: Callable[[], Tensor], options: str) -> Tensor:
@@ -127,22 +127,26 @@ def test_sizes_on_a_gpu_are_few(rows: int, on_cpu: int, on_gpu: int) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 @pytest.mark.parametrize("solver", ["ddpm", "dpmpp_2m"])
+@torch.inference_mode()
 def test_on_a_gpu_a_graph_gives_what_the_plain_loop_gives(solver: str, guidance: float) -> None:
     prior = some_prior(small_config()).requires_grad_(False).to(CUDA)
     assert isinstance(prior, DiffusionPrior)
-    captured = prior.sampler()
-    plain = DiffusionSampler(
-        SplitDenoiser(prior.denoiser, prior.options.steps),
-        prior.alpha_bar,
-        prior.config.sampling,
-        prior.state_normaliser,
-        prior.latent_normaliser,
-        prior.options.clip_sample,
-        capture=False,
+    denoiser = prior.denoiser
+    loops = [
+        StepwiseLoop(
+            SplitDenoiser(denoiser, prior.options.steps),
+            *(prior.alpha_bar, denoiser.last.out_features, CUDA, prior.options.clip_sample),
+            capture=capture,
+        )
+        for capture in (True, False)
+    ]
+    options = resolve_options(
+        SamplingConfig(solver=solver, steps=5, guidance=guidance),
+        SamplingConfig(),
+        prior.options.steps,
     )
-    options = SamplingConfig(solver=solver, steps=5, guidance=guidance)
     for states, candidates in ((1, 1), (3, 50), (3, 50), (40, 500)):
-        raw = torch.randn(states, STATE)
-        found = latents(captured, raw, candidates, options, seed=states)
-        expected = latents(plain, raw, candidates, options, seed=states)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        raw = torch.randn(states, STATE, device=CUDA)
+        rows = [Rows(0, candidates, 0, states * candidates, seed=states)]
+        captured, plain = (loop(loop.condition(raw), rows, options) for loop in loops)
+        torch.testing.assert_close(captured, plain, rtol=1e-5, atol=1e-5)

@@ -97,7 +97,7 @@ def test_sampling_is_algorithm_1(
     denoiser: Callable[[Denoiser, int], FrozenDenoiser],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ldcq.diffusion.prior.freeze", denoiser)
+    monkeypatch.setattr("ldcq.diffusion.fast.fastest.freeze", denoiser)
     prior = _prior(clip_sample=clip)
     base = {"steps": 20, "guidance": 1.0, "extra_steps": 0, "temperature": 1.0}
     options = SamplingConfig.model_validate({**base, **given})
@@ -124,7 +124,7 @@ def test_guidance_zero_does_not_see_the_state() -> None:
 
 
 def test_unguided_sampling_runs_one_half_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ldcq.diffusion.prior.freeze", SplitDenoiser)
+    monkeypatch.setattr("ldcq.diffusion.fast.fastest.freeze", SplitDenoiser)
     sampler = _prior().sampler()
     calls: list[int] = []
     predict = SplitDenoiser.__call__

@@ -165,7 +165,7 @@ def test_rows_are_nulled_one_by_one_and_apart() -> None:
 def test_sampling_is_algorithm_1(
     nulled: Nulled | None, compiled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ldcq.diffusion.prior.freeze", FREEZE[compiled])
+    monkeypatch.setattr("ldcq.diffusion.fast.fastest.freeze", FREEZE[compiled])
     prior, statistics = _prior(), some_statistics()
     w, n, states, goals = 2.5, 4, 5 * _rows(3, STATE), 5 * _rows(3, GOALS, 2)
     options = SamplingConfig(steps=20, guidance=w, nulled=nulled)

@@ -32,7 +32,7 @@ CALLS = some.lists(
 @pytest.fixture(params=[freeze, SplitDenoiser])
 def sampler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> JoiningSampler:
     """With compiled code, where there is a compiler, and with the matrix library's."""
-    monkeypatch.setattr("ldcq.diffusion.prior.freeze", request.param)
+    monkeypatch.setattr("ldcq.diffusion.fast.fastest.freeze", request.param)
     found = some_prior(small_config()).requires_grad_(False).sampler()
     assert isinstance(found, JoiningSampler)
     return found
