@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ldcq.config import BcConfig, Config
 from ldcq.data.windows import Windows
+from ldcq.learning.captured import Tensors
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.nn.model import Dimensions
 from ldcq.nn.normaliser import Normaliser
@@ -54,20 +55,20 @@ class BcLearner(SupervisedLearner):
         super().__init__(self.policy.to(device), config.bc, steps, config.seed)
         self._steps, self._device = steps, device
 
-    def metrics(
+    def inputs(
         self, rows: NDArray[np.int64], share: slice, random: torch.Generator
     ) -> dict[str, Tensor]:
-        """`loss`: -log pi(a | s) in nats per step.
-
-        Args:
-            rows: Steps of the data.
-            share: Which of them to look at.
-            random: Not used: nothing is drawn.
-        """
+        """States (B, S) and actions (B, A) of some steps of the data; nothing is drawn."""
         del random
         chosen = rows[share]
-        states = torch.from_numpy(self._steps.first_states(chosen)).to(self._device)
-        actions = torch.from_numpy(self._steps.actions(chosen)[:, 0]).to(self._device)
+        arrays = {
+            "states": self._steps.first_states(chosen),
+            "actions": self._steps.actions(chosen)[:, 0],
+        }
+        return {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}
+
+    def metrics(self, inputs: Tensors) -> dict[str, Tensor]:
+        """`loss`: -log pi(a | s) in nats per step."""
+        states = self.policy.state_normaliser(inputs["states"])
         nothing = states.new_zeros(len(states), 0)
-        standardised = self.policy.state_normaliser(states)
-        return {"loss": -self.policy.decoder.log_prob(standardised, nothing, actions).mean()}
+        return {"loss": -self.policy.decoder.log_prob(states, nothing, inputs["actions"]).mean()}

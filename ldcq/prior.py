@@ -51,6 +51,9 @@ class Batch:
     a prior with goals raw goals (B, G) as well.
 
     Where several ranks share a batch of `whole` rows, these are the rows `share` of it.
+
+    Attributes:
+        numbers: Gives the random numbers of these pairs, for each call of `random`.
     """
 
     states: Tensor
@@ -58,21 +61,21 @@ class Batch:
     latent_std: Tensor
     goals: Tensor | None = None
     _: KW_ONLY
-    share: slice | None = None
-    whole: int | None = None
+    numbers: Callable[[Callable[[int], Tensor]], Tensor] | None = None
 
     def random(self, draw: Callable[[int], Tensor]) -> Tensor:
         """Random numbers of these pairs, the same whichever ranks share the batch.
 
         Args:
-            draw: Given a number of rows, draws them on the CPU.
+            draw: Given a number of rows, draws them on the CPU, from a loss's generator and nothing
+                else that changes: at every update the same calls draw anew.
 
         Returns:
             One row for each pair, on its device.
         """
-        if self.share is None or self.whole is None:
-            return draw(len(self.states)).to(self.states.device)
-        return draw(self.whole)[self.share].to(self.states.device)
+        if self.numbers is not None:
+            return self.numbers(draw)
+        return draw(len(self.states)).to(self.states.device)
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """z_0 ~ q(z | tau), drawn anew at every call, (B, Z)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from ldcq.data.statistics import column_mean, scale
 from ldcq.goals import Hindsight
 from ldcq.learning.averaging import ExponentialMovingAverage
 from ldcq.learning.batches import BatchSampler, evenly_spread, generator, on_device, take
+from ldcq.learning.captured import Tensors
 from ldcq.learning.descent import Descent
 from ldcq.learning.distributed import ranks
 from ldcq.nn.model import Dimensions
@@ -95,10 +97,13 @@ class PriorLearner:
         self.total = settings.epochs * self._sampler.steps_per_epoch
         self._descent = Descent(
             self._prior,
+            self._metrics,
             learning_rate=settings.learning_rate,
             schedule=settings.schedule,
             total=self.total,
         )
+        self._random = torch.Generator()
+        self._draws: list[Callable[[int], Tensor]] | None = None
 
     @property
     def published(self) -> Prior:
@@ -117,11 +122,40 @@ class PriorLearner:
         whole = self._batch(self._training[self._sampler.indices(step).numpy()], step)
         count = len(whole.states)
         share = self._ranks.share(count)
-        batch = replace(_select(whole, share), share=share, whole=count)
-        loss = self._prior.loss(batch, generator(self._seed, "prior", "update", step))
-        metrics = self._descent.step({"loss": loss}, len(batch.states) / count)
+        part = {name: column[share] for name, column in _columns(whole).items()}
+        numbers = self._numbers(step, part, share, count)
+        rate = self._descent.learning_rate
+        means = self._descent.step({**part, **numbers}, len(part["states"]) / count)
         self._average.update()
-        return metrics
+        return {**means, "learning_rate": rate}
+
+    def _metrics(self, inputs: Tensors) -> dict[str, Tensor]:
+        """The prior's loss over pairs, with the random numbers beside them."""
+        columns = {name: value for name, value in inputs.items() if not name.isdigit()}
+        numbers = (inputs[str(index)] for index in itertools.count())
+        batch = Batch(**columns, numbers=lambda _: next(numbers))
+        return {"loss": self._prior.loss(batch, self._random)}
+
+    def _numbers(self, step: int, part: Tensors, share: slice, count: int) -> dict[str, Tensor]:
+        """The random numbers of a step's loss, in the order in which it asks for them.
+
+        A loss is a function of its inputs alone, as a captured update has to be: what it draws is
+        drawn before. What that is it says in a first pass, whose result is of no use.
+        """
+        start = generator(self._seed, "prior", "update", step).initial_seed()
+        if self._draws is None:
+            asked: list[Callable[[int], Tensor]] = []
+
+            def note(draw: Callable[[int], Tensor]) -> Tensor:
+                asked.append(draw)
+                return draw(count)[share].to(self._device)
+
+            with torch.no_grad():
+                self._prior.loss(Batch(**part, numbers=note), self._random.manual_seed(start))
+            self._draws = asked
+        self._random.manual_seed(start)
+        drawn = [draw(count)[share].to(self._device) for draw in self._draws]
+        return {str(index): values for index, values in enumerate(drawn)}
 
     def validate(self) -> Mapping[str, Tensor | float]:
         """The averaged weights on held-out pairs, with the same noise every time."""
@@ -157,6 +191,8 @@ class PriorLearner:
         return Batch(*columns)
 
 
-def _select(batch: Batch, rows: slice) -> Batch:
-    goals = None if batch.goals is None else batch.goals[rows]
-    return Batch(batch.states[rows], batch.latent_mean[rows], batch.latent_std[rows], goals)
+def _columns(batch: Batch) -> dict[str, Tensor]:
+    """The pairs' tensors, by the names of `Batch`."""
+    goals = {} if batch.goals is None else {"goals": batch.goals}
+    means = {"latent_mean": batch.latent_mean, "latent_std": batch.latent_std}
+    return {"states": batch.states, **means, **goals}

@@ -17,6 +17,7 @@ from ldcq.data.episodes import DataError
 from ldcq.data.latents import LatentTable
 from ldcq.data.statistics import CONSTANT
 from ldcq.learning.batches import generator
+from ldcq.learning.captured import Tensors
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.nn.distributions import Gaussian, log_density
 from ldcq.nn.mlp import mlp
@@ -173,15 +174,17 @@ class WorldModelLearner(SupervisedLearner):
         self._goal: Sequence[int] = list(config.data.goal_indices)
         self._windows = windows
 
-    def metrics(
+    def inputs(
         self, rows: NDArray[np.int64], share: slice, random: torch.Generator
     ) -> dict[str, Tensor]:
-        """The loss, and how far predictions are off.
+        """The columns of some windows, and noise for z, (B, Z)."""
+        # Drawn on the CPU and for all, so that the noise depends on no device and no share.
+        noise = torch.randn(len(rows), self.model.dimensions.latent, generator=random)[share]
+        columns = self._windows.batch(rows[share]).columns
+        return {**columns, "noise": noise.to(self._windows.device)}
 
-        Args:
-            rows: Windows.
-            share: Which of them to look at.
-            random: Draws z.
+    def metrics(self, inputs: Tensors) -> dict[str, Tensor]:
+        """The loss, and how far predictions are off.
 
         Returns:
             `loss`: see `WorldModel.loss`; `error`: root mean square error of the mean of
@@ -189,11 +192,10 @@ class WorldModelLearner(SupervisedLearner):
             error of the entries of s_{t+H} that goals prescribe, in their own units;
             `reward_error` (with `world_model.rewards`): root mean square error of r_{t:t+H}.
         """
-        # Drawn on the CPU and for all, so that the noise depends on no device and no share.
-        latent_dim = self.model.dimensions.latent
-        noise = torch.randn(len(rows), latent_dim, generator=random)[share]
-        block = self._windows.batch(rows[share])
-        latents = block.latent_mean + block.latent_std * noise.to(self._windows.device)
+        columns = dict(inputs)
+        noise = columns.pop("noise")
+        block = Transitions(**columns)
+        latents = block.latent_mean + block.latent_std * noise
         found = {"loss": self.model.loss(block.state, latents, self._outcome(block))}
         with torch.no_grad():
             off = self.model.predict(block.state, latents) - block.next_state

@@ -18,7 +18,8 @@ from ldcq.critic.replay import PrioritisedReplay, beta_at
 from ldcq.critic.targets import argmax_min, bootstrapped, expectile_loss, hl_gauss
 from ldcq.critic.transitions import Transitions, normalisers
 from ldcq.learning.batches import generator
-from ldcq.learning.descent import learning_rate_schedule
+from ldcq.learning.captured import Tensors
+from ldcq.learning.descent import Descent
 from ldcq.nn.model import Dimensions
 
 
@@ -56,11 +57,13 @@ class LDCQ:
         self._config, self._transitions, self._replay = config, transitions, replay
         self._source, self._validation = source, validation
         self._device = transitions.device
-        self._optimiser = torch.optim.Adam(
-            self.critic.parameters(), lr=config.critic.learning_rate, fused=True
-        )
-        self._schedule = learning_rate_schedule(
-            self._optimiser, config.critic.schedule, self.iterations
+        self._descent = Descent(
+            self.critic,
+            self._lines_10_to_11,
+            learning_rate=config.critic.learning_rate,
+            schedule=config.critic.schedule,
+            total=self.iterations,
+            after=self._line_12,
         )
 
     def run(self) -> None:
@@ -81,10 +84,36 @@ class LDCQ:
         settings = self._config.critic
         # 4: a minibatch of N transitions (s_t, z, r_{t:t+H}, s_{t+H}); 5-9: n latents for each
         minibatch, candidates = self._source.take(step)
-        candidates = candidates.to(self._device)
         batch = self._transitions.batch(minibatch.indices)
-        latents = batch.draw_latents(generator(self._config.seed, "critic", "latents", step))
-        weights = torch.from_numpy(minibatch.weights).to(self._device)
+        drawn = {
+            "latents": batch.draw_latents(generator(self._config.seed, "critic", "latents", step)),
+            "candidates": candidates,
+            "weights": torch.from_numpy(minibatch.weights),
+            # The first batches' spreads count alike, later ones a hundredth.
+            "pace": torch.tensor(max(1 / (step + 1), 0.01)),
+        }
+        inputs = {name: tensor.to(self._device) for name, tensor in drawn.items()}
+        # 10-12: on a GPU as one graph
+        found = self._descent.step({**batch.columns, **inputs})
+        # B is prioritised: |TD error| is the priority of a transition from now on
+        if settings.replay.alpha:
+            self._replay.update(minibatch.indices, found["td_errors"].cpu().numpy())
+        self._source.updated(step)
+        return {
+            "loss": found["q_loss"],
+            "td_error": found["td_errors"].mean() / settings.reward_scale,
+            "q_mean": found["q_mean"] / settings.reward_scale,
+            "target_mean": found["target_mean"] / settings.reward_scale,
+            "beta": beta_at(settings.replay, step),
+        }
+
+    def _lines_10_to_11(self, inputs: Tensors) -> dict[str, Tensor]:
+        """Targets, and what is descended along."""
+        columns, settings = dict(inputs), self._config.critic
+        latents, candidates, weights, pace = (
+            columns.pop(name) for name in ("latents", "candidates", "weights", "pace")
+        )
+        batch = Transitions(**columns)
         # 10: y = r_{t:t+H} + gamma^H max_z min_j Q_j^target(s_{t+H}, z), or by another rule
         targets = self._targets(batch, candidates)
         # 11: minimise ||y - Q(s_t, z)||^2 / N; a dueling critic learns y - V(s_t), in its spread
@@ -95,7 +124,7 @@ class LDCQ:
             value_loss = self._value_loss(batch, latents, candidates, targets, weights)
         if settings.dueling:
             advantages = targets - self.critic.v_values(batch.state).detach().unsqueeze(1)
-            self.critic.follow_spread(advantages, step)
+            self.critic.follow_spread(advantages, pace)
             self.target.spread.copy_(self.critic.spread)  # the unit of both networks' advantages
             sought = advantages / self.critic.spread
         if settings.bins:
@@ -103,25 +132,18 @@ class LDCQ:
             loss = weighted_cross_entropy(self.critic.logits(raw), shares, weights)
         else:
             loss = weighted_td_loss(outputs, sought, weights)
-        self._optimiser.zero_grad()
-        (loss + value_loss).backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
-        self._schedule.step()
-        # 12: Theta^target <- rho Theta + (1 - rho) Theta^target
-        polyak_update(self.target, self.critic, settings.target_update_rate)
-        # B is prioritised: |TD error| is the priority of a transition from now on
-        with torch.no_grad():
-            errors = self.critic.spread * (outputs - sought)
-            td_errors = errors.abs().mean(dim=(0, 2))
-        self._replay.update(minibatch.indices, td_errors.cpu().numpy())
-        self._source.updated(step)
+        errors = self.critic.spread * (outputs - sought).detach()
         return {
-            "loss": loss.detach(),
-            "td_error": td_errors.mean() / settings.reward_scale,
-            "q_mean": (targets + errors).mean() / settings.reward_scale,
-            "target_mean": targets.mean() / settings.reward_scale,
-            "beta": beta_at(settings.replay, step),
+            "loss": loss + value_loss,
+            "q_loss": loss,
+            "td_errors": errors.abs().mean(dim=(0, 2)),
+            "q_mean": (targets + errors).mean(),
+            "target_mean": targets.mean(),
         }
+
+    def _line_12(self) -> None:
+        """Theta^target <- rho Theta + (1 - rho) Theta^target."""
+        polyak_update(self.target, self.critic, self._config.critic.target_update_rate)
 
     def validate(self) -> Mapping[str, Tensor | float]:
         """Diagnostics on the validation windows: TD error, mean value of the windows' own latents,
@@ -149,8 +171,7 @@ class LDCQ:
         return {
             "critic": self.critic.state_dict(),
             "target": self.target.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            **self._descent.state_dict(),
             "replay": self._replay.state_dict(),
             "source": self._source.state_dict(),
         }
@@ -159,8 +180,7 @@ class LDCQ:
         """Continues from `state_dict`, bit for bit."""
         self.critic.load_state_dict(state["critic"])
         self.target.load_state_dict(state["target"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._schedule.load_state_dict(state["schedule"])
+        self._descent.load_state_dict(state)
         self._replay.load_state_dict(state["replay"])
         self._source.load_state_dict(state["source"])
 

@@ -119,16 +119,14 @@ class Critic(Model):
         return values.squeeze(-1)
 
     @torch.no_grad()
-    def follow_spread(self, advantages: Tensor, step: int) -> None:
+    def follow_spread(self, advantages: Tensor, pace: Tensor) -> None:
         """Moves `spread` towards the root mean square of a batch.
 
         Args:
             advantages: y - V(s), (B, K).
-            step: Counts from 0: the first batches count alike, later ones a hundredth.
+            pace: What part of the way, a scalar.
         """
-        squares = torch.lerp(
-            self.spread.square(), advantages.square().mean(dim=0), max(1 / (step + 1), 0.01)
-        )
+        squares = torch.lerp(self.spread.square(), advantages.square().mean(dim=0), pace)
         self.spread.copy_(squares.sqrt().clamp_min(1e-8))
 
     def lower_q(self, states: Tensor, latents: Tensor) -> Tensor:

@@ -77,6 +77,12 @@ class Transitions:
         """Where batches go."""
         return self.used_on or self.state.device
 
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """Those there are, by name."""
+        names = (name for name in (*COLUMNS, *OPTIONAL) if getattr(self, name) is not None)
+        return {name: getattr(self, name) for name in names}
+
     @classmethod
     def of(
         cls,
@@ -111,10 +117,8 @@ class Transitions:
 
     def batch(self, rows: Rows) -> Transitions:
         """Some windows, (B, ...) each."""
-        given = (name for name in OPTIONAL if getattr(self, name) is not None)
-        names = (*COLUMNS, *given)
-        columns = {name: take(getattr(self, name), rows, self.device) for name in names}
-        return replace(self, used_on=None, **columns)
+        taken = {name: take(column, rows, self.device) for name, column in self.columns.items()}
+        return replace(self, used_on=None, **taken)
 
     def next_states(self, rows: Rows) -> NDArray[np.float32]:
         """s_{t+H} of some windows, (B, S)."""
@@ -134,11 +138,12 @@ class Transitions:
         if seen is not None:
             inside = seen.new_ones(self.part_reward.shape)
             seen = torch.cat([inside, seen], dim=1)
-        shorter = torch.tensor([discount**k for k in lengths], device=self.reward.device)
+        # Filled on the device: a copy from the host would not become part of a captured update.
+        shorter = [torch.full_like(discounts, discount**k) for k in lengths]
         return Outcome(
             torch.cat([self.part_state, self.next_state.unsqueeze(1)], dim=1),
             torch.cat([self.part_reward, self.reward.unsqueeze(1)], dim=1),
-            torch.cat([shorter.expand(len(self), -1), discounts], dim=1),
+            torch.cat([*shorter, discounts], dim=1),
             seen,
         )
 

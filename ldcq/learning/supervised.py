@@ -14,6 +14,7 @@ from torch import Tensor
 from ldcq.data.latents import LatentTable
 from ldcq.data.windows import Windows
 from ldcq.learning.batches import BatchSampler, evenly_spread, generator
+from ldcq.learning.captured import Tensors
 from ldcq.learning.descent import Descent
 from ldcq.learning.distributed import ranks
 from ldcq.nn.model import Model
@@ -76,16 +77,17 @@ class SupervisedLearner(ABC):
         self.total = settings.epochs * self._sampler.steps_per_epoch
         self._descent = Descent(
             network,
+            self.metrics,
             learning_rate=settings.learning_rate,
             schedule=settings.schedule,
             total=self.total,
         )
 
     @abstractmethod
-    def metrics(
+    def inputs(
         self, rows: NDArray[np.int64], share: slice, random: torch.Generator
     ) -> dict[str, Tensor]:
-        """Means over some rows; `loss` is what is minimised.
+        """What `metrics` reads of some rows, on the network's device.
 
         Args:
             rows: A batch.
@@ -93,23 +95,29 @@ class SupervisedLearner(ABC):
             random: Draws whatever is drawn.
         """
 
-    def validation_metrics(
+    @abstractmethod
+    def metrics(self, inputs: Tensors) -> dict[str, Tensor]:
+        """Means over what `inputs` gave; `loss` is what is minimised."""
+
+    def validation_inputs(
         self, rows: NDArray[np.int64], random: torch.Generator
     ) -> dict[str, Tensor]:
-        """`metrics` of held-out rows, unless updates look at a part of each row only.
+        """`inputs` of held-out rows, unless updates look at a part of each row only.
 
         Args:
             rows: Held-out rows.
             random: Draws whatever is drawn.
         """
-        return self.metrics(rows, slice(None), random)
+        return self.inputs(rows, slice(None), random)
 
     def update(self, step: int) -> Mapping[str, Tensor | float]:
         """One step of Adam; `metrics`, and the learning rate."""
         rows = self._training[self._sampler.indices(step).numpy()]
         share = self._ranks.share(len(rows))
-        found = self.metrics(rows, share, generator(self._seed, self._stage, "update", step))
-        return self._descent.step(found, len(rows[share]) / len(rows))
+        inputs = self.inputs(rows, share, generator(self._seed, self._stage, "update", step))
+        rate = self._descent.learning_rate
+        means = self._descent.step(inputs, len(rows[share]) / len(rows))
+        return {**means, "learning_rate": rate}
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, Tensor | float]:
@@ -117,7 +125,7 @@ class SupervisedLearner(ABC):
         if not len(self._held_out):
             return {}
         random = generator(self._seed, self._stage, "validation")
-        return self.validation_metrics(self._held_out, random)
+        return self.metrics(self.validation_inputs(self._held_out, random))
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser and schedule."""

@@ -14,6 +14,7 @@ from ldcq.config import Config, FramesConfig
 from ldcq.config.section import Positive
 from ldcq.data.episodes import DataError, Float, Pixels
 from ldcq.data.windows import Windows
+from ldcq.learning.captured import Tensors
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.nn.distributions import Gaussian, GaussianHead
 from ldcq.nn.inference import inference
@@ -225,27 +226,28 @@ class FramesLearner(SupervisedLearner):
         super().__init__(self.model.to(device), settings, steps, config.seed)
         self._beta, self._steps, self._device = settings.beta, steps, device
 
-    def metrics(
+    def inputs(
         self, rows: NDArray[np.int64], share: slice, random: torch.Generator
     ) -> dict[str, Tensor]:
-        """Means over the frames of some steps.
+        """The frames of some steps, (F, C, H, W), and noise for z, (F, Z)."""
+        images = self._steps.first_frames(rows[share])
+        noise = torch.randn(
+            len(rows), *images.shape[1:2], self.model.dimensions.latent, generator=random
+        )
+        return {
+            "frames": self.model.tensor(images.reshape(-1, *images.shape[2:])),
+            "noise": noise[share].flatten(0, 1).to(self._device),
+        }
 
-        Args:
-            rows: Steps of the data.
-            share: Which of them to look at.
-            random: Draws z.
+    def metrics(self, inputs: Tensors) -> dict[str, Tensor]:
+        """Means over the frames of some steps.
 
         Returns:
             `loss`; `mse`: the squared error per value in [0, 1]; `kl`: in nats.
         """
-        images = self._steps.first_frames(rows[share])
-        frames = self.model.tensor(images.reshape(-1, *images.shape[2:]))
+        frames = inputs["frames"]
         posterior = self.model(frames)
-        noise = torch.randn(
-            len(rows), *images.shape[1:2], self.model.dimensions.latent, generator=random
-        )
-        latents = posterior.sample(noise[share].flatten(0, 1).to(self._device))
-        decoded = self.model.decode(latents)
+        decoded = self.model.decode(posterior.sample(inputs["noise"]))
         standard = Gaussian(torch.zeros_like(posterior.mean), torch.ones_like(posterior.std))
         kl = kl_divergence(posterior, standard)
         return {

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ldcq.config import Config
 from ldcq.data.windows import Windows
+from ldcq.learning.captured import Tensors
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.vae.losses import decoded_steps, kl_divergence, negative_elbo
 from ldcq.vae.low_level import policy_dimensions
@@ -52,52 +53,44 @@ class VaeLearner(SupervisedLearner):
         self._beta, self._decoded_steps = config.vae.beta, config.vae.decoded_steps
         self._windows, self._device = windows, device
 
-    def metrics(
+    def inputs(
         self, rows: NDArray[np.int64], share: slice, random: torch.Generator
     ) -> dict[str, Tensor]:
-        """Means over some windows, of which `vae.decoded_steps` steps are decoded.
+        """Windows, with noise for z and `vae.decoded_steps` steps to decode; see `evidence`."""
+        return self._inputs(rows, random, self._decoded_steps, share)
 
-        Args:
-            rows: Windows.
-            share: Which of them to look at.
-            random: Draws z and the decoded steps.
+    def validation_inputs(
+        self, rows: NDArray[np.int64], random: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The same with all steps decoded."""
+        return self._inputs(rows, random, None)
+
+    def metrics(self, inputs: Tensors) -> dict[str, Tensor]:
+        """Means over some windows.
 
         Returns:
             `loss`: the negative ELBO / H; `log_likelihood`: per decoded step; `kl`: in nats.
         """
-        return self._metrics(self.evidence(rows, random, self._decoded_steps, share))
+        log_likelihood, kl = self.evidence(inputs)
+        return {
+            "loss": negative_elbo(log_likelihood, kl, self._beta, self._windows.horizon),
+            "log_likelihood": log_likelihood.detach().mean(),
+            "kl": kl.detach().mean(),
+        }
 
-    def validation_metrics(
-        self, rows: NDArray[np.int64], random: torch.Generator
-    ) -> dict[str, Tensor]:
-        """The same with all steps decoded."""
-        return self._metrics(self.evidence(rows, random, None))
-
-    def evidence(
-        self,
-        rows: NDArray[np.int64],
-        random: torch.Generator,
-        decoded: int | None,
-        share: slice = slice(None),
-    ) -> Evidence:
+    def evidence(self, inputs: Tensors) -> Evidence:
         """Both terms of Eq. 4 with one sample of z per window, reparameterised.
 
         Args:
-            rows: Which windows.
-            random: Draws z and the decoded steps.
-            decoded: K, steps to decode; None for all.
-            share: Which of the rows to look at; random numbers are drawn for all.
+            inputs: `states` (B, H, S) and `actions` (B, H, A) of windows, `noise` for z (B, Z), and
+                `steps` to decode (B, K); without these, all are.
         """
-        batch, rows = len(rows), rows[share]
-        states = self.vae.state_normaliser(self._tensor(self._windows.states(rows)))
-        actions = self._tensor(self._windows.actions(rows))
+        states, actions = self.vae.state_normaliser(inputs["states"]), inputs["actions"]
         posterior = self.vae.encode_standardised(states, actions)
         prior = self.vae.conditional_prior(states[:, 0])
-        noise = torch.randn(batch, posterior.mean.shape[1], generator=random)[share]
-        latents = posterior.sample(noise.to(self._device)).unsqueeze(1)
-        steps = decoded_steps(batch, self._windows.horizon, decoded, random)
-        if steps is not None:
-            chosen = steps[share].to(self._device).unsqueeze(-1)
+        latents = posterior.sample(inputs["noise"]).unsqueeze(1)
+        if "steps" in inputs:
+            chosen = inputs["steps"].unsqueeze(-1)
             states = states.take_along_dim(chosen, dim=1)
             actions = actions.take_along_dim(chosen, dim=1)
         latents = latents.expand(-1, states.shape[1], -1)
@@ -105,13 +98,20 @@ class VaeLearner(SupervisedLearner):
             self.vae.decoder.log_prob(states, latents, actions), kl_divergence(posterior, prior)
         )
 
-    def _metrics(self, evidence: Evidence) -> dict[str, Tensor]:
-        log_likelihood, kl = evidence
-        return {
-            "loss": negative_elbo(log_likelihood, kl, self._beta, self._windows.horizon),
-            "log_likelihood": log_likelihood.detach().mean(),
-            "kl": kl.detach().mean(),
+    def _inputs(
+        self,
+        rows: NDArray[np.int64],
+        random: torch.Generator,
+        decoded: int | None,
+        share: slice = slice(None),
+    ) -> dict[str, Tensor]:
+        chosen, horizon = rows[share], self._windows.horizon
+        noise = torch.randn(len(rows), self.vae.dimensions.latent, generator=random)
+        steps = decoded_steps(len(rows), horizon, decoded, random)
+        found = {
+            "states": torch.from_numpy(self._windows.states(chosen)),
+            "actions": torch.from_numpy(self._windows.actions(chosen)),
+            "noise": noise[share],
+            **({} if steps is None else {"steps": steps[share]}),
         }
-
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self._device)
+        return {name: tensor.to(self._device) for name, tensor in found.items()}

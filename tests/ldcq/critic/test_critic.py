@@ -116,5 +116,5 @@ def test_the_spread_follows_the_advantages() -> None:
         advantages = random.normal(scale=(0.1, 3.0), size=(5, 2)).astype(np.float32)
         share = max(1 / (step + 1), 0.01)
         expected += share * (np.square(advantages).mean(0) - expected)
-        critic.follow_spread(torch.from_numpy(advantages), step)
+        critic.follow_spread(torch.from_numpy(advantages), torch.tensor(share))
     np.testing.assert_allclose(critic.spread, np.sqrt(expected), rtol=1e-4)

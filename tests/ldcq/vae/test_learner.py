@@ -50,7 +50,8 @@ def test_the_decoded_steps_are_the_windows_own(config: Config, windows: Windows)
 
     def evidence(count: int | None) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
-            found = learner.evidence(rows, generator(0, "x"), count)
+            random = generator(0, "x")
+            found = learner.evidence(learner._inputs(rows, random, count))
         return found.log_likelihood, found.kl
 
     everything, kl = evidence(None)
@@ -103,13 +104,13 @@ def test_validation_repeats_and_uses_held_out_windows_only(
 ) -> None:
     learner = make_learner(config, windows)
     used: list[np.ndarray] = []
-    original = learner.evidence
+    original = learner._inputs
 
     def spy(rows: Any, *rest: Any) -> Any:
         used.append(rows)
         return original(rows, *rest)
 
-    monkeypatch.setattr(learner, "evidence", spy)
+    monkeypatch.setattr(learner, "_inputs", spy)
     first, second = learner.validate(), learner.validate()
     assert {k: float(v) for k, v in first.items()} == {k: float(v) for k, v in second.items()}
     assert windows.validation[used[0]].all()

@@ -192,7 +192,7 @@ def test_latents_are_drawn_from_the_posterior(config: Config) -> None:
     ratio = drawn.model.latent_normaliser.std / narrow.model.latent_normaliser.std
     torch.testing.assert_close(ratio, torch.full((2,), 2**0.5), rtol=0.1, atol=0)
     rows, random = np.arange(64), torch.Generator().manual_seed(0)
-    one, two = (drawn.metrics(rows, slice(None), random)["loss"] for _ in range(2))
+    one, two = (drawn.metrics(drawn.inputs(rows, slice(None), random))["loss"] for _ in range(2))
     assert one != two
 
 
