@@ -194,7 +194,7 @@ class WorldModelLearner(SupervisedLearner):
         """
         columns = dict(inputs)
         noise = columns.pop("noise")
-        block = Transitions(**columns)
+        block = Transitions(used_on=None, **columns)
         latents = block.latent_mean + block.latent_std * noise
         found = {"loss": self.model.loss(block.state, latents, self._outcome(block))}
         with torch.no_grad():

@@ -113,7 +113,7 @@ class LDCQ:
         latents, candidates, weights, pace = (
             columns.pop(name) for name in ("latents", "candidates", "weights", "pace")
         )
-        batch = Transitions(**columns)
+        batch = Transitions(used_on=None, **columns)
         # 10: y = r_{t:t+H} + gamma^H max_z min_j Q_j^target(s_{t+H}, z), or by another rule
         targets = self._targets(batch, candidates)
         # 11: minimise ||y - Q(s_t, z)||^2 / N; a dueling critic learns y - V(s_t), in its spread

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,10 +32,15 @@ libraries choose kernels by shape."""
 TILE = 64
 """Rows of a tile, the least that a Hopper's tensor cores take at once."""
 WARPS = 4
+"""Of a tile: one group of a Hopper's."""
 KEPT_BYTES = 176 * 1024
 """Matrices of so many bytes stay in shared memory during all steps (227 KB on a H100)."""
-_DTYPES = {"fp16": torch.float16, "tf32": torch.float32, "fp32": torch.float32}
-_PRODUCTS = {"fp16": "ieee", "tf32": "tf32", "fp32": "ieee"}
+_DTYPES: dict[Precision, torch.dtype] = {
+    "fp16": torch.float16,
+    "tf32": torch.float32,
+    "fp32": torch.float32,
+}
+_PRODUCTS: dict[Precision, str] = {"fp16": "ieee", "tf32": "tf32", "fp32": "ieee"}
 
 
 class CardError(Exception):
@@ -49,10 +54,10 @@ def chosen_precision() -> Precision:
         ValueError: It is none of the three.
     """
     given = os.environ.get(PRECISION, "fp16")
-    for allowed in get_args(Precision):
+    for allowed in _DTYPES:
         if given == allowed:
             return allowed
-    raise ValueError(f"{PRECISION} is {given!r}, expected {', '.join(get_args(Precision))}")
+    raise ValueError(f"{PRECISION} is {given!r}, expected {', '.join(_DTYPES)}")
 
 
 def card_width(width: int) -> int:
@@ -243,8 +248,8 @@ def pack(folded: FoldedDenoiser, dtype: torch.dtype) -> Network:
         vectors += [filled(values, width) for values in _vectors(block)]
         place += width
     last = folded.blocks[-1].width
-    layer = (card_width(last), last, card_width(folded.latent))
-    layer += (_length(matrices), _length(vectors))
+    widths = card_width(last), last, card_width(folded.latent)
+    layer = (*widths, _length(matrices), _length(vectors))
     matrices.append(_matrix(folded.last))
     vectors.append(filled(folded.last_bias, card_width(folded.latent)))
     tables = [

@@ -9,7 +9,6 @@ is 1 or a multiple of 16 would be compiled in, so those that vary are named in `
 """
 
 # Triton reads these functions' source: annotations say what is known when it compiles.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
 
 import triton
 import triton.language as tl

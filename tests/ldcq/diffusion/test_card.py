@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -33,6 +34,7 @@ SHAPES = {
     "narrow": (3, 2, 3, 3),
 }
 STATE, LATENT, STEPS, CLIP = 4, 6, 7, 3.0
+NOTHING: Mapping[str, object] = MappingProxyType({})
 TOLERANCE: dict[Precision, float] = {"fp32": 2e-5, "fp16": 1e-2}
 
 
@@ -66,7 +68,7 @@ def _loops(
     )
 
 
-def _options(goals: bool = False, **given: object) -> ResolvedOptions:
+def _options(given: Mapping[str, object] = NOTHING, goals: bool = False) -> ResolvedOptions:
     asked = SamplingConfig.model_validate({"steps": 2, **given})
     return resolve_options(asked, SamplingConfig(), STEPS, goals)
 
@@ -80,7 +82,7 @@ def _draw(
     states: int = 2,
 ) -> Tensor:
     given = torch.randn(states, STATE + goals, generator=torch.Generator().manual_seed(1))
-    state, goal = given.to(DEVICE).split([STATE, goals], dim=1)
+    state, goal = given.to(DEVICE).tensor_split([STATE], dim=1)
     nulled = options.nulled if goals and options.guidance != 1 else "both"
     condition = loop.condition(state, goal if goals else None, nulled)
     return loop(condition, rows, options)
@@ -109,13 +111,13 @@ def test_draws_what_the_plain_loop_draws(widths: tuple[int, ...], precision: Pre
 )
 def test_takes_every_option(given: dict[str, object]) -> None:
     rows = [Rows(0, 4, 0, 8, seed=2**63 + 9)]
-    ours, plain = (_draw(loop, _options(**given), rows) for loop in _loops(_denoiser((24, 8, 24))))
+    ours, plain = (_draw(loop, _options(given), rows) for loop in _loops(_denoiser((24, 8, 24))))
     torch.testing.assert_close(ours, plain, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("nulled", ["state", "goal", "both"])
 def test_goals_are_nulled_as_asked(nulled: str) -> None:
-    options = _options(goals=True, guidance=2.0, nulled=nulled)
+    options = _options({"guidance": 2.0, "nulled": nulled}, goals=True)
     loops = _loops(_denoiser((16, 8), goals=2))
     ours, plain = (_draw(loop, options, [Rows(0, 2, 0, 4, seed=1)], goals=2) for loop in loops)
     torch.testing.assert_close(ours, plain, atol=2e-5, rtol=0)
