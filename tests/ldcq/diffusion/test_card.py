@@ -27,6 +27,7 @@ from ldcq.diffusion.fast import card
 from ldcq.diffusion.fast.card import CardError, CardLoop, Precision
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+pytestmark = [pytest.mark.gpu] if DEVICE.type == "cuda" else []
 SHAPES = {
     "paper": (128, 32, 16, 8, 16, 32, 128),
     "one": (24,),
