@@ -253,7 +253,16 @@ class Prior(Model, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """The training objective, a scalar, in a sample drawn by `generator`."""
+        """The training objective, in a sample drawn by `generator`.
+
+        Args:
+            batch: Training pairs.
+            generator: Given to what `Batch.random` and `Batch.draw` are asked for, and to nothing
+                else: on a GPU they alone draw anew at every update.
+
+        Returns:
+            A scalar.
+        """
 
     def validate(self, batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Metrics by name over held-out pairs, `loss` among them."""

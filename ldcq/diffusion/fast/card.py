@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ WARPS = 4
 """Of a tile: one group of a Hopper's."""
 KEPT_BYTES = 176 * 1024
 """Matrices of so many bytes stay in shared memory during all steps (227 KB on a H100)."""
+MOST_PLANS = 64
+"""Options whose steps are kept on the device."""
 _DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
     "tf32": torch.float32,
@@ -128,7 +131,7 @@ class CardLoop:
         widths = [card_width(block.width) for block in folded.blocks]
         self._layer = folded.condition_layer(widths)
         self.network = pack(folded, _DTYPES[precision])
-        self._plans: dict[ResolvedOptions, tuple[Tensor, Tensor]] = {}
+        self._plan_of = functools.lru_cache(MOST_PLANS)(self._plan)
         self._try()
 
     def condition(
@@ -150,7 +153,7 @@ class CardLoop:
         out = torch.empty(count, self._latent, device=self._device)
         tiles = torch.from_numpy(np.concatenate(_tiles(rows))).to(self._device)
         conditions = self._halves(condition, options.guidance)
-        times, coefficients = self._plan(options)
+        times, coefficients = self._plan_of(options)
         arguments: dict[str, Any] = {
             "out": out,
             "tiles": tiles,
@@ -194,21 +197,19 @@ class CardLoop:
         }
 
     def _plan(self, options: ResolvedOptions) -> tuple[Tensor, Tensor]:
-        """The steps as the kernel reads them, kept for the options asked for before."""
-        if options not in self._plans:
-            steps = plan_steps(options, self._alpha_bar)
-            noise = [step.noise * options.temperature for step in steps]
-            drawn = 1 + np.cumsum([0, *(scale != 0 for scale in noise[:-1])])
-            times = np.stack([[step.time - 1 for step in steps], drawn], axis=1)
-            coefficients = [
-                (step.latent, step.clean, step.previous, scale)
-                for step, scale in zip(steps, noise, strict=True)
-            ]
-            self._plans[options] = (
-                torch.tensor(times, dtype=torch.int32, device=self._device),
-                torch.tensor(coefficients, dtype=torch.float32, device=self._device),
-            )
-        return self._plans[options]
+        """The steps as the kernel reads them."""
+        steps = plan_steps(options, self._alpha_bar)
+        noise = [step.noise * options.temperature for step in steps]
+        drawn = 1 + np.cumsum([0, *(scale != 0 for scale in noise[:-1])])
+        times = np.stack([[step.time - 1 for step in steps], drawn], axis=1)
+        coefficients = [
+            (step.latent, step.clean, step.previous, scale)
+            for step, scale in zip(steps, noise, strict=True)
+        ]
+        return (
+            torch.tensor(times, dtype=torch.int32, device=self._device),
+            torch.tensor(coefficients, dtype=torch.float32, device=self._device),
+        )
 
     def _try(self) -> None:
         """Compiles the kernel and runs it once.
