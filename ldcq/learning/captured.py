@@ -4,6 +4,7 @@ whole.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -59,8 +60,10 @@ class CapturedUpdate:
             What the update returns, valid until the next one.
         """
         self._made += 1
-        if self._failed or self._made <= WARM_UP:
+        if self._failed:
             return self._update(inputs)
+        if self._made <= WARM_UP:
+            return self._warm_up(inputs)
         if self._captured is None:
             try:
                 self._captured = self._capture(inputs)
@@ -77,6 +80,21 @@ class CapturedUpdate:
         captured.graph.replay()
         return captured.outputs
 
+    @functools.cached_property
+    def _stream(self) -> torch.cuda.Stream:
+        return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+    def _warm_up(self, inputs: Tensors) -> dict[str, Tensor]:
+        """An update on the stream that is captured later: gradients are added up on the stream
+        where that was first done.
+        """
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            found = self._update(inputs)
+        current.wait_stream(self._stream)
+        return found
+
     def _capture(self, inputs: Tensors) -> _Captured:
         """Records the update over tensors of its own, which a replay reads anew; nothing is
         computed.
@@ -84,6 +102,6 @@ class CapturedUpdate:
         own = {name: tensor.clone() for name, tensor in inputs.items()}
         graph = torch.cuda.CUDAGraph()
         # Of this thread only: another may prepare the next batch meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             outputs = self._update(own)
         return _Captured(graph, own, outputs)
