@@ -45,7 +45,7 @@ def philox(seed: int, counters: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Ten
 
 
 def normals(
-    seed: int, start: int, rows: int, draw: int, width: int, device: torch.device
+    seed: int, start: int, rows: int, draws: range, width: int, device: torch.device
 ) -> Tensor:
     """N(0, I) of some rows of a call.
 
@@ -53,22 +53,22 @@ def normals(
         seed: The call's, 0 to 2^64 - 1.
         start: The first row's number within the call.
         rows: R.
-        draw: How often the call has drawn before.
+        draws: D of the call's draws, counted from 0.
         width: Numbers of a row.
         device: Where they are computed.
 
     Returns:
-        Shape (R, width), float32.
+        Shape (D, R, width), float32.
     """
+    draw = torch.arange(draws.start, draws.stop, device=device)[:, None, None]
     row = torch.arange(start, start + rows, device=device)[:, None]
-    pair = torch.arange(-(-width // 2), device=device)[None, :]
-    zero = torch.zeros_like(row)
-    words = philox(seed, (row, pair, zero + draw, zero))[:2]
+    pair = torch.arange(-(-width // 2), device=device)
+    words = philox(seed, (row, pair, draw, torch.zeros_like(row)))[:2]
     first, second = (_uniform(word) for word in words)
     radius = torch.sqrt(-2 * torch.log(first.clamp_min(_LEAST)))
     angle = 2 * math.pi * second
     both = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
-    return both.reshape(rows, -1)[:, :width]
+    return both.flatten(-2)[..., :width]
 
 
 def _uniform(word: Tensor) -> Tensor:

@@ -22,6 +22,9 @@ changes samples."""
 CUDA_BLOCK_ROWS = 16384
 """The same on a GPU, where too few rows leave most of it idle."""
 
+DRAWS_AT_ONCE = 16
+"""Draws of counted noise that are computed together."""
+
 LEAST_ROWS = 64
 """Smaller blocks are padded: with fewer rows (12 were seen) matrix libraries choose other kernels,
 and the same row gets other bits than among many."""
@@ -71,7 +74,7 @@ class NoiseSource(Protocol):
     rows: int
 
     def fill(self, values: Tensor) -> None:
-        """The next N(0, I), (rows, Z)."""
+        """The next D draws of N(0, I), (D, rows, Z)."""
         ...
 
 
@@ -100,7 +103,8 @@ class GeneratedNoise:
     generator: torch.Generator
 
     def fill(self, values: Tensor) -> None:
-        values.normal_(generator=self.generator)
+        for draw in values:
+            draw.normal_(generator=self.generator)
 
 
 @dataclass
@@ -113,9 +117,12 @@ class CountedNoise:
     drawn: int = 0
 
     def fill(self, values: Tensor) -> None:
-        width, device = values.shape[1], values.device
-        values.copy_(normals(self.seed, self.start, self.rows, self.drawn, width, device))
-        self.drawn += 1
+        # Some at a time: words are counted in 64 bits, so they take several times the memory.
+        for some in values.split(DRAWS_AT_ONCE):  # type: ignore[no-untyped-call]
+            draws = range(self.drawn, self.drawn + len(some))
+            width, device = values.shape[2], values.device
+            some.copy_(normals(self.seed, self.start, self.rows, draws, width, device))
+            self.drawn = draws.stop
 
 
 class BlockNoise:
@@ -133,17 +140,17 @@ class BlockNoise:
     def __init__(self, sources: Sequence[NoiseSource], width: int, device: torch.device) -> None:
         self.rows = sum(source.rows for source in sources)
         self._values = torch.zeros(padded_rows(self.rows, device), width, device=device)
-        self._slices: list[tuple[Tensor, NoiseSource]] = []
+        self._slices: list[tuple[slice, NoiseSource]] = []
         start = 0
         for source in sources:
             # In slices, as a generator's numbers depend on how many are drawn at once.
-            self._slices.append((self._values[start : start + source.rows], source))
+            self._slices.append((slice(start, start + source.rows), source))
             start += source.rows
 
     def draw(self) -> Tensor:
         """N(0, I) for all rows and zeros for the padding, valid until the next one."""
-        for values, source in self._slices:
-            source.fill(values)
+        for rows, source in self._slices:
+            source.fill(self._values[None, rows])
         return self._values
 
     @property
@@ -157,8 +164,9 @@ class BlockNoise:
 
     def draw_all(self, out: Tensor) -> None:
         """Fills `out` (draws, padded, Z) with the very numbers that as many `draw` would give."""
-        for values in out:
-            values.copy_(self.draw())
+        out[:, self.rows :].zero_()
+        for rows, source in self._slices:
+            source.fill(out[:, rows])
 
     def pad(self, values: Tensor) -> Tensor:
         """Rows of zeros behind `values` (rows, width), as many as the noise has."""
