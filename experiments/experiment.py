@@ -200,7 +200,7 @@ class Result:
     lost: bool  # a stage's process was killed, and its time is missing
     hardware: str
     confidence: float = 0.95  # of the intervals
-    shared_store: bool = False  # other experiments' models are in the store and were used
+    shares_models: bool = False  # evaluations of others, on the same store, played some of them
     budgets: Sequence[Budget] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -228,5 +228,5 @@ class Result:
             "seconds": self.seconds,
             "budgets": [asdict(budget) for budget in self.budgets],
             "hardware": self.hardware,
-            "shared_store": self.shared_store,
+            "shares_models": self.shares_models,
         }

@@ -75,7 +75,7 @@ def page(result: Result) -> str:
     if findings.notes:
         parts += ["## What was seen", *findings.notes]
     killed = KILLED if result.lost else ""
-    shared = " It reused models of other experiments on the store." if result.shared_store else ""
+    shared = " It shares models with other runs on the store." if result.shares_models else ""
     parts += [
         "## How it was made",
         f"```\n{result.command}\n```",

@@ -100,7 +100,9 @@ def perform(
     command = f"ldcq experiment {name} --scale {known} --seeds {count}"
     command += f" --dataset {dataset}" if dataset else ""
     findings = experiment.run(context)
-    timings = lineages(store, findings.artifacts.values())
+    played = findings.artifacts.values()
+    timings = lineages(store, played)
+    others = lineages(store, set(store.versions("evaluation")).difference(played))
     result = Result(
         experiment,
         command,
@@ -117,7 +119,7 @@ def perform(
         lost=any(timing.lost for timing in timings.values()),
         hardware=_hardware(),
         confidence=config.evaluation.confidence,
-        shared_store=not store.root.is_relative_to(folder.absolute()),
+        shares_models=bool(timings.keys() & others.keys()),
         budgets=_budgets(store, timings),
     )
     write(result, folder)

@@ -100,3 +100,7 @@ def test_a_result_has_the_time_of_all_its_stages_whoever_trained_them(
     assert torch.backends.cpu.get_cpu_capability() in first.hardware
     assert "ONEDNN_MAX_CPU_ISA=AVX2" in first.hardware
     assert first.settings["horizon"] == (10, 30)
+    assert not more.shares_models
+    made(trained, "evaluation", {"vae": vae}, 1.0)
+    assert perform(tmp_path).shares_models
+    assert "It shares models with other runs on the store." in (tmp_path / "out" / PAGE).read_text()
