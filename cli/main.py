@@ -81,7 +81,12 @@ def train(
     store: StoreOption = DEFAULT_STORE,
     variant: VariantOption = "main",
     replicas: Annotated[
-        int, typer.Option(min=1, max=MOST_REPLICAS, help="Prior servers to start for the critic.")
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_REPLICAS,
+            help="Prior servers to start for the critic; 0: it draws in its own process.",
+        ),
     ] = 1,
     set_: SetOption = [],  # noqa: B006
 ) -> None:

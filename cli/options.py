@@ -23,7 +23,12 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; repeatable."),
 ]
 ReplicasOption = Annotated[
-    int, typer.Option(min=1, max=MOST_REPLICAS, help="Prior servers per pipeline.")
+    int,
+    typer.Option(
+        min=0,
+        max=MOST_REPLICAS,
+        help="Prior servers per pipeline; 0: critic and actor draw in their own processes.",
+    ),
 ]
 VariantOption = Annotated[str, typer.Option(help="Pipeline of the configuration.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.rpc.settings import IN_PROCESS
 from common.stages import STAGES, TRAINED, Stage, ancestors, needed_stages
 from common.store import owning_variant
 from ldcq.config import Config, MethodConfig, resolve_variant
@@ -67,7 +68,9 @@ class Planner:
     sockets: Path
     """An empty folder with a short path, where all processes listen. A port found free could be
     taken before its process listens there; a file of the run's own cannot."""
-    replicas: int = 1  # prior servers per variant at first, at most `MOST_REPLICAS`
+    replicas: int = 1
+    """Prior servers per variant at first, at most `MOST_REPLICAS`; 0: none, whoever draws loads the
+    prior itself."""
 
     def whole_run(self) -> Plan:
         """Every stage that the configured methods need, the evaluation, and the servers they
@@ -87,12 +90,14 @@ class Planner:
             variant for kind in wanted if STAGES[kind].calls_prior for variant in callers[kind]
         ]
         owners = self._owners("prior", calling)
-        groups = {owner: self._replicas(number, owner) for number, owner in enumerate(owners)}
+        served = owners if self.replicas else []
+        groups = {owner: self._replicas(number, owner) for number, owner in enumerate(served)}
         prior_options: list[str] = []
         # An owner calls too, where only variants that share its stages are wanted.
         for variant in dict.fromkeys([*calling, *owners]):
-            group = groups[owning_variant(self.config, variant, "prior")]
-            prior_options += ["--prior", f"{variant}={group.target}"]
+            group = groups.get(owning_variant(self.config, variant, "prior"))
+            target = IN_PROCESS if group is None else group.target
+            prior_options += ["--prior", f"{variant}={target}"]
         processes = [
             self._process(number, stage, owner, *(prior_options if stage.calls_prior else ()))
             for kind, stage in STAGES.items()

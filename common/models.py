@@ -9,6 +9,8 @@ import torch
 
 from common.store import Artifact, Meta
 from ldcq.nn.model import Model
+from ldcq.prior import Sampler
+from ldcq.registry import find_prior
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 
@@ -40,3 +42,13 @@ def model_of(
             f"artifact {artifact.version} is of kind {meta.kind!r}, expected {model.kind!r}"
         )
     return model.rebuild(meta.dimensions, meta.details, artifact.tensors, device)
+
+
+def sampler_of(artifact: Artifact, device: torch.device | str = "cpu") -> Sampler:
+    """A published prior, ready to draw from.
+
+    Raises:
+        UnknownPriorError: Its implementation is not installed here.
+        ValueError: As `model_of`.
+    """
+    return model_of(artifact, find_prior(artifact.meta.implementation), device).sampler()

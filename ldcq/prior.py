@@ -115,13 +115,22 @@ class Sampler(ABC):
             Consecutive rows of the raw latents (N n, Z), the candidates of a state side by side.
         """
 
-    def sample(self, draw: Draw) -> Samples:
-        """All blocks of a draw; see `LatentPrior.sample`."""
-        start = time.perf_counter()
+    def latents(self, draw: Draw) -> Tensor:
+        """All blocks of a draw, on the model's device: raw latents (N, n, Z).
+
+        Raises:
+            OptionError: The model does not take one of the options.
+        """
         options = self.resolve(self.describe().taken(draw.options))
         with torch.inference_mode():
-            rows = torch.cat(list(self.blocks(replace(draw, options=options))))
-        latents = rows.reshape(len(draw.states), draw.candidates, -1).cpu().numpy()
+            rows = list(self.blocks(replace(draw, options=options)))
+        # Out here it makes a plain tensor, of which an update may compute gradients.
+        return torch.cat(rows).reshape(len(draw.states), draw.candidates, -1)
+
+    def sample(self, draw: Draw) -> Samples:
+        """The latents of a draw in NumPy; see `LatentPrior.sample`."""
+        start = time.perf_counter()
+        latents = self.latents(draw).cpu().numpy()
         return Samples(latents, compute_seconds=time.perf_counter() - start)
 
     def sample_async(self, draw: Draw) -> Future[Samples]:

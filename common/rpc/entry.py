@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol
 
 from common.rpc.channel import check
 from common.rpc.log_format import LogFormat, configure_logging
-from common.rpc.settings import ServiceSettings
+from common.rpc.settings import IN_PROCESS, ServiceSettings
 from common.rpc.tracing import configure_tracing
 from common.store import Store
 from common.store.files import DISK_ERRORS, refusal
@@ -138,7 +138,8 @@ def prior_targets(options: Sequence[str]) -> dict[str, str]:
             )
         if variant in targets:
             raise ConfigError(f"--prior {option}: {variant!r} is given twice, expected once")
-        check(target)
+        if target != IN_PROCESS:
+            check(target)
         targets[variant] = target
     return targets
 
@@ -228,7 +229,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[VARIANT=]TARGET",
-        help="address of a prior service; repeatable",
+        help=f"address of a prior service, or {IN_PROCESS}, to draw here; repeatable",
     )
     add(
         "--end-with-input",

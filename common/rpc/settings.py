@@ -10,6 +10,9 @@ from pathlib import Path
 from common.store import Store, meant
 from ldcq.config import Config
 
+IN_PROCESS = "in-process"
+"""The target of a prior that its caller loads from the store and computes itself: no service."""
+
 
 @dataclass(frozen=True)
 class ServiceSettings:
@@ -23,7 +26,8 @@ class ServiceSettings:
         metrics_port: Port of the Prometheus endpoint, 0 for a free one, None for none.
         metrics_host: Address of the interface it listens on; None: that of `listen`.
         metrics_targets: File that says where that endpoint is, in Prometheus' file_sd format.
-        prior_targets: Address of the prior service of each variant, for those who call it.
+        prior_targets: Address of the prior service of each variant, or `IN_PROCESS`, for those who
+            draw from it.
         train_first: Train (or resume) and publish before serving, with progress and health already
             answered.
         as_configured: Serve what was made with the configuration, where the store has it, and not

@@ -27,7 +27,7 @@ class StageContext:
         progress: Where the stage says what it is doing.
         variant: Which of the pipelines that share the store is run.
         stop: Set when the process is asked to end; `train` saves a checkpoint and raises `Stopped`.
-        prior_targets: Address of the prior service of each variant.
+        prior_targets: As `ServiceSettings.prior_targets`.
     """
 
     base: Config

@@ -20,6 +20,7 @@ from ldcq.critic.transitions import Transitions
 from ldcq.latent_prior import Draw, LatentPrior, Samples
 from ldcq.learning.batches import generator
 from ldcq.learning.learner import Stopped
+from ldcq.prior import Sampler
 
 STOP_POLL_SECONDS = 0.5
 
@@ -76,7 +77,7 @@ def draw_batch(replay: PrioritisedReplay, config: Config, step: int) -> Minibatc
 @dataclass(frozen=True)
 class _Pending:
     minibatch: Minibatch
-    call: Future[Samples]
+    latents: Future[Samples] | Tensor
 
 
 class OnlineCandidates:
@@ -85,7 +86,8 @@ class OnlineCandidates:
     The batch of update k + `calls_in_flight` is drawn right after update k, by the priorities at
     that time, and its Sample call is sent at once. So the calls overlap with the updates and with
     each other, yet which windows and latents an update gets never depends on how long a call took,
-    on which replica answered it or on how many there are.
+    on which replica answered it or on how many there are, none included: a prior in this process
+    draws the same, on its own device.
     """
 
     def __init__(
@@ -124,10 +126,13 @@ class OnlineCandidates:
         """
         self._draw_until(step + self._config.critic.calls_in_flight)
         first = self._pending[0]
-        # Only forgotten once it is there: what is pending can be saved after a failure as well.
-        latents = wait_for_samples(first.call, self._stop).latents
+        latents = first.latents
+        if isinstance(latents, Future):
+            # Only forgotten once it is there: what is pending can be saved after a failure as well.
+            drawn = wait_for_samples(latents, self._stop).latents
+            latents = torch.from_numpy(np.array(drawn, dtype=np.float32))
         self._pending.popleft()
-        return first.minibatch, torch.from_numpy(np.array(latents, dtype=np.float32))
+        return first.minibatch, latents
 
     def updated(self, step: int) -> None:
         """Draws the next batch ahead and sends its call."""
@@ -146,7 +151,8 @@ class OnlineCandidates:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Sends the calls of the saved batches again."""
         for pending in self._pending:
-            pending.call.cancel()
+            if isinstance(pending.latents, Future):
+                pending.latents.cancel()
         self._next = int(state["next"])
         indices = np.array(state["indices"], dtype=np.int64)
         weights = np.array(state["weights"], dtype=np.float32)
@@ -170,6 +176,8 @@ class OnlineCandidates:
             options=critic.sampling,
             seed=call_seed(self._config.seed, "online", step),
         )
+        if isinstance(self._prior, Sampler):  # nothing travels to the host and back
+            return _Pending(minibatch, self._prior.latents(draw))
         return _Pending(minibatch, self._prior.sample_async(draw))
 
 

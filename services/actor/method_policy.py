@@ -46,7 +46,7 @@ def method_policy(base: Config, method: str, models: Models, priors: Priors) -> 
     chosen = base.evaluation.methods[method]
     prior = None
     if models.prior_version:
-        prior = priors.client(chosen.variant).pinned(models.served_version)
+        prior = priors.prior(chosen.variant, models.served_version)
     assert chosen.policy != "behaviour"
     policy = make_policy(
         chosen.policy,

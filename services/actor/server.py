@@ -208,7 +208,8 @@ def serve(settings: ServiceSettings, on_start: Callable[[str], None] = lambda _:
     `serve_process`.
     """
     # What is served follows the store: the models that a call is for are looked up again.
-    with Priors(settings.config, settings.prior_targets, version_patience=0.0) as priors:
+    targets, store = settings.prior_targets, settings.store
+    with Priors(settings.config, targets, store, version_patience=0.0) as priors:
         if lacking := priors.lacking():
             said = (f"{', '.join(of)} (--prior {at}=HOST:PORT)" for at, of in lacking.items())
             _LOGGER.warning("until their prior is given, these cannot act: %s", "; ".join(said))

@@ -54,7 +54,7 @@ def run(context: StageContext) -> str:
     if not context.base.evaluation.methods:
         return _without_scores(context, "evaluation.methods is empty")
     try:
-        with Priors(context.base, context.prior_targets) as priors:
+        with Priors(context.base, context.prior_targets, context.store) as priors:
             version = _run(context, priors)
     except NoEnvironmentError as error:
         return _without_scores(context, str(error))
@@ -154,10 +154,9 @@ def _wait_for_priors(context: StageContext, priors: Priors, models: dict[str, Mo
     for method, used in models.items():
         if not used.prior_version:
             continue
-        client = priors.client(context.base.evaluation.methods[method].variant)
-        client.wait_ready(
-            context.progress.waiting, context.stop, expected_version=used.served_version
-        )
+        variant = context.base.evaluation.methods[method].variant
+        progress = context.progress.waiting
+        priors.wait_ready(variant, used.served_version, progress, context.stop)
 
 
 def _reporter(context: StageContext) -> OnStep:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from common.models import model_of
+from common.models import sampler_of
 from common.store import Artifact
 from ldcq.config import SamplingConfig
 from ldcq.latent_prior import Description, Draw
 from ldcq.prior import JoiningSampler, Sampler
-from ldcq.registry import find_prior
 
 _LOG = logging.getLogger(__name__)
 _AWKWARD = ((1, 1), (3, 7), (1, 64), (2, 50), (1, 500), (5, 13))
@@ -43,8 +42,7 @@ def load_prior(artifact: Artifact, device: torch.device) -> ServedPrior:
         UnknownPriorError: Its implementation is not installed here.
     """
     meta = artifact.meta
-    prior = model_of(artifact, find_prior(meta.implementation), device)
-    sampler = prior.sampler()
+    sampler = sampler_of(artifact, device)
     description = replace(
         sampler.describe(),
         implementation=meta.implementation,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
+from common.models import sampler_of
 from common.rpc.clients import PriorClient
+from common.rpc.settings import IN_PROCESS
 from common.store import Room, open_latents, owning_variant
+from common.store.served import served_version
 from common.training.context import StageContext
-from ldcq.config import ConfigError
+from common.training.device import resolve_device
+from ldcq.config import Config, ConfigError
 from ldcq.critic.algorithm1 import ValidationBatch
 from ldcq.critic.candidates import (
     CachedCandidates,
@@ -38,15 +43,18 @@ SWAP_PATIENCE_SECONDS = 30.0
 """How long replicas may serve another prior in the middle of training before that ends it."""
 
 
-def connect_prior(context: StageContext, prior_version: str) -> PriorClient:
-    """A client of this variant's prior, once that serves the version resolved from the store.
+@contextmanager
+def candidates_prior(context: StageContext, version: str) -> Iterator[LatentPrior]:
+    """The prior of this variant: behind its service, once that serves what was resolved from the
+    store, or in this process.
 
     Args:
         context: The stage's; names the prior's address.
-        prior_version: The version to wait for.
+        version: The prior's artifact.
 
     Raises:
         ConfigError: No address was given, or one update needs more latents than a call may draw.
+        UnknownPriorError: It is to be drawn from here, but its implementation is not installed.
         Stopped: Asked to stop while waiting.
         CallError: What answers is no usable prior.
     """
@@ -58,27 +66,32 @@ def connect_prior(context: StageContext, prior_version: str) -> PriorClient:
             f"prior target of variant {owner!r} is missing (given for: {given}); expected the "
             f"address of its prior service, as in --prior {owner}=HOST:PORT"
         )
-    client = PriorClient(
+    if target == IN_PROCESS:
+        artifact = context.store.load("prior", version)
+        sampler = sampler_of(artifact, resolve_device(context.config))
+        _check_room(context.config, sampler, "the prior")
+        yield sampler
+        return
+    with PriorClient(
         target,
         timeout=CALL_TIMEOUT_SECONDS,
         version_patience=SWAP_PATIENCE_SECONDS,
         max_in_flight=context.config.critic.calls_in_flight,
-    )
-    try:
-        client.wait_ready(
-            expected_version=prior_version, on_wait=context.progress.waiting, stop=context.stop
+    ) as client:
+        served = served_version(version, context.store.meta("prior", version))
+        client.wait_ready(context.progress.waiting, context.stop, expected_version=served)
+        pinned = client.pinned(served)
+        _check_room(context.config, pinned, f"the prior at {target}")
+        yield pinned
+
+
+def _check_room(config: Config, prior: LatentPrior, name: str) -> None:
+    needed, most = config.critic.batch_size * config.critic.candidates, prior.describe().max_rows
+    if needed > most:
+        raise ConfigError(
+            f"critic.batch_size x critic.candidates is {needed}, expected at most {most}: "
+            f"what {name} draws in one call"
         )
-        critic, most = context.config.critic, client.describe().max_rows
-        needed = critic.batch_size * critic.candidates
-        if needed > most:
-            raise ConfigError(
-                f"critic.batch_size x critic.candidates is {needed}, expected at most {most}: "
-                f"what the prior at {target} draws in one call"
-            )
-    except BaseException:
-        client.close()
-        raise
-    return client
 
 
 def chosen_windows(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from common.store.served import served_version
 from common.training import configure_torch
 from common.training.context import StageContext
 from common.training.making import Making, run_once
@@ -14,8 +13,8 @@ from ldcq.critic.algorithm1 import LDCQ
 from ldcq.critic.replay import PrioritisedReplay
 from services.qlearner.preparation import (
     candidate_source,
+    candidates_prior,
     chosen_windows,
-    connect_prior,
     validation_batch,
 )
 
@@ -26,7 +25,7 @@ def run(context: StageContext) -> str:
     """Trains (or resumes) and publishes the critic, unless it is there already.
 
     Args:
-        context: Its `prior_targets` must name the service of the prior that this variant uses.
+        context: Its `prior_targets` must say where the prior that this variant uses is drawn from.
 
     Returns:
         The critic's version.
@@ -56,14 +55,12 @@ main = partial(train_process, STAGE, run)
 
 def _train(making: Making) -> str:
     context, parents, config = making.context, making.parents, making.context.config
-    prior_version = served_version(parents["prior"], context.store.meta("prior", parents["prior"]))
     windows, held_out = chosen_windows(context, parents, configure_torch(config))
     replay = PrioritisedReplay(config.critic.replay, len(windows))
-    with connect_prior(context, prior_version) as client:
-        pinned = client.pinned(prior_version)
-        validation = validation_batch(context, pinned, windows, held_out)
+    with candidates_prior(context, parents["prior"]) as prior:
+        validation = validation_batch(context, prior, windows, held_out)
         source = candidate_source(
-            context, pinned, prior_version, parents["latents"], windows, replay
+            context, prior, parents["prior"], parents["latents"], windows, replay
         )
         learner = LDCQ(config, windows, replay, source, validation)
         making.train(learner, learner.iterations)

@@ -59,6 +59,14 @@ def test_addresses_are_distinct_and_callers_know_all_places_of_each_variant() ->
         assert _option(processes[caller], "--prior") == expected
 
 
+def test_without_prior_servers_whoever_draws_loads_the_prior() -> None:
+    plan = _planner(load("demo"), replicas=0).whole_run()
+    assert plan.replicas == ()
+    drawing = {spec.name: given for spec in plan.processes if (given := _option(spec, "--prior"))}
+    expected = ["main=in-process", "bcq_h=in-process"]
+    assert drawing == dict.fromkeys(("critic", "critic@bcq_h", "actor"), expected)
+
+
 def test_variants_that_no_method_uses_are_not_run() -> None:
     config = load(
         "demo",

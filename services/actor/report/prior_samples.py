@@ -105,7 +105,7 @@ def _sample(
 
     A prior with goals is asked for latents that lead to these ends.
     """
-    pinned = priors.client(prior.variant).pinned(prior.version)
+    pinned = priors.prior(prior.variant, prior.version)
     description, config = pinned.describe(), resolve_variant(base, prior.variant)
     sampling, candidates = config.actor.sampling, len(ends) // len(states)
     goals = None

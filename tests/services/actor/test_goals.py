@@ -145,7 +145,7 @@ def test_an_evaluation_tells_the_policy_the_tasks_goal(
     store = goals.store
     artifact = store.load("prior", store.current("prior", "ldgc") or "")
     models = models_of_prior(store, artifact, torch.device("cpu"))
-    with Priors(config, goals.targets) as priors:
+    with Priors(config, goals.targets, goals.store) as priors:
         policies = {"ldgc": method_policy(config, "ldgc", models, priors)}
         evaluation = prepare_evaluation(config, store, policies)
         assert list(evaluation.play()) == [("ldgc", 1)]
@@ -166,7 +166,7 @@ def test_the_report_asks_for_latents_that_lead_where_the_datas_do(
     versions = {v: store.current("prior", v) or "" for v in ("main", "ldgc")}
     parents = {"prior": versions["main"], "prior.ldgc": versions["ldgc"]}
     evaluated = prior_samples.evaluated_priors(goals.config, store, parents)
-    with Priors(goals.config, goals.targets) as priors:
+    with Priors(goals.config, goals.targets, goals.store) as priors:
         drawn = prior_samples.draw_latents(goals.config, store, priors, evaluated)
     assert {name: rows.shape for name, rows in drawn.priors.items()} == {
         "diffusion": (20, 4),

@@ -101,7 +101,7 @@ def test_bc_acts_on_the_state_it_sees(planning: tuple[Pipeline, Artifact]) -> No
     artifact = made.store.load("bc", made.store.current("bc") or "")
     network = model_of(artifact, Bc)
     used = Models(network, None, "", "", "", bc_version=artifact.version)
-    with Priors(made.config, {}) as none:  # and needs no prior service
+    with Priors(made.config, {}, made.store) as none:  # and needs no prior service
         played = method_policy(made.config, "bc", used, none)
     assert isinstance(played.policy, BcPolicy)
     assert played.policy.goal_dim == 0

@@ -52,7 +52,7 @@ class Actor:
 
     def __init__(self, pipeline: Pipeline, store: Store, targets: dict[str, str]) -> None:
         self.server = Server(linger=0, grace=0.5)
-        self.priors = Priors(pipeline.config, targets, version_patience=0.0)
+        self.priors = Priors(pipeline.config, targets, pipeline.store, version_patience=0.0)
         settings = ServiceSettings(pipeline.config, store, prior_targets=targets)
         self.methods: ServedMethods = add_actor(self.server, settings, self.priors)
         self.address = self.server.start()

@@ -46,7 +46,7 @@ def exporter() -> Iterator[Any]:
 def actor(pipeline: Pipeline) -> Iterator[str]:
     server = Server(linger=0, grace=0.5)
     settings = ServiceSettings(pipeline.config, pipeline.store, prior_targets=pipeline.targets)
-    with Priors(pipeline.config, pipeline.targets) as priors:
+    with Priors(pipeline.config, pipeline.targets, pipeline.store) as priors:
         methods = add_actor(server, settings, priors)
         address = server.start()
         methods.start()

@@ -120,7 +120,7 @@ def _play(
     pipeline: Pipeline, config: Config, only: Sequence[str] = (), **clients: PriorClient
 ) -> Evaluation:
     """Plays the methods outside the stage, all (or `only` some) with the main pipeline's models."""
-    with Priors(config, pipeline.targets) as priors:
+    with Priors(config, pipeline.targets, pipeline.store) as priors:
         priors._clients |= {pipeline.targets[name]: client for name, client in clients.items()}
         models, methods = _models(pipeline), only or config.evaluation.methods
         policies = {name: method_policy(config, name, models, priors) for name in methods}
@@ -316,14 +316,14 @@ def test_a_task_without_map_and_a_report_without_prior_service(
     assert row["success"] is None
     assert "prior/positions" not in evaluation.tensors
     film = pipeline.store.root / "videos" / f"{version}.gif"
-    with Priors(config, pipeline.targets) as priors:
+    with Priors(config, pipeline.targets, pipeline.store) as priors:
         played.policies = {"prior": method_policy(config, "prior", _models(pipeline), priors)}
         assert save_video(pipeline.store.root, version, played) == film
     with Image.open(film) as frames:
         assert frames.size == (420, 315)
         assert frames.n_frames == 12  # type: ignore[attr-defined]
 
-    path = write_report(config, pipeline.store, version, Priors(config, {}))
+    path = write_report(config, pipeline.store, version, Priors(config, {}, pipeline.store))
     html = path.read_text()
     assert "Where the methods go" not in html
     assert "first hit" not in html
@@ -368,7 +368,7 @@ def test_success_is_the_score_where_the_configuration_says_so(pipeline: Pipeline
     assert found.meta.details["score"] == "success"
     np.testing.assert_array_equal(found.tensors["prior/success"], done)
     html = write_report(
-        evaluation.base, pipeline.store, version, Priors(evaluation.base, {})
+        evaluation.base, pipeline.store, version, Priors(evaluation.base, {}, pipeline.store)
     ).read_text()
     assert "<th>success %</th>" in html
     assert "<th>success</th>" not in html

@@ -18,7 +18,7 @@ import torch
 from common.models import model_of
 from common.rpc.codec import decode, encode
 from common.rpc.server import Server
-from common.rpc.settings import ServiceSettings
+from common.rpc.settings import IN_PROCESS, ServiceSettings
 from common.rpc.stage import Progress
 from common.store import Meta, Store, stage_spec
 from common.training import read_metrics
@@ -28,6 +28,7 @@ from ldcq.config import Config, ConfigError, dump
 from ldcq.critic.critic import Critic
 from ldcq.data.latents import LatentTable
 from ldcq.learning.learner import Stopped
+from ldcq.registry import UnknownPriorError
 from ldcq.v1 import critic_pb2, critic_pb2_grpc, stage_pb2, stage_pb2_grpc
 from services.qlearner.server import add_critic
 from services.qlearner.train import run
@@ -135,6 +136,15 @@ def test_a_missing_address_and_too_large_calls_are_refused(
     snapshot = stage.progress.snapshot()
     assert snapshot.state == stage_pb2.STAGE_STATE_FAILED
     assert "1600000, expected at most 1000000" in snapshot.message
+
+
+def test_what_only_a_service_can_draw_is_refused_in_process(
+    make_config: MakeConfig, table: LatentTable, tmp_path: Path
+) -> None:
+    config, store = make_config(), Store(tmp_path)
+    publish_parents(store, config, table)  # of no implementation that is installed
+    with pytest.raises(UnknownPriorError, match="expected one of diffusion, gaussian"):
+        run(context(config, store, IN_PROCESS))
 
 
 def test_a_prior_of_another_version_is_waited_for_and_named(
