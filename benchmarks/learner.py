@@ -4,6 +4,8 @@ reads.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,16 +14,23 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.plain import PlainLearner
+from benchmarks.plain import CPU, PlainLearner
 from benchmarks.result import BenchmarkResult
-from benchmarks.stopwatch import Stopwatch, interleave, split
-from ldcq.config import Config
+from benchmarks.sampler import paper_prior
+from benchmarks.stopwatch import Device, Stopwatch, clock_of, interleave, split
+from ldcq.config import Config, load, override
 from ldcq.critic.algorithm1 import LDCQ
-from ldcq.critic.candidates import CachedCandidates
+from ldcq.critic.candidates import CachedCandidates, OnlineCandidates
 from ldcq.critic.replay import PrioritisedReplay
 from ldcq.critic.transitions import Transitions
+from ldcq.learning.captured import WARM_UP
 
 PARTS = ("sampling", "candidates", "target", "priorities")
+ONLINE: Mapping[str, Mapping[str, Any]] = {
+    "online, the paper's": {},
+    "online, V and 8 samples": {"target": "expectile_prior", "candidates": 8},
+}
+"""Critics that draw from the prior, and what each changes of preset `paper`."""
 
 
 def run(
@@ -32,8 +41,10 @@ def run(
     latent_dim: int = 16,
     warm_up: int = 200,
     rounds: int = 60,
+    device: Device = "cpu",
+    online: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> BenchmarkResult:
-    """Measures, single-threaded and interleaved, the paper's critic on random windows.
+    """Measures the paper's critic on random windows, interleaved, on a CPU with a single thread.
 
     Args:
         windows: M, in the replay.
@@ -44,61 +55,105 @@ def run(
         warm_up: Updates of ours before: how many candidates the second network is asked about
             depends on what both have learned.
         rounds: Updates measured.
+        device: Of both learners.
+        online: Critics, by name, that draw their candidates from the paper's prior in the same
+            process, and what each changes of preset `paper`; None: `ONLINE` on a GPU, none on a
+            CPU, where an update takes half a minute.
+
+    Raises:
+        DeviceError: There is no CUDA device.
     """
+    clock, place = clock_of(device), torch.device(device)
     torch.set_num_threads(1)
     counts = {"batch_size": batch, "candidates": candidates, "cached_candidates": candidates}
     critic = {**counts, "target": "max_min", "candidate_source": "cache"}
-    config = Config.model_validate({"device": "cpu", "critic": critic})
-    transitions, cached = problem(windows, candidates, state_dim, latent_dim)
-    watches = {"plain": Stopwatch(), "ldcq": Stopwatch()}
+    config = Config.model_validate({"device": device, "critic": critic})
+    transitions, cached = problem(windows, candidates, state_dim, latent_dim, place)
+    # What waits for a GPU after each part takes longer as a whole: there the parts are not timed.
+    parts = PARTS if device == "cpu" else ()
+    watches = {"plain": Stopwatch(clock), "ldcq": Stopwatch(clock)}
     plain = PlainLearner(
         config.critic,
         transitions,
         torch.from_numpy(overlapping(cached.astype(np.float32), candidates)),
-        watches["plain"].timed,
+        watches["plain"].timed if parts else lambda _, function: function,
     )
-    ours = _ours(config, transitions, overlapping(cached, candidates), watches["ldcq"])
+    replay = PrioritisedReplay(config.critic.replay, windows)
+    source = CachedCandidates(config, overlapping(cached, candidates), replay)
+    ours = LDCQ(config, transitions, replay, source)
+    if parts:
+        _attach(watches["ldcq"], ours, replay, source)
     for step in range(warm_up):
         ours.update(step)
     for step in range(3):
         plain.update(step)
-    steps = {"plain": plain.update, "ldcq": ours.update}
+    steps: dict[str, Callable[[int], object]] = {"plain": plain.update, "ldcq": ours.update}
+    if online is None:
+        online = ONLINE if device == "cuda" else {}
+    for name, changes in online.items():
+        steps[name] = _online(changes, batch, transitions).update
+        watches[name] = Stopwatch(clock)
+        for step in range(WARM_UP + 2):
+            steps[name](step)
     interleave(steps, watches, rounds, first=warm_up)
-    return _result(watches)
+    return _result(watches, parts, online)
 
 
-def _result(watches: dict[str, Stopwatch]) -> BenchmarkResult:
+def _online(changes: Mapping[str, Any], batch: int, transitions: Transitions) -> LDCQ:
+    """Algorithm 1 with the paper's prior, of random weights, in this process."""
+    device = transitions.device
+    keys = {f"critic.{key}": value for key, value in {**changes, "batch_size": batch}.items()}
+    config = override(load("paper"), {"device": device.type, **keys})
+    prior = paper_prior(transitions.state.shape[1]).to(device).sampler()
+    replay = PrioritisedReplay(config.critic.replay, len(transitions))
+    return LDCQ(config, transitions, replay, OnlineCandidates(config, prior, transitions, replay))
+
+
+def _result(
+    watches: Mapping[str, Stopwatch],
+    parts: Sequence[str] = PARTS,
+    online: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> BenchmarkResult:
     rows: list[dict[str, Any]] = [
         {
             "implementation": name,
             "updates_per_second": 1e3 / watch.milliseconds(),
-            **split(watch, PARTS, "gradient"),
+            "update_ms": watch.milliseconds(),
+            **(split(watch, parts, "gradient") if parts else {}),
         }
         for name, watch in watches.items()
     ]
-    plain, ours = rows
-    replay = [row["sampling_ms"] + row["priorities_ms"] for row in rows]
-    totals = [watch.milliseconds() for watch in watches.values()]
-    return BenchmarkResult(
-        "learner",
-        {
-            "ratio_to_plain": totals[0] / totals[1],
-            "ratio_without_replay": (totals[0] - replay[0]) / (totals[1] - replay[1]),
-            "target_ratio": plain["target_ms"] / ours["target_ms"],
-        },
-        rows,
-        [
-            "Single-threaded; medians of CPU time of updates taken in turns. The plain learner "
-            "repeats the state for every candidate, asks both target networks about all of them, "
-            "and draws from its replay with numpy's choice.",
-        ],
-    )
+    plain, ours = rows[:2]
+    summary = {"ratio_to_plain": plain["update_ms"] / ours["update_ms"]}
+    if parts:
+        rest = [row["update_ms"] - row["sampling_ms"] - row["priorities_ms"] for row in rows[:2]]
+        summary["ratio_without_replay"] = rest[0] / rest[1]
+        summary["target_ratio"] = plain["target_ms"] / ours["target_ms"]
+    timed = "CPU time of updates, single-threaded" if parts else "the time of updates on the clock"
+    notes = [
+        f"Medians of {timed}, taken in turns; candidates come from a cache. The plain learner "
+        "repeats the state for every candidate, asks both target networks about all of them, "
+        "and draws from its replay with numpy's choice."
+    ]
+    notes += [
+        f"{name}: preset `paper`, candidates drawn in this process for every update"
+        + "".join(f", {key} {value}" for key, value in changes.items())
+        + "."
+        for name, changes in online.items()
+    ]
+    return BenchmarkResult("learner", summary, rows, notes)
 
 
 def problem(
-    windows: int, candidates: int, state_dim: int, latent_dim: int
+    windows: int,
+    candidates: int,
+    state_dim: int,
+    latent_dim: int,
+    device: torch.device = CPU,
 ) -> tuple[Transitions, NDArray[np.float16]]:
-    """Windows whose reward depends on state and latent, and latents to be used as candidates."""
+    """Windows whose reward depends on state and latent, on a device, and latents to be used as
+    candidates.
+    """
     random = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -106,14 +161,15 @@ def problem(
 
     state, latent_mean = normal(windows, state_dim), normal(windows, latent_dim)
     direction = normal(state_dim, latent_dim) / (state_dim * latent_dim) ** 0.5
-    transitions = Transitions(
-        state=state,
-        latent_mean=latent_mean,
-        latent_std=torch.full_like(latent_mean, 0.3),
-        reward=((state @ direction) * latent_mean).sum(1).tanh(),
-        discount=torch.full((windows,), 0.995**30),
-        next_state=normal(windows, state_dim),
-    )
+    columns = {
+        "state": state,
+        "latent_mean": latent_mean,
+        "latent_std": torch.full_like(latent_mean, 0.3),
+        "reward": ((state @ direction) * latent_mean).sum(1).tanh(),
+        "discount": torch.full((windows,), 0.995**30),
+        "next_state": normal(windows, state_dim),
+    }
+    transitions = Transitions(**{name: column.to(device) for name, column in columns.items()})
     latents = normal(windows + candidates - 1, latent_dim)
     return transitions, latents.numpy().astype(np.float16)
 
@@ -128,13 +184,9 @@ def overlapping(latents: NDArray[Any], candidates: int) -> NDArray[Any]:
     return np.swapaxes(view, 1, 2)
 
 
-def _ours(
-    config: Config, transitions: Transitions, cached: NDArray[np.float16], watch: Stopwatch
-) -> LDCQ:
-    replay = PrioritisedReplay(config.critic.replay, len(transitions))
-    source = CachedCandidates(config, cached, replay)
-    learner = LDCQ(config, transitions, replay, source)
+def _attach(
+    watch: Stopwatch, learner: LDCQ, replay: PrioritisedReplay, source: CachedCandidates
+) -> None:
     watch.attach(replay, draw="sampling", update="priorities")
     watch.attach(source, take="candidates")
     watch.attach(learner, _targets="target")
-    return learner

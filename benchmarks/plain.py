@@ -30,6 +30,7 @@ from ldcq.nn.mlp import mlp
 from ldcq.vae.conditional_prior import ConditionalPrior
 from ldcq.vae.encoder import make_encoder
 
+CPU = torch.device("cpu")
 Timed = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 Item = tuple[Tensor, ...]
 
@@ -124,7 +125,10 @@ class PlainLearner:
         self, config: CriticConfig, transitions: Transitions, candidates: Tensor, timed: Timed
     ) -> None:
         state_dim, latent_dim = transitions.state.shape[1], transitions.latent_mean.shape[1]
-        self.networks = [plain_q_network(state_dim, latent_dim, config.hidden) for _ in range(2)]
+        self.networks = [
+            plain_q_network(state_dim, latent_dim, config.hidden).to(transitions.device)
+            for _ in range(2)
+        ]
         self.targets = deepcopy(self.networks)
         parameters = [p for network in self.networks for p in network.parameters()]
         self._optimiser = torch.optim.Adam(parameters, lr=config.learning_rate)
@@ -137,10 +141,10 @@ class PlainLearner:
 
     def update(self, _: int) -> None:
         """Lines 4 to 12 of Algorithm 1."""
-        windows = self._transitions
+        windows, device = self._transitions, self._transitions.device
         rows, weights = self._draw(self._config.batch_size)
-        indices = torch.from_numpy(rows)
-        candidates = self._gather(indices)
+        indices, weights = torch.from_numpy(rows), weights.to(device)
+        candidates = self._gather(indices).to(device)
         targets = self._target(
             windows.reward[indices],
             windows.discount[indices],
@@ -159,7 +163,7 @@ class PlainLearner:
                     rate = self._config.target_update_rate
                     old.data.copy_((1 - rate) * old.data + rate * new.data)
             errors = sum((value - targets).abs() for value in values) / 2
-        self._prioritise(rows, torch.as_tensor(errors).numpy())
+        self._prioritise(rows, torch.as_tensor(errors).cpu().numpy())
 
     @torch.no_grad()
     def target(
@@ -235,7 +239,7 @@ class PlainDecoder(nn.Module):
 class PlainVae:
     """Adam on Eq. 4, all H steps decoded."""
 
-    def __init__(self, config: Config, windows: Windows) -> None:
+    def __init__(self, config: Config, windows: Windows, device: torch.device = CPU) -> None:
         spaces, settings = windows.episodes.spaces, config.vae
         states, actions, latents = spaces.state_dim, spaces.action_dim, settings.latent_dim
         self._config = config
@@ -246,13 +250,13 @@ class PlainVae:
         self.decoder = PlainDecoder(
             states + latents, actions, settings.decoder_hidden, settings.min_std
         )
-        observations = torch.from_numpy(windows.episodes.observations)
+        observations = torch.from_numpy(windows.episodes.observations).to(device)
         self._mean, self._std = observations.mean(0), observations.std(0)
-        networks: list[nn.Module] = [self.encoder, self.prior, self.decoder]
+        networks = [part.to(device) for part in (self.encoder, self.prior, self.decoder)]
         self._optimiser = torch.optim.Adam(
             [p for network in networks for p in network.parameters()], lr=settings.learning_rate
         )
-        self._loader = _shuffled(WindowDataset(windows), settings.batch_size)
+        self._loader = _shuffled(WindowDataset(windows), settings.batch_size, device)
 
     def update(self, _: int) -> None:
         """One step."""
@@ -270,7 +274,7 @@ class PlainVae:
 class PlainPrior:
     """Adam on Eq. 5, and a moving average of the weights, tensor by tensor."""
 
-    def __init__(self, config: Config, table: LatentTable) -> None:
+    def __init__(self, config: Config, table: LatentTable, device: torch.device = CPU) -> None:
         settings, diffusion = config.prior, DiffusionOptions.of(config.prior)
         self._config, self._steps = config, diffusion.steps
         self._drop = diffusion.drop_probability
@@ -280,24 +284,24 @@ class PlainPrior:
             diffusion.blocks,
             diffusion.condition_dim,
             diffusion.time_dim,
-        )
+        ).to(device)
         self.average = deepcopy(self.denoiser)
         alpha_bar = alpha_bars(diffusion.schedule, diffusion.steps)
         weights = min_snr_weights(alpha_bar, diffusion.min_snr_gamma)
         self._alpha_bar, self._weights = (
-            torch.from_numpy(values).float() for values in (alpha_bar, weights)
+            torch.from_numpy(values).float().to(device) for values in (alpha_bar, weights)
         )
         self._optimiser = torch.optim.Adam(self.denoiser.parameters(), lr=settings.learning_rate)
-        self._loader = _shuffled(LatentDataset(table), settings.batch_size)
+        self._loader = _shuffled(LatentDataset(table), settings.batch_size, device)
 
     def update(self, _: int) -> None:
         """One step."""
         states, mean, std = next(self._loader)
         clean = mean + std * torch.randn_like(mean)
-        time = torch.randint(1, self._steps + 1, (len(states),))
+        time = torch.randint(1, self._steps + 1, (len(states),), device=states.device)
         signal = self._alpha_bar[time].unsqueeze(1)
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * torch.randn_like(clean)
-        keep = (torch.rand(len(states)) >= self._drop).float()
+        keep = (torch.rand(len(states), device=states.device) >= self._drop).float()
         error = ((self.denoiser(noisy, states, time, keep) - clean) ** 2).mean(1)
         loss = (self._weights[time - 1] * error).mean()
         _descend(self._optimiser, loss)
@@ -309,11 +313,12 @@ class PlainPrior:
                 average.copy_(decay * average + (1 - decay) * weight)
 
 
-def _shuffled(dataset: Dataset[Item], batch: int) -> Iterator[Item]:
+def _shuffled(dataset: Dataset[Item], batch: int, device: torch.device) -> Iterator[Item]:
     """Batches without an end."""
     loader = DataLoader(dataset, batch, shuffle=True, drop_last=True)
     while True:
-        yield from cast("Iterator[Item]", iter(loader))
+        for parts in cast("Iterator[Item]", iter(loader)):
+            yield tuple(part.to(device) for part in parts)
 
 
 def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -27,7 +27,7 @@ START_SECONDS = 120.0
 def prior_of(
     store: str | None, folder: Path, changes: Mapping[str, object]
 ) -> tuple[Config, Store]:
-    """What a prior server is measured with, on the CPU.
+    """What a prior server is measured with, on the CPU unless `changes` say otherwise.
 
     Args:
         store: A run's folder, whose prior is served; None: the paper's network with random weights,

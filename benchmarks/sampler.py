@@ -4,10 +4,10 @@ the machine's own matrix product.
 
 from __future__ import annotations
 
+import itertools
 import statistics
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from benchmarks.plain import plain_sample
 from benchmarks.result import BenchmarkResult
-from common.training.device import DeviceError
+from benchmarks.stopwatch import Clock, Device, clock_of
 from ldcq.config import SamplingConfig, load
+from ldcq.diffusion.fast.card import Precision
 from ldcq.diffusion.fast.fastest import fastest_loop
 from ldcq.diffusion.fast.kernel import load as compiled_kernel
 from ldcq.diffusion.fast.split import SplitDenoiser
@@ -32,12 +33,20 @@ from ldcq.randomness import block_rows
 STATE_DIM = 4
 SHAPES = ((1, 500), (128, 100), (128, 500))
 GUIDANCE = (1.0, 2.0)
-SGEMM_SIZES = {"cpu": (256, 512, 1024), "cuda": (2048, 4096, 8192)}
+SIZES: dict[Device, tuple[int, ...]] = {"cpu": (256, 512, 1024), "cuda": (2048, 4096, 8192)}
+PRECISIONS: dict[Device, tuple[Precision, ...]] = {
+    "cpu": ("fp32",),
+    "cuda": ("fp32", "tf32", "fp16"),
+}
+"""Of the matrix products that a device is judged by."""
 
 BUDGET = {"plain": 64_000, "in_blocks": 64_000, "split": 320_000, "ours": 1_600_000}
 """Rows times steps of each sampler per round. Every step takes as long as any other, so the rest of
 the T is extrapolated; what is done once per call then weighs too much in ours.
 """
+
+
+_GEMM: dict[Precision, str] = {"fp32": "sgemm", "tf32": "tf32_gemm", "fp16": "hgemm"}
 
 
 @dataclass
@@ -63,7 +72,7 @@ def run(
     threads: int = 1,
     shapes: Sequence[tuple[int, int]] = SHAPES,
     guidance: Sequence[float] = GUIDANCE,
-    device: str = "cpu",
+    device: Device = "cpu",
 ) -> BenchmarkResult:
     """Measures everything in turn, `rounds` times, and compares medians.
 
@@ -77,43 +86,49 @@ def run(
     Raises:
         DeviceError: There is no CUDA device.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("device: got 'cuda', but torch sees no CUDA device; expected cpu")
-    clock = _clock(device, threads)
+    clock = clock_of(device, threads)
     prior = paper_prior().to(device)
     with _torch_threads(threads), torch.inference_mode():
         loops = _loops(prior, device)
         cells = [_Cell(*shape, w) for shape in shapes for w in guidance]
-        products: dict[int, list[float]] = defaultdict(list)
-        for _ in range(rounds):
+        products: dict[tuple[Precision, int], list[float]] = defaultdict(list)
+        for number in range(rounds):
             for cell in cells:
                 for name, draw in _samplers(prior, loops, cell).items():
                     steps = prior.options.steps
                     if device == "cpu":
                         steps = min(max(1, BUDGET[name] // cell.rows), steps)
-                    else:
-                        draw(steps)  # Captures its graph.
+                    elif not number:
+                        draw(steps)  # Compiles its kernel, or captures its graph.
                     seconds = _timed(clock, draw, steps)
                     cell.seconds[name].append(seconds / (steps * cell.rows))
-            for size in SGEMM_SIZES[device]:
-                products[size].append(_sgemm(clock, size, device))
-        sgemm = max(statistics.median(rates) for rates in products.values())
-        rows = [_row(prior, cell, sgemm) for cell in cells]
+            for product in itertools.product(PRECISIONS[device], SIZES[device]):
+                products[product].append(_product(clock, *product, device))
+        peaks = {
+            precision: max(
+                statistics.median(rates) for key, rates in products.items() if key[0] == precision
+            )
+            for precision in PRECISIONS[device]
+        }
+        rows = [_row(prior, cell, peaks) for cell in cells]
         judged = rows[len(guidance) * (len(shapes) - 1)]
-        names = ("ratio_to_plain", "fraction_of_sgemm", "ratio_to_split", "ratio_in_blocks")
+        names = [name for name in judged if name.startswith(("ratio", "fraction"))]
         return BenchmarkResult(
             name="sampler",
-            summary={**{name: judged[name] for name in names}, "sgemm_gflops": sgemm / 1e9},
+            summary={
+                **{name: judged[name] for name in names},
+                **{f"{_GEMM[precision]}_gflops": rate / 1e9 for precision, rate in peaks.items()},
+            },
             rows=rows,
             notes=_notes(prior, loops["ours"], threads, device),
         )
 
 
-def paper_prior() -> DiffusionPrior:
-    """The paper's network with random weights, for states of 4 dimensions as PointMaze has."""
+def paper_prior(state_dim: int = STATE_DIM) -> DiffusionPrior:
+    """The paper's network with random weights, for states of so many dimensions."""
     config = load("paper")
     torch.manual_seed(0)
-    dimensions = Dimensions(state=STATE_DIM, latent=config.vae.latent_dim)
+    dimensions = Dimensions(state=state_dim, latent=config.vae.latent_dim)
     return DiffusionPrior(dimensions, config.prior).requires_grad_(False)
 
 
@@ -171,7 +186,7 @@ def _samplers(
     }
 
 
-def _loops(prior: DiffusionPrior, device: str) -> dict[str, ReverseLoop]:
+def _loops(prior: DiffusionPrior, device: Device) -> dict[str, ReverseLoop]:
     """`ours` is what a service runs, `split` eager PyTorch, on a GPU `graph` the same captured."""
     denoiser, clip = prior.denoiser, prior.options.clip_sample
     split = SplitDenoiser(denoiser, prior.options.steps)
@@ -186,7 +201,7 @@ def _loops(prior: DiffusionPrior, device: str) -> dict[str, ReverseLoop]:
     return loops | ({"graph": stepwise(True)} if device == "cuda" else {})
 
 
-def _row(prior: DiffusionPrior, cell: _Cell, sgemm: float) -> dict[str, Any]:
+def _row(prior: DiffusionPrior, cell: _Cell, peaks: Mapping[Precision, float]) -> dict[str, Any]:
     ours, passes = cell.median("ours"), 1 if cell.guidance in (0, 1) else 2
     flops = 2 * needed_macs(prior) * passes / ours
     return {
@@ -200,24 +215,11 @@ def _row(prior: DiffusionPrior, cell: _Cell, sgemm: float) -> dict[str, Any]:
         "ratio_to_split": cell.median("split") / ours,
         **({"ratio_to_graph": cell.median("graph") / ours} if "graph" in cell.seconds else {}),
         "call_ms": ours * prior.options.steps * cell.rows * 1e3,
-        "fraction_of_sgemm": flops / sgemm,
+        **{f"fraction_of_{_GEMM[precision]}": flops / peak for precision, peak in peaks.items()},
     }
 
 
-def _clock(device: str, threads: int) -> Callable[[], float]:
-    """Seconds so far: of one thread on the CPU, its own; else those of the clock on the wall."""
-    if device == "cuda":
-
-        def finished() -> float:
-            torch.cuda.synchronize()
-            return time.perf_counter()
-
-        return finished
-    # CPU time does not count what other processes take, but counts all threads.
-    return time.process_time if threads == 1 else time.perf_counter
-
-
-def _notes(prior: DiffusionPrior, ours: ReverseLoop, threads: int, device: str) -> list[str]:
+def _notes(prior: DiffusionPrior, ours: ReverseLoop, threads: int, device: Device) -> list[str]:
     on_gpu = device == "cuda"
     if on_gpu:
         fused = not isinstance(ours, StepwiseLoop)
@@ -235,25 +237,31 @@ def _notes(prior: DiffusionPrior, ours: ReverseLoop, threads: int, device: str) 
         f" {needed_macs(prior):,} multiply-adds per latent, step and half of guidance, though"
         " fewer are done where the matrices of two layers are multiplied beforehand.",
         f"{'CPU' if threads == 1 and not on_gpu else 'wall clock'} time of {threads} thread(s),"
-        f" medians of interleaved rounds; sgemm: the best of square products of"
-        f" {SGEMM_SIZES[device]}.",
+        f" medians of interleaved rounds; products: the best of square ones"
+        f" of {SIZES[device]} in {', '.join(PRECISIONS[device])}.",
     ]
 
 
-def _sgemm(clock: Callable[[], float], size: int, device: str) -> float:
-    """FLOP/s of a square single-precision matrix product."""
-    left, right, out = (torch.randn(size, size, device=device) for _ in range(3))
+def _product(clock: Clock, precision: Precision, size: int, device: Device) -> float:
+    """FLOP/s of a square matrix product."""
+    dtype = torch.float16 if precision == "fp16" else torch.float32
+    left, right, out = (torch.randn(size, size, device=device).to(dtype) for _ in range(3))
     repeats = max(1, 2 * 1024**3 // size**3)
 
     def multiply(times: int) -> None:
         for _ in range(times):
             torch.mm(left, right, out=out)
 
-    multiply(1)
-    return 2 * size**3 * repeats / _timed(clock, multiply, repeats)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        multiply(1)
+        return 2 * size**3 * repeats / _timed(clock, multiply, repeats)
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
-def _timed(clock: Callable[[], float], work: Callable[[int], object], amount: int) -> float:
+def _timed(clock: Clock, work: Callable[[int], object], amount: int) -> float:
     start = clock()
     work(amount)
     return clock() - start

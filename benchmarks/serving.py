@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.random_prior import prior_of, served
 from benchmarks.result import BenchmarkResult
+from benchmarks.stopwatch import Device, clock_of
 from common.rpc.clients import PriorClient
 from common.rpc.prior import PriorityName
 from ldcq.config import Config, SamplingConfig
@@ -145,6 +146,7 @@ def run(
     rounds: int = 5,
     calls: int = 150,
     threads: int = 1,
+    device: Device = "cpu",
 ) -> BenchmarkResult:
     """Measures one server, alone and under load.
 
@@ -154,15 +156,20 @@ def run(
         rounds: How often the server and the sampler in process take turns.
         calls: Actors' calls of each kind.
         threads: Of the server, and of the sampler in process.
+        device: Of both.
+
+    Raises:
+        DeviceError: There is no CUDA device.
     """
+    clock_of(device)
     torch.set_num_threads(threads)
     with TemporaryDirectory(prefix="ldcq") as name:
         folder = Path(name)
-        config, place = prior_of(store, folder, {"threads": threads})
+        config, place = prior_of(store, folder, {"threads": threads, "device": device})
         version = place.current("prior")
         if version is None:
             raise ValueError(f"no prior in {store}; expected the store of a run that trained one")
-        model = load_prior(place.load("prior", version), torch.device("cpu"))
+        model = load_prior(place.load("prior", version), torch.device(device))
         address = f"unix:{folder}/prior.sock"
         with (
             served(folder, place.root, config, address),
@@ -187,6 +194,11 @@ def _measure(bench: Bench, config: Config, rounds: int, calls: int) -> Benchmark
     for callers in (1, ACTORS):
         found = closed_loop(act, callers, calls)
         rows.append(_row("actor", f"closed, {callers}", ACTOR, *found))
+    whole = [
+        bench.in_process((ACTORS * ACTOR[0], ACTOR[1]), seed) for seed in range(max(1, calls // 8))
+    ]
+    best = len(whole) * ACTORS / sum(timing.total for timing in whole)
+    joined = calls / found[1] / best
     rate = OPEN_LOAD * calls / found[1]
     rows.append(_row("actor", f"open, {rate:.0f}/s", ACTOR, *open_loop(act, rate, calls)))
     with saturated(learn) as learners:
@@ -199,12 +211,15 @@ def _measure(bench: Bench, config: Config, rounds: int, calls: int) -> Benchmark
         "serving",
         {
             "learner_ratio_in_process": statistics.median(ratios),
+            "actors_ratio_joined": joined,
             "actor_p95_chunks": _percentile([t.total for t in beside[0]], 95) / float(chunk),
         },
         rows,
         (
             f"A chunk of {BLOCK_ROWS} latents beside actors: {1e3 * chunk:.1f} ms."
-            " Times are p50, p95, p99; queue, compute and overhead are parts of a call.",
+            " Times are p50, p95, p99; queue, compute and overhead are parts of a call."
+            f" Joined: calls of {ACTORS} actors a second, over those that the sampler in process"
+            " computes as one draw.",
             f"The server is a process of its own on a Unix socket, with {config.threads} thread(s)"
             " for sampling, like the sampler in process; the client has the rest of the machine.",
         ),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Measure speed as ratios of things that run side by side.", no_args_is_help=True
 )
-Device = Literal["cpu", "cuda"]
+DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it is computed.")]
 PriorOption = Annotated[
     str | None,
     typer.Option(
@@ -55,9 +55,13 @@ def learner(
     candidates: Annotated[int, typer.Option(min=1, help="Latents per next state.")] = 100,
     windows: Annotated[int, typer.Option(min=1, help="Windows in the replay.")] = 1_000_000,
     rounds: Annotated[int, typer.Option(min=1, help="Measured updates.")] = 60,
+    device: DeviceOption = "cpu",
 ) -> None:
-    """Critic updates per second with cached candidates, against a plain Algorithm 1."""
-    run("learner", as_json, candidates=candidates, windows=windows, rounds=rounds)
+    """Critic updates per second with cached candidates, against a plain Algorithm 1; on a GPU also
+    with candidates that the paper's prior draws for every update.
+    """
+    sizes = {"candidates": candidates, "windows": windows, "rounds": rounds}
+    run("learner", as_json, **sizes, device=device)
 
 
 @app.command(epilog="Example: ldcq bench targets --json")
@@ -75,10 +79,15 @@ def targets(
 def training(
     as_json: JsonOption = False,
     preset: Annotated[str, typer.Option(help="Sizes of a preset or a file.")] = "demo",
-    rounds: Annotated[int, typer.Option(min=1, help="Measured updates of each trainer.")] = 60,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Measured updates of each trainer; on a GPU 20 each.")
+    ] = 60,
+    device: DeviceOption = "cpu",
 ) -> None:
-    """Samples per second of VAE and prior training, against plain loops."""
-    run("training", as_json, preset=preset, rounds=rounds)
+    """Samples per second of VAE and prior training, against plain loops; on a GPU also against the
+    same updates without graphs.
+    """
+    run("training", as_json, preset=preset, rounds=rounds, device=device)
 
 
 @app.command(epilog="Example: ldcq bench serving --json")
@@ -89,10 +98,11 @@ def serving(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of server and sampler.")] = 5,
     calls: Annotated[int, typer.Option(min=1, help="Actors' calls of each kind.")] = 150,
     threads: Annotated[int, typer.Option(min=1, help="Threads of server and sampler.")] = 1,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Throughput and latency through a prior server, against the sampler in process."""
     arguments = {"steps": steps, "rounds": rounds, "calls": calls, "threads": threads}
-    run("serving", as_json, store=store, **arguments)
+    run("serving", as_json, store=store, device=device, **arguments)
 
 
 @app.command(epilog="Example: ldcq bench sampler --json")
@@ -100,7 +110,7 @@ def sampler(
     as_json: JsonOption = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every sampler and of sgemm.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Repetitions of every measurement.")] = 3,
-    device: Annotated[Device, typer.Option(help="Device of the samplers.")] = "cpu",
+    device: DeviceOption = "cpu",
 ) -> None:
     """Latents per second of the paper's prior, against the plain denoiser and against sgemm."""
     run("sampler", as_json, threads=threads, rounds=rounds, device=device)

@@ -85,6 +85,10 @@ class Descent:
             self._after()
         return {name: value.detach() for name, value in zip(parts, sums, strict=True)}
 
+    def do_not_capture(self) -> None:
+        """Launches kernels one by one from now on, on a GPU too: to compare, or to look inside."""
+        self._update = self._make
+
     def state_dict(self) -> dict[str, Any]:
         """Optimiser and schedule."""
         return {"optimiser": self._optimiser.state_dict(), "schedule": self._schedule.state_dict()}

@@ -22,6 +22,15 @@ def test_figures_by_name() -> None:
     assert [row["implementation"] for row in result.rows] == ["plain", "ldcq"]
 
 
+def test_critics_that_draw_their_candidates_have_rows_of_their_own() -> None:
+    few = {"candidates": 2, "sampling": {"steps": 2, "extra_steps": 0}}
+    sizes = {"windows": 300, "candidates": 5, "batch": 8, "state_dim": 3, "warm_up": 1, "rounds": 1}
+    result = run(**sizes, online={"online": few})  # type: ignore[arg-type]
+    assert [row["implementation"] for row in result.rows] == ["plain", "ldcq", "online"]
+    assert "online: preset `paper`" in result.notes[1]
+    assert "candidates 2" in result.notes[1]
+
+
 def test_the_figures_are_ratios_of_medians() -> None:
     """Milliseconds of three updates each: the slowest and the fastest do not count."""
     plain = timed_laps(

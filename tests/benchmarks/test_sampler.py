@@ -14,7 +14,7 @@ from tests.draws import latents
 
 def test_figures_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler, "BUDGET", dict.fromkeys(sampler.BUDGET, 20))
-    monkeypatch.setattr(sampler, "SGEMM_SIZES", {"cpu": (16,)})
+    monkeypatch.setattr(sampler, "SIZES", {"cpu": (16,)})
     before = torch.get_num_threads()
     result = sampler.run(rounds=1, shapes=((1, 5), (3, 4)), guidance=(1.0, 2.0))
     assert {"ratio_to_plain", "fraction_of_sgemm"} <= set(result.summary)
@@ -28,7 +28,7 @@ def test_a_row_is_made_of_medians_per_latent_and_step() -> None:
     prior, cell = sampler.paper_prior(), sampler._Cell(2, 5, 2.0)
     cell.seconds |= {"ours": [1e-6, 2e-6, 9e-6], "plain": [8e-6] * 3}
     cell.seconds |= {"in_blocks": [6e-6] * 3, "split": [4e-6] * 3}
-    row = sampler._row(prior, cell, sgemm=1e12)
+    row = sampler._row(prior, cell, {"fp32": 1e12})
     assert (row["shape"], row["latent_steps_per_s"], row["latents_per_s"]) == ("2x5", 500_000, 2500)
     assert (row["ratio_to_plain"], row["ratio_in_blocks"], row["ratio_to_split"]) == (4, 3, 2)
     # Guidance passes twice, and a multiply-add is two operations.

@@ -13,7 +13,11 @@ from benchmarks.serving import Timing, run
 def test_measures_what_it_names() -> None:
     result = run(steps=1, rounds=1, calls=6)
     found = json.loads(result.json())
-    assert set(found["summary"]) == {"learner_ratio_in_process", "actor_p95_chunks"}
+    assert set(found["summary"]) == {
+        "learner_ratio_in_process",
+        "actors_ratio_joined",
+        "actor_p95_chunks",
+    }
     loops = [row["loop"].partition(",")[0] for row in found["rows"]]
     assert loops.count("open") == 3
     assert loops.count("closed") == 6

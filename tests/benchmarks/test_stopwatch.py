@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from benchmarks.stopwatch import Stopwatch, interleave, split
+from benchmarks.stopwatch import Stopwatch, clock_of, interleave, split
+from common.training.device import DeviceError
 
 
 @pytest.fixture
@@ -45,3 +47,22 @@ def test_steps_take_turns_and_their_medians_count(clock: list[float]) -> None:
     interleave({"a": step("a", 1.0), "b": step("b", 0.5)}, watches, 3, first=2)  # type: ignore[dict-item]
     assert order == [(name, number) for number in (2, 3, 4) for name in ("a", "b")]
     assert [watch.milliseconds() for watch in watches.values()] == [3000.0, 1500.0]
+
+
+def test_a_burst_is_timed_as_a_whole_and_counts_for_one_step(clock: list[float]) -> None:
+    seen: list[int] = []
+
+    def step(number: int) -> None:
+        seen.append(number)
+        clock[0] += number
+
+    watch = Stopwatch()
+    interleave({"a": step}, {"a": watch}, 2, first=1, burst=3)
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert watch.milliseconds() == 3500.0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(DeviceError, match="torch sees no CUDA device"):
+        clock_of("cuda")
