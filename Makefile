@@ -8,8 +8,10 @@ EXPERIMENTS := demo maze2d door-human horizon steps random-walk latents world-mo
 THIRD_PARTY := door-human locomotion adroit
 SCALE := small
 BENCHMARKS := sampler serving replicas learner targets training
+GPU := build/gpu
+GPU_PYTHON := 3.12
 
-.PHONY: help setup demo results results-avx2 peers bench test test-full test-gpu test-observability test-compose docs lint format chaos soak fuzz proto proto-lint proto-breaking
+.PHONY: help setup demo results results-avx2 peers bench test test-full test-gpu gpu-check gpu-wheels test-observability test-compose docs lint format chaos soak fuzz proto proto-lint proto-breaking
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +63,17 @@ test-full: setup ## run all tests that this machine can run
 
 test-gpu: setup ## run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu
+
+gpu-check: $(if $(wildcard $(GPU)/wheels),$(GPU)/.installed,setup) ## test and measure a GPU, play the demo on it, and write docs/results/gpu; 8 minutes
+	$(if $(wildcard $(GPU)/wheels),PYTHONPATH=$(CURDIR)/$(GPU)/site python3,$(BIN)/python) -m campaigns.gpu_check
+
+# On a machine without network: its own torch and Triton, and the wheels for all else.
+$(GPU)/.installed: $(wildcard $(GPU)/wheels/*.whl)
+	python3 -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target $(GPU)/site $^
+	touch $@
+
+gpu-wheels: setup ## fetch what gpu-check needs on a machine without network, into build/gpu/wheels (GPU_PYTHON=3.12)
+	$(BIN)/python -m campaigns.gpu_wheels $(GPU)/wheels --python $(GPU_PYTHON)
 
 test-observability: setup ## test dashboards and alerts with a real Prometheus (Debian: apt install prometheus)
 	$(BIN)/pytest tests/deploy/test_metrics.py tests/deploy/test_observability.py

@@ -111,11 +111,11 @@ def record(results: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     for name, command in COMMANDS.items():
         if name in results:
-            parts += _section(name, command, results[name])
+            parts += section(name, command, results[name])
     return "\n\n".join(parts) + "\n"
 
 
-def _section(name: str, command: str, result: Mapping[str, Any]) -> list[str]:
+def section(name: str, command: str, result: Mapping[str, Any]) -> list[str]:
     figures = ", ".join(
         f"`{figure}` **{_shown(value, 3)}**" for figure, value in result["summary"].items()
     )

@@ -25,7 +25,7 @@ def test_figures_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_row_is_made_of_medians_per_latent_and_step() -> None:
-    prior, cell = sampler.paper_prior(), sampler._Cell(2, 5, 2.0)
+    prior, cell = sampler.paper_prior(), sampler._Cell(2, 5, 2.0, 200)
     cell.seconds |= {"ours": [1e-6, 2e-6, 9e-6], "plain": [8e-6] * 3}
     cell.seconds |= {"in_blocks": [6e-6] * 3, "split": [4e-6] * 3}
     row = sampler._row(prior, cell, {"fp32": 1e12})
