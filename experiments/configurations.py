@@ -26,7 +26,8 @@ def configuration(
     """What an experiment runs at a scale.
 
     Args:
-        name: Of the experiment; its files are `settings/<name>.<scale>.yaml`.
+        name: Of the experiment; its files are `settings/<name>.<scale>.yaml`, and
+            `settings/<name>.<word>.<scale>.yaml` with what is other for tasks that begin with it.
         scale: smoke, small or full.
         dataset: A dataset that is there, or can be downloaded, to use instead.
         methods: What is played; None: what the file says.
@@ -36,8 +37,11 @@ def configuration(
     Raises:
         ConfigError: A file is wrong.
     """
-    file = SETTINGS / f"{name}.{scale}.yaml"
-    config = load(file) if task is None else load([task, file])
+    files: list[str | Path] = [SETTINGS / f"{name}.{scale}.yaml"]
+    if task is not None:
+        own = SETTINGS / f"{name}.{task.partition('-')[0]}.{scale}.yaml"
+        files = [task, *files, *([own] if own.is_file() else ())]
+    config = load(files)
     changes: dict[str, object] = {}
     if task is not None and scale != "full" and dataset is None:
         made = config.task.generated if config.task else None

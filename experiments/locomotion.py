@@ -16,8 +16,9 @@ EXPERIMENT = experiment(
         for body in ("halfcheetah", "walker2d", "hopper")
     ),
     tuned=(
-        "Settings of scale `small` were tried with training seed 100, which is not reported, on "
-        "walker2d-medium-expert and hopper-medium-expert."
+        "Settings of scale `small` were tried with training seeds 100 to 102, which are not "
+        "reported, on walker2d-medium-expert, hopper-medium-expert and hopper-medium-replay. "
+        "Walker2d has candidates and a temperature of its own."
     ),
     notes=(
         "The data are played by one trained policy and by weaker ones, made by changing its "
