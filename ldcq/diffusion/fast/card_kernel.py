@@ -4,8 +4,9 @@ over all steps, and the network's matrices in 16 bit stay in shared memory.
 All rows of a tile are of one state, so their condition is a vector. Rows never meet: what becomes
 of one depends on its seed, its number within the call and its state alone.
 
-Matrices are (inputs, outputs), filled up with zeros to `card.card_width`. An integer argument that
-is 1 or a multiple of 16 would be compiled in, so those that vary are named in `UNSPECIALISED`.
+Matrices are (inputs, outputs), filled up with zeros to `card_network.card_width`. An integer
+argument that is 1 or a multiple of 16 would be compiled in, so those that vary are named in
+`UNSPECIALISED`.
 """
 
 # Triton reads these functions' source: annotations say what is known when it compiles.
