@@ -24,7 +24,7 @@ from common.rpc.errors import (
 from common.rpc.retry import Backoff
 from common.rpc.server import Server
 from common.rpc.settings import ServiceSettings
-from common.store import Store
+from common.store import Store, StoreError
 from common.training import configure_torch
 from common.training.process import serve_process
 from ldcq.config import Config, ConfigError, resolve_variant
@@ -33,6 +33,7 @@ from ldcq.latent_prior import MAX_ROWS
 from ldcq.learning.learner import Stopped
 from ldcq.policies.base import NotFiniteError, Plan
 from ldcq.policies.costs import check_costs
+from ldcq.registry import UnknownPriorError
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from services.actor.evaluate import prepare_evaluation
 from services.actor.method_policy import MethodPolicy
@@ -199,7 +200,7 @@ class ActorServicer(actor_pb2_grpc.ActorServiceServicer):
     def _policy(self, method: str) -> MethodPolicy:
         try:
             return self._methods.policy(method)
-        except (MissingPriorError, ConfigError) as error:
+        except (MissingPriorError, ConfigError, StoreError, UnknownPriorError) as error:
             raise FailedPreconditionError(f"{method}: {error}") from error
 
 

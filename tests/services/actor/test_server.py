@@ -23,13 +23,14 @@ from common.models import model_of
 from common.rpc.clients import PriorClient
 from common.rpc.codec import decode, encode
 from common.rpc.server import Server
-from common.rpc.settings import ServiceSettings
+from common.rpc.settings import IN_PROCESS, ServiceSettings
 from common.store import Store
 from ldcq.config import override
 from ldcq.critic.critic import Critic
 from ldcq.latent_prior import MAX_ROWS
 from ldcq.learning.learner import Stopped
 from ldcq.policies.base import derive_seed
+from ldcq.registry import UnknownPriorError
 from ldcq.v1 import actor_pb2, actor_pb2_grpc
 from ldcq.vae.model import Vae
 from services.actor import environments
@@ -364,6 +365,27 @@ def test_a_prior_with_another_model_is_refused(pipeline: Pipeline) -> None:
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     finally:
         actor.stop()
+
+
+def test_an_actor_that_draws_by_itself_answers_the_same(
+    actor: Actor, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = dict.fromkeys(pipeline.targets, IN_PROCESS)
+    alone = Actor(pipeline, pipeline.store, here)
+    try:
+        alone.wait_until_serving()
+        actions = [_act(each, _states(), seed=3)[0] for each in (alone, actor)]
+        np.testing.assert_array_equal(*actions)
+
+        def unknown(*_: object) -> None:
+            raise UnknownPriorError("prior.implementation is 'gaussian', expected one of ...")
+
+        monkeypatch.setattr("services.actor.priors.sampler_of", unknown)
+        with pytest.raises(grpc.RpcError, match=r"bcq_h: prior\.implementation is") as caught:
+            _act(alone, _states(), method="bcq_h")
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    finally:
+        alone.stop()
 
 
 def test_no_call_fails_while_a_prior_is_swapped(pipeline: Pipeline, tmp_path: Path) -> None:
