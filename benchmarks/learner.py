@@ -4,6 +4,7 @@ reads.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -91,7 +92,9 @@ def run(
     if online is None:
         online = ONLINE if device == "cuda" else {}
     for name, changes in online.items():
-        steps[name] = _online(changes, batch, transitions).update
+        update, count = _online(changes, batch, transitions).update, itertools.count()
+        # Batches are drawn ahead, step by step: its steps go on from its own.
+        steps[name] = lambda _, update=update, count=count: update(next(count))
         watches[name] = Stopwatch(clock)
         for step in range(WARM_UP + 2):
             steps[name](step)

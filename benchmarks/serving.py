@@ -21,9 +21,10 @@ from benchmarks.result import BenchmarkResult
 from benchmarks.stopwatch import Device, clock_of
 from common.rpc.clients import PriorClient
 from common.rpc.prior import PriorityName
+from common.training.device import resolve_device
 from ldcq.config import Config, SamplingConfig
 from ldcq.latent_prior import Draw
-from ldcq.randomness import BLOCK_ROWS
+from ldcq.randomness import block_rows
 from services.prior.model import ServedPrior, load_prior
 
 LEARNER = (128, 100)
@@ -203,7 +204,8 @@ def _measure(bench: Bench, config: Config, rounds: int, calls: int) -> Benchmark
     rows.append(_row("actor", f"open, {rate:.0f}/s", ACTOR, *open_loop(act, rate, calls)))
     with saturated(learn) as learners:
         beside = closed_loop(act, 1, calls)
-        chunk = statistics.median(t.compute for t in learners) * BLOCK_ROWS / np.prod(LEARNER)
+        rows_at_once = min(block_rows(resolve_device(config)), int(np.prod(LEARNER)))
+        chunk = statistics.median(t.compute for t in learners) * rows_at_once / np.prod(LEARNER)
         rows.append(_row("actor beside learner", "closed, 1", ACTOR, *beside))
         arriving = open_loop(act, 1 / (2 * float(chunk)), calls)
     rows.append(_row("actor beside learner", f"open, {1 / (2 * chunk):.0f}/s", ACTOR, *arriving))
@@ -216,7 +218,7 @@ def _measure(bench: Bench, config: Config, rounds: int, calls: int) -> Benchmark
         },
         rows,
         (
-            f"A chunk of {BLOCK_ROWS} latents beside actors: {1e3 * chunk:.1f} ms."
+            f"A chunk of {rows_at_once} latents beside actors: {1e3 * chunk:.1f} ms."
             " Times are p50, p95, p99; queue, compute and overhead are parts of a call."
             f" Joined: calls of {ACTORS} actors a second, over those that the sampler in process"
             " computes as one draw.",

@@ -75,6 +75,9 @@ def run(
             update(step)
     watches = {name: Stopwatch(clock) for name in updates}
     burst = BURST if device == "cuda" else 1
+    learners = [each for each in trainers.values() if isinstance(each, VaeLearner | PriorLearner)]
+    # Their schedules end with the training.
+    rounds = max(1, min(rounds, (min(each.total for each in learners) - warm_up) // burst))
     interleave(updates, watches, rounds, first=warm_up, burst=burst)
     sizes = {"vae": config.vae.batch_size, "prior": config.prior.batch_size}
     batches = {name: sizes[name.split()[0]] for name in updates}

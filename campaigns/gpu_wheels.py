@@ -15,7 +15,7 @@ import typer
 
 PROJECT = Path(__file__).parents[1]
 EXTRAS = ("data", "maze", "actor", "torch")
-TOOLS = ("pytest>", "pytest-timeout>")
+TOOLS = ("pytest>", "pytest-timeout>", "pytest-xdist>")
 """Of the extra `dev`."""
 GLIBC = (5, 12, 17, 18, 24, 26, 27, 28, 31, 34, 35)
 """pip takes a wheel only for a platform that is named: manylinux_2_N."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ldcq.config import BcConfig, Config
 from ldcq.data.windows import Windows
+from ldcq.learning.batches import moved
 from ldcq.learning.captured import Tensors
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.nn.model import Dimensions
@@ -65,7 +66,7 @@ class BcLearner(SupervisedLearner):
             "states": self._steps.first_states(chosen),
             "actions": self._steps.actions(chosen)[:, 0],
         }
-        return {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}
+        return {name: moved(torch.from_numpy(each), self._device) for name, each in arrays.items()}
 
     def metrics(self, inputs: Tensors) -> dict[str, Tensor]:
         """`loss`: -log pi(a | s) in nats per step."""

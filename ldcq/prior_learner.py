@@ -17,7 +17,14 @@ from ldcq.data.latents import LatentTable
 from ldcq.data.statistics import column_mean, scale
 from ldcq.goals import Hindsight
 from ldcq.learning.averaging import ExponentialMovingAverage
-from ldcq.learning.batches import BatchSampler, evenly_spread, generator, on_device, take
+from ldcq.learning.batches import (
+    BatchSampler,
+    evenly_spread,
+    generator,
+    moved,
+    on_device,
+    take,
+)
 from ldcq.learning.captured import Tensors
 from ldcq.learning.descent import Descent
 from ldcq.learning.distributed import ranks
@@ -148,13 +155,13 @@ class PriorLearner:
 
             def note(draw: Callable[[int], Tensor]) -> Tensor:
                 asked.append(draw)
-                return draw(count)[share].to(self._device)
+                return moved(draw(count)[share], self._device)
 
             with torch.no_grad():
                 self._prior.loss(Batch(**part, numbers=note), self._random.manual_seed(start))
             self._draws = asked
         self._random.manual_seed(start)
-        drawn = [draw(count)[share].to(self._device) for draw in self._draws]
+        drawn = [moved(draw(count)[share], self._device) for draw in self._draws]
         return {str(index): values for index, values in enumerate(drawn)}
 
     def validate(self) -> Mapping[str, Tensor | float]:
@@ -187,7 +194,8 @@ class PriorLearner:
         columns = [take(column, rows, self._device) for column in self._columns]
         if self._goals is not None:
             ends = self._ends[self._goals.goal_rows(rows, name)]
-            columns.append(torch.from_numpy(ends[:, self._goals.indices]).to(self._device))
+            goals = torch.from_numpy(ends[:, self._goals.indices])
+            columns.append(moved(goals, self._device))
         return Batch(*columns)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from ldcq.critic.transitions import Outcome, Transitions, moments
 from ldcq.data.episodes import DataError
 from ldcq.data.latents import LatentTable
 from ldcq.data.statistics import CONSTANT
-from ldcq.learning.batches import generator
+from ldcq.learning.batches import generator, moved
 from ldcq.learning.captured import Tensors
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.nn.distributions import Gaussian, log_density
@@ -171,7 +171,7 @@ class WorldModelLearner(SupervisedLearner):
         _fit_normalisers(self.model, windows, training, seen, self._outcome)
         _fit_support(self.model, windows, training, generator(config.seed, WorldModel.kind, "data"))
         super().__init__(self.model.to(windows.device), settings, table, config.seed)
-        self._goal: Sequence[int] = list(config.data.goal_indices)
+        self._goal = torch.tensor(config.data.goal_indices, dtype=torch.long, device=windows.device)
         self._windows = windows
 
     def inputs(
@@ -181,7 +181,7 @@ class WorldModelLearner(SupervisedLearner):
         # Drawn on the CPU and for all, so that the noise depends on no device and no share.
         noise = torch.randn(len(rows), self.model.dimensions.latent, generator=random)[share]
         columns = self._windows.batch(rows[share]).columns
-        return {**columns, "noise": noise.to(self._windows.device)}
+        return {**columns, "noise": moved(noise, self._windows.device)}
 
     def metrics(self, inputs: Tensors) -> dict[str, Tensor]:
         """The loss, and how far predictions are off.
@@ -202,8 +202,9 @@ class WorldModelLearner(SupervisedLearner):
             deviations = self.model.change_normaliser.std[-off.shape[1] :]
             seen = None if block.end_seen is None else block.end_seen.unsqueeze(1)
             found["error"] = _mean((off / deviations).square(), seen).sqrt()
-            if self._goal:
-                found["goal_error"] = _mean(off[:, self._goal].norm(dim=1, keepdim=True), seen)
+            if len(self._goal):
+                missed = off.index_select(1, self._goal).norm(dim=1, keepdim=True)
+                found["goal_error"] = _mean(missed, seen)
             if self.model.gains is not None:
                 rewards, _ = self.model.earnings(block.state, latents)
                 found["reward_error"] = (rewards[:, -1] - block.reward).square().mean().sqrt()

@@ -17,7 +17,7 @@ from ldcq.critic.diagnostics import Support, candidate_metrics
 from ldcq.critic.replay import PrioritisedReplay, beta_at
 from ldcq.critic.targets import argmax_min, bootstrapped, expectile_loss, hl_gauss
 from ldcq.critic.transitions import Transitions, normalisers
-from ldcq.learning.batches import generator
+from ldcq.learning.batches import generator, moved
 from ldcq.learning.captured import Tensors
 from ldcq.learning.descent import Descent
 from ldcq.nn.model import Dimensions
@@ -92,7 +92,7 @@ class LDCQ:
             # The first batches' spreads count alike, later ones a hundredth.
             "pace": torch.tensor(max(1 / (step + 1), 0.01)),
         }
-        inputs = {name: tensor.to(self._device) for name, tensor in drawn.items()}
+        inputs = {name: moved(tensor, self._device) for name, tensor in drawn.items()}
         # 10-12: on a GPU as one graph
         found = self._descent.step({**batch.columns, **inputs})
         # B is prioritised: |TD error| is the priority of a transition from now on

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, cast
 
+import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 M = TypeVar("M", bound=nn.Module)
-_multi_average: Callable[[float], Any] = get_ema_multi_avg_fn
 
 
 class ExponentialMovingAverage(Generic[M]):
@@ -31,8 +31,8 @@ class ExponentialMovingAverage(Generic[M]):
         """
         if not 0 <= decay < 1:
             raise ValueError(f"decay: got {decay}, expected at least 0 and less than 1")
-        self._source = module
-        self._averaged = AveragedModel(module, multi_avg_fn=_multi_average(decay))
+        self._source, self._decay = module, decay
+        self._averaged = AveragedModel(module)
         self._averaged.requires_grad_(False)
 
     @property
@@ -40,9 +40,18 @@ class ExponentialMovingAverage(Generic[M]):
         """The average, a module like the source."""
         return cast(M, self._averaged.module)
 
+    @torch.no_grad()
     def update(self) -> None:
         """Takes in the source's current weights."""
-        self._averaged.update_parameters(self._source)
+        if not self._averaged.n_averaged:
+            self._averaged.update_parameters(self._source)
+            return
+        # `update_parameters` would ask a GPU for the number of updates, and so wait for it.
+        own, source = self.module, self._source
+        torch._foreach_lerp_([*own.parameters()], [*source.parameters()], 1 - self._decay)
+        for buffer, given in zip(own.buffers(), source.buffers(), strict=True):
+            buffer.copy_(given)
+        self._averaged.n_averaged += 1
 
     def state_dict(self) -> dict[str, Any]:
         """The average and the number of updates."""

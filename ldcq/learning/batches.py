@@ -34,10 +34,17 @@ def on_device(values: NDArray[Any], device: torch.device) -> Tensor:
     return tensor if isinstance(values, np.memmap) else tensor.to(device)
 
 
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; onto a GPU it goes without waiting for what that has been given."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def take(column: Tensor, rows: NDArray[np.int64] | slice, device: torch.device) -> Tensor:
     """Some rows of what `on_device` made, on the device."""
-    chosen = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(column.device)
-    return column[chosen].to(device)
+    chosen = rows if isinstance(rows, slice) else moved(torch.from_numpy(rows), column.device)
+    return moved(column[chosen], device)
 
 
 def evenly_spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:

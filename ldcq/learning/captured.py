@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ldcq.cuda_graphs import cause, recorded
+
 _LOG = logging.getLogger(__name__)
 
 Tensors = Mapping[str, Tensor]
@@ -69,7 +71,7 @@ class CapturedUpdate:
                 self._captured = self._capture(inputs)
             except RuntimeError as error:
                 self._failed = True
-                _LOG.warning("training without CUDA graphs: %s", error)
+                _LOG.warning("training without CUDA graphs: %s", cause(error))
                 return self._update(inputs)
         captured = self._captured
         shapes = {name: tensor.shape for name, tensor in inputs.items()}
@@ -101,7 +103,6 @@ class CapturedUpdate:
         """
         own = {name: tensor.clone() for name, tensor in inputs.items()}
         graph = torch.cuda.CUDAGraph()
-        # Of this thread only: another may prepare the next batch meanwhile.
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+        with recorded(graph, self._stream):
             outputs = self._update(own)
         return _Captured(graph, own, outputs)

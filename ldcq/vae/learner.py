@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ldcq.config import Config
 from ldcq.data.windows import Windows
+from ldcq.learning.batches import moved
 from ldcq.learning.captured import Tensors
 from ldcq.learning.supervised import SupervisedLearner
 from ldcq.vae.losses import decoded_steps, kl_divergence, negative_elbo
@@ -114,4 +115,4 @@ class VaeLearner(SupervisedLearner):
             "noise": noise[share],
             **({} if steps is None else {"steps": steps[share]}),
         }
-        return {name: tensor.to(self._device) for name, tensor in found.items()}
+        return {name: moved(tensor, self._device) for name, tensor in found.items()}

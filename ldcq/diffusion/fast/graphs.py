@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from ldcq.cuda_graphs import cause, recorded
 from ldcq.diffusion.fast.split import Condition
 from ldcq.randomness import BlockNoise
 
@@ -75,7 +76,7 @@ class LoopGraphs(Generic[Options]):
                 captured = self._capture(condition, noise, options)
             except RuntimeError as error:
                 self._failed = True
-                _LOG.warning("sampling without CUDA graphs: %s", error)
+                _LOG.warning("sampling without CUDA graphs: %s", cause(error))
                 return self._loop(condition, noise.draw, options)
             self._captured[key] = captured
             if len(self._captured) > MOST_GRAPHS:
@@ -101,7 +102,6 @@ class LoopGraphs(Generic[Options]):
             # Libraries set themselves up at their first call, which a capture does not allow.
             self._loop(own, iter(buffer).__next__, options)
         torch.cuda.current_stream().wait_stream(stream)
-        # Of this thread only: another may load the next model meanwhile.
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        with recorded(graph, stream):
             latent = self._loop(own, iter(buffer).__next__, options)
         return _Captured(graph, own, buffer, latent)
