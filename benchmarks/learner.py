@@ -92,14 +92,20 @@ def run(
     if online is None:
         online = ONLINE if device == "cuda" else {}
     for name, changes in online.items():
-        update, count = _online(changes, batch, transitions).update, itertools.count()
-        # Batches are drawn ahead, step by step: its steps go on from its own.
-        steps[name] = lambda _, update=update, count=count: update(next(count))
+        steps[name] = _counted(_online(changes, batch, transitions).update)
         watches[name] = Stopwatch(clock)
         for step in range(WARM_UP + 2):
             steps[name](step)
     interleave(steps, watches, rounds, first=warm_up)
     return _result(watches, parts, online)
+
+
+def _counted(update: Callable[[int], object]) -> Callable[[int], object]:
+    """Updates with numbers of their own, whatever they are given: batches are drawn ahead of them,
+    one after the other.
+    """
+    numbers = itertools.count()
+    return lambda _: update(next(numbers))
 
 
 def _online(changes: Mapping[str, Any], batch: int, transitions: Transitions) -> LDCQ:

@@ -370,12 +370,11 @@ def test_a_prior_with_another_model_is_refused(pipeline: Pipeline) -> None:
 def test_an_actor_that_draws_by_itself_answers_the_same(
     actor: Actor, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = dict.fromkeys(pipeline.targets, IN_PROCESS)
-    alone = Actor(pipeline, pipeline.store, here)
+    alone = Actor(pipeline, pipeline.store, dict.fromkeys(pipeline.targets, IN_PROCESS))
     try:
         alone.wait_until_serving()
-        actions = [_act(each, _states(), seed=3)[0] for each in (alone, actor)]
-        np.testing.assert_array_equal(*actions)
+        here, served = (_act(each, _states(), seed=3)[0] for each in (alone, actor))
+        np.testing.assert_array_equal(here, served)
 
         def unknown(*_: object) -> None:
             raise UnknownPriorError("prior.implementation is 'gaussian', expected one of ...")
