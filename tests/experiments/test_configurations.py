@@ -30,6 +30,16 @@ def test_every_experiment_knows_its_data_and_seeds_at_every_scale(name: str, sca
     assert experiment.seeds[scale] >= (1 if scale == "smoke" else 3)
 
 
+def test_a_file_of_a_body_changes_what_it_names_for_its_tasks_alone() -> None:
+    walker, hopper = (
+        configuration("locomotion", "small", task=f"{body}-medium").actor
+        for body in ("walker2d", "hopper")
+    )
+    assert (walker.candidates, walker.sampling.temperature) == (5, 0.25)
+    assert (hopper.candidates, hopper.sampling.temperature) == (20, None)
+    assert walker.sampling.steps == hopper.sampling.steps == 20
+
+
 @pytest.mark.parametrize("name", [name for name in MODULES if find(name).tasks])
 def test_a_task_s_settings_are_its_own_under_those_of_the_scale(name: str) -> None:
     experiment = find(name)
