@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from campaigns import gpu_check
-from campaigns.gpu_check import DATA, GOALS, PAGE, Found, Step, page, steps, training_rates
+from campaigns import gpu_check, gpu_steps
+from campaigns.gpu_page import DATA, GOALS, PAGE, page
+from campaigns.gpu_steps import Found, Step, steps, training_rates
 from campaigns.gpu_wheels import PROJECT, requirements
 from ldcq.config import load
 
@@ -70,14 +71,14 @@ def test_the_tests_that_need_a_gpu_are_all_named() -> None:
         for path in (PROJECT / "tests").rglob("test_*.py")
         if "mark.gpu" in path.read_text() and path != Path(__file__)
     }
-    assert marked == set(gpu_check.TESTS)
+    assert marked == set(gpu_steps.TESTS)
 
 
 def test_the_paper_s_sizes_are_run_on_data_made_here() -> None:
-    config, paper = gpu_check.paper_on_generated_data(), load("paper")
+    config, paper = gpu_steps.paper_on_generated_data(), load("paper")
     assert config.data == load("demo").data
     assert (config.vae.hidden, config.prior.options) == (paper.vae.hidden, paper.prior.options)
-    assert (config.critic.updates, config.critic.candidates) == (gpu_check.UPDATES, 500)
+    assert (config.critic.updates, config.critic.candidates) == (gpu_steps.UPDATES, 500)
 
 
 @pytest.mark.xdist_group("pipeline")
