@@ -41,9 +41,9 @@ results-avx2: setup ## play the demo's experiment with AVX2 alone; its page show
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(BIN)/ldcq experiment demo \
 	  --scale $(SCALE) --store runs/results-avx2 --out docs/results/demo/avx2
 
-peers: .venv-peers/.installed ## install d3rlpy beside the project, for python -m benchmarks.peers
+peers: .venv-peers/.installed ## install d3rlpy beside the project, for python -m experiments.peers
 
-.venv-peers/.installed: benchmarks/peers/requirements.txt
+.venv-peers/.installed: experiments/peers/requirements.txt
 	@echo "Installing d3rlpy into .venv-peers; pip is silent, and takes minutes."
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from experiments.experiment import Result
 
 OUT = "runs/experiments"
-THIRD_PARTY = "LDCQ_THIRD_PARTY_DATA"
 
 
 class LocalPipeline:
@@ -89,11 +87,12 @@ def experiment(
     """
     # Imported here: the experiments bring torch and the services.
     from experiments import registry
+    from experiments.configurations import third_party_data
 
     console = Console(stderr=True)
     registry.find(name)
     folder = Path(out or f"{OUT}/{name}").expanduser()
-    url, third_party = store or str(folder / "store"), os.environ.get(THIRD_PARTY)
+    url = store or str(folder / "store")
     result = registry.perform(
         name,
         scale=scale,
@@ -102,7 +101,7 @@ def experiment(
         folder=folder,
         pipeline=LocalPipeline(url, console),
         store=Store(url),
-        third_party=Path(third_party).expanduser() if third_party else None,
+        third_party=third_party_data(),
     )
     if as_json:
         print(json.dumps(result.as_json(), indent=2), flush=True)

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from common.data import is_on_this_machine, load_task
 from common.store import Store
-from experiments.experiment import Methods, Scalar, Scale
-from ldcq.config import Config, ConfigError, load, override
+from experiments.experiment import Experiment, Methods, Scalar, Scale
+from ldcq.config import Config, ConfigError, PolicyConfig, load, override
 from ldcq.registry import find_prior
 
 SETTINGS = Path(__file__).parent / "settings"
+POLICIES = {
+    "HalfCheetah-v5": "tqc_HalfCheetah-v3.npz",
+    "Hopper-v5": "tqc_Hopper-v3.npz",
+    "Walker2d-v5": "tqc_Walker2d-v3.npz",
+    **{
+        f"AdroitHand{name}-v1": f"dapg_policy_{name.lower()}-v0.npz"
+        for name in ("Pen", "Hammer", "Door", "Relocate")
+    },
+}
+"""Who plays an environment, in the folder `policies` of the data of third parties."""
 
 
 def configuration(
@@ -54,6 +65,62 @@ def configuration(
     if methods is not None:
         changes["evaluation.methods"] = {name: dict(method) for name, method in methods.items()}
     return override(config, changes)
+
+
+def third_party_data() -> Path | None:
+    """The folder of data of third parties that `LDCQ_THIRD_PARTY_DATA` names; None: it is not set.
+
+    Returns:
+        Of policies in `policies`, and of demonstrations.
+    """
+    folder = os.environ.get("LDCQ_THIRD_PARTY_DATA")
+    return Path(folder).expanduser() if folder else None
+
+
+def configurations(
+    experiment: Experiment,
+    scale: Scale,
+    *,
+    dataset: str | None = None,
+    store: Path,
+    third_party: Path | None = None,
+) -> dict[str, Config]:
+    """What an experiment runs at a scale, by task; by its own name where it has none.
+
+    Args:
+        experiment: The experiment.
+        scale: smoke, small or full.
+        dataset: A dataset to use instead of its own.
+        store: Where generated data are, or go.
+        third_party: Folder of data of third parties; a policy that plays data is in `policies`.
+
+    Raises:
+        ConfigError: A file is wrong, or data are to be played by a policy that is not there.
+    """
+    settings = experiment.settings or experiment.name
+    found = {}
+    for task in experiment.tasks or (None,):
+        config = configuration(settings, scale, dataset, experiment.methods, task)
+        name = task or experiment.name
+        found[name] = _with_policies(name, config, store, third_party)
+    return found
+
+
+def _with_policies(name: str, config: Config, store: Path, third_party: Path | None) -> Config:
+    """The configuration with the policies that make its data."""
+    made = config.data.generate
+    if not isinstance(made, PolicyConfig):
+        return config
+    file = POLICIES[made.environment]
+    path = third_party / "policies" / file if third_party else Path(file)
+    if not path.is_file() and not is_on_this_machine(config.data, store):
+        raise ConfigError(
+            f"{name}: its data are played by a third party's policy, {file}, that is not on this "
+            "machine; put it into a folder policies and set LDCQ_THIRD_PARTY_DATA to the folder "
+            f"around it (now: {third_party or 'not set'})"
+        )
+    policies = [{**each.model_dump(mode="json"), "file": str(path)} for each in made.policies]
+    return override(config, {"data.generate.policies": policies})
 
 
 UNTOLD = {"name", "task", "seed", "training", "data.generate.policies"} | {

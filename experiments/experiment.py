@@ -43,13 +43,18 @@ class Pipeline(Protocol):
 class Context:
     """One call of an experiment."""
 
-    config: Config  # the experiment's at this scale
+    configs: Mapping[str, Config]  # by task, at this scale; of several tasks or of one
     scale: Scale
     seeds: tuple[int, ...]  # of training: 0, 1, ...
     dataset: str | None  # used instead of the experiment's own
     store: Store
     pipeline: Pipeline  # runs on `store`
     third_party: Path | None = None  # folder of data of third parties
+
+    @property
+    def config(self) -> Config:
+        """That of the first task."""
+        return next(iter(self.configs.values()))
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,8 @@ class Experiment:
     """Raises what pipelines raise, and ConfigError where the dataset has not what is needed."""
     methods: Methods | None = None  # None: what its settings say
     settings: str = ""  # whose files in `settings` say what is run; empty: its own
-    tasks: Sequence[str] = ()  # of benchmarks, which the files in `settings` change
+    tasks: Sequence[str] = ()
+    """Of benchmarks, which the files in `settings` change; several are a column of the table."""
     takes_dataset: bool = True
 
 

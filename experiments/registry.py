@@ -15,11 +15,11 @@ from benchmarks.result import machine
 from common.stages import STAGES
 from common.store import Store
 from common.store.timings import Timing, lineage_timings
-from experiments.configurations import configuration, unlike_paper
+from experiments.configurations import configurations, unlike_paper
 from experiments.elsewhere import with_elsewhere
 from experiments.experiment import Budget, Context, Experiment, Pipeline, Result, Scale
 from experiments.page import write
-from experiments.peers import with_peers
+from experiments.peers.rows import with_peers
 from ldcq.config import ConfigError
 
 MODULES = {
@@ -75,7 +75,7 @@ def perform(
         scale: smoke, small or full.
         seeds: Number of training seeds; None: the experiment's own.
         dataset: Dataset to use instead of its own.
-        folder: Where results go; peers' rows are taken from `peers/<name>.json` beside it.
+        folder: Where results go; peers' rows are taken from the folder `peers` beside it.
         pipeline: Runs configurations on `store`.
         store: Experiments that share it share what they train.
         third_party: Folder of data of third parties.
@@ -85,7 +85,7 @@ def perform(
         Exception: Whatever a pipeline raises.
     """
     experiment = find(name)
-    known = _scale(scale)
+    known = scale_of(scale)
     if dataset is not None and not experiment.takes_dataset:
         raise ConfigError(
             f"--dataset {dataset}: {name} makes its own data; run it without --dataset"
@@ -93,10 +93,11 @@ def perform(
     count = experiment.seeds[known] if seeds is None else seeds
     if count < 1:
         raise ConfigError(f"--seeds {count}: expected at least 1")
-    task = experiment.tasks[0] if experiment.tasks else None
-    settings, methods = experiment.settings or name, experiment.methods
-    config = configuration(settings, known, dataset, methods, task)
-    context = Context(config, known, tuple(range(count)), dataset, store, pipeline, third_party)
+    configs = configurations(
+        experiment, known, dataset=dataset, store=store.root, third_party=third_party
+    )
+    context = Context(configs, known, tuple(range(count)), dataset, store, pipeline, third_party)
+    config = context.config
     command = f"ldcq experiment {name} --scale {known} --seeds {count}"
     command += f" --dataset {dataset}" if dataset else ""
     findings = experiment.run(context)
@@ -110,11 +111,9 @@ def perform(
         config.data.dataset,
         context.seeds,
         with_elsewhere(
-            with_peers(findings, folder.parent / "peers" / f"{name}.json", config),
-            folder,
-            len(context.seeds),
+            with_peers(findings, folder.parent, experiment, configs), folder, len(context.seeds)
         ),
-        unlike_paper(config, task or "paper"),
+        unlike_paper(config, experiment.tasks[0] if experiment.tasks else "paper"),
         seconds=sum(timing.seconds for timing in timings.values()),
         lost=any(timing.lost for timing in timings.values()),
         hardware=_hardware(),
@@ -126,7 +125,12 @@ def perform(
     return result
 
 
-def _scale(text: str) -> Scale:
+def scale_of(text: str) -> Scale:
+    """A scale by its name.
+
+    Raises:
+        ConfigError: There is none.
+    """
     scales: tuple[Scale, ...] = get_args(Scale)
     for scale in scales:
         if scale == text:

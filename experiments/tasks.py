@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
-from common.data import is_on_this_machine
-from experiments.configurations import configuration, need_dataset
+from experiments.configurations import need_dataset
 from experiments.evaluations import Evaluations, run_seeds
 from experiments.experiment import (
     Context,
@@ -20,7 +18,7 @@ from experiments.experiment import (
 )
 from experiments.figures import by_task, scores, trajectories
 from experiments.seen import TASK, compared, headline
-from ldcq.config import Config, ConfigError, PolicyConfig, override
+from ldcq.config import Config
 
 METHODS = {
     "bc": {"policy": "bc"},
@@ -30,16 +28,6 @@ METHODS = {
     "behaviour": {"policy": "behaviour"},
 }
 AGAINST = ("bc", "bcq_h")
-POLICIES = {
-    "HalfCheetah-v5": "tqc_HalfCheetah-v3.npz",
-    "Hopper-v5": "tqc_Hopper-v3.npz",
-    "Walker2d-v5": "tqc_Walker2d-v3.npz",
-    **{
-        f"AdroitHand{name}-v1": f"dapg_policy_{name.lower()}-v0.npz"
-        for name in ("Pen", "Hammer", "Door", "Relocate")
-    },
-}
-"""Who plays an environment, in the folder `policies` of the data of third parties."""
 
 
 def experiment(
@@ -74,7 +62,7 @@ def experiment(
         paper=paper,
         tuned=tuned,
         seeds={"smoke": 1, "small": 3, "full": 5},
-        run=partial(_run, name, tuple(tasks), methods, tuple(against), tuple(notes)),
+        run=partial(_run, methods, tuple(against), tuple(notes)),
         methods=methods,
         tasks=tasks,
         takes_dataset=len(tasks) == 1,
@@ -82,29 +70,27 @@ def experiment(
 
 
 def _run(
-    name: str,
-    tasks: Sequence[str],
     methods: Methods,
     against: Sequence[str],
     notes: Sequence[str],
     context: Context,
 ) -> Findings:
-    configs = {task: _configured(name, task, methods, context) for task in tasks}
+    configs = context.configs
     for config in configs.values():
         need_dataset(config, context.store)
     played: dict[str, Evaluations] = {}
     for task, config in configs.items():
-        played[task] = run_seeds(context, config, task if len(tasks) > 1 else "")
+        played[task] = run_seeds(context, config, task if len(configs) > 1 else "")
     rows: list[Row] = []
     differences = []
     for task, evaluations in played.items():
-        said = {TASK: task} if len(tasks) > 1 else {}
+        said = {TASK: task} if len(configs) > 1 else {}
         papers = _papers(configs[task])
         rows += [
             evaluations.row(method, settings=said, paper=papers.get(method)) for method in methods
         ]
         differences += [evaluations.difference("ldcq", other, said) for other in against]
-    if len(tasks) > 1:
+    if len(configs) > 1:
         found = compared(differences)
         pictures = [Picture("scores", "Scores with their intervals.", by_task(rows, TASK))]
     else:
@@ -119,30 +105,12 @@ def _run(
         pictures,
         notes=[found, *notes],
         artifacts={
-            f"{task}, {what}" if len(tasks) > 1 else what: version
+            f"{task}, {what}" if len(configs) > 1 else what: version
             for task, evaluations in played.items()
             for what, version in evaluations.artifacts.items()
         },
         differences=differences,
     )
-
-
-def _configured(name: str, task: str, methods: Methods, context: Context) -> Config:
-    """A task's configuration, with the policies that make its data."""
-    config = configuration(name, context.scale, context.dataset, methods, task)
-    made = config.data.generate
-    if not isinstance(made, PolicyConfig):
-        return config
-    file = POLICIES[made.environment]
-    path = context.third_party / "policies" / file if context.third_party else Path(file)
-    if not path.is_file() and not is_on_this_machine(config.data, context.store.root):
-        raise ConfigError(
-            f"{task}: its data are played by a third party's policy, {file}, that is not on this "
-            "machine; put it into a folder policies and set LDCQ_THIRD_PARTY_DATA to the folder "
-            f"around it (now: {context.third_party or 'not set'})"
-        )
-    policies = [{**each.model_dump(mode="json"), "file": str(path)} for each in made.policies]
-    return override(config, {"data.generate.policies": policies})
 
 
 def _papers(config: Config) -> dict[str, PaperValue]:

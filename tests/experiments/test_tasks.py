@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from common.store import Store
-from experiments.experiment import Context, Pipeline, Row
+from experiments.configurations import POLICIES, configurations
+from experiments.experiment import Row
 from experiments.figures import by_task
 from experiments.pixels import cost
 from experiments.registry import find
-from experiments.tasks import POLICIES, _configured, _papers
+from experiments.tasks import _papers
 from ldcq.config import ConfigError, PolicyConfig, load
 from services.actor.report.theme import LIGHT, to_png
 from services.actor.scores import Estimate
-
-
-def context(folder: Path, third_party: Path | None) -> Context:
-    nothing_runs = cast(Pipeline, None)
-    return Context(load("demo"), "small", (0,), None, Store(folder), nothing_runs, third_party)
 
 
 @pytest.mark.parametrize("name", ["adroit", "locomotion"])
@@ -31,22 +24,22 @@ def test_data_are_played_by_the_third_party_s_policies(name: str, tmp_path: Path
     for file in POLICIES.values():
         (policies / file).touch()
     experiment = find(name)
-    assert experiment.methods is not None
-    given = context(tmp_path / "store", tmp_path / "others")
-    for task in experiment.tasks:
-        made = _configured(name, task, experiment.methods, given).data.generate
+    found = configurations(
+        experiment, "small", store=tmp_path / "store", third_party=tmp_path / "others"
+    )
+    assert list(found) == list(experiment.tasks)
+    for config in found.values():
+        made = config.data.generate
         assert isinstance(made, PolicyConfig)
         assert {each.file for each in made.policies} == {str(policies / POLICIES[made.environment])}
 
 
-def test_without_the_policies_the_message_says_where_they_go(tmp_path: Path) -> None:
-    experiment = find("adroit")
-    for third_party in (None, tmp_path):
-        given = replace(context(tmp_path / "store", None), third_party=third_party)
-        with pytest.raises(
-            ConfigError, match=r"dapg_policy_pen-v0.npz.* set LDCQ_THIRD_PARTY_DATA"
-        ):
-            experiment.run(given)
+@pytest.mark.parametrize("there", [False, True])
+def test_without_the_policies_the_message_says_where_they_go(there: bool, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"dapg_policy_pen-v0.npz.* set LDCQ_THIRD_PARTY_DATA"):
+        configurations(
+            find("adroit"), "small", store=tmp_path, third_party=tmp_path if there else None
+        )
 
 
 def test_the_paper_s_number_of_a_task_is_that_of_the_policy() -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.peers import __main__ as peers
 from common.data import Task
 from common.rpc.stage import Progress
 from common.store import Store
 from common.training.context import StageContext
-from ldcq.config import dump, load, override
+from experiments.peers import __main__ as peers
+from ldcq.config import load, override
 from ldcq.data.episodes import DataError, Episode, Episodes, Spaces, join_episodes
+from services.actor import rollout
 from services.actor.scores import score
 from services.vae.frames.train import run as train_frames
 from tests.command import PIXELS
@@ -77,23 +78,39 @@ def test_discrete_actions_are_refused() -> None:
         peers.transitions(discrete, 1, 0.9)
 
 
+def _played(*rewards: list[float], success: bool | None = None) -> list[rollout.Episode]:
+    nowhere = np.zeros((0, 0), np.float32)
+    return [
+        rollout.Episode(index, np.array(each, np.float32), nowhere, success)
+        for index, each in enumerate(rewards)
+    ]
+
+
 def test_scores_are_those_of_the_evaluation() -> None:
-    rewards = [np.array([0, 1, 1]), np.zeros(10), np.array([1.0])]
-    found = peers.scores(rewards, _task())
+    episodes = _played([0, 1, 1], [0.0] * 10, [1])
     expected = score(
-        rewards, reference=(1, 11), first_hit=True, max_episode_steps=10, confidence=0.9, seed=0
-    )
+        [episode.rewards for episode in episodes],
+        reference=(1, 11), first_hit=True, max_episode_steps=10, confidence=0.9, seed=0,
+    )  # fmt: skip
+    found = peers.scores(episodes, _task())
     assert expected.first_hit is not None
     assert found["return"] == pytest.approx(expected.true_return.mean)
     assert found["first_hit"] == pytest.approx(expected.first_hit.mean)
     assert found["success"] == expected.success
     assert found["returns"] == [10, -10, 0]
     assert found["first_hits"] == [80, -10, 90]
+    assert found["success_scores"] is None
 
 
 def test_a_task_without_first_hits_has_returns_alone() -> None:
-    found = peers.scores([np.ones(2)], _task(first_hit=False, reference_scores=None))
+    found = peers.scores(_played([1, 1]), _task(first_hit=False, reference_scores=None))
     assert (found["return"], found["first_hit"], found["success"]) == (2.0, None, None)
+
+
+def test_successes_are_what_the_environment_calls_so() -> None:
+    episodes = [*_played([-1, 0], success=True), *_played([-1, -1], success=False)]
+    found = peers.scores(episodes, _task(first_hit=False), by_success=True)
+    assert (found["success"], found["success_scores"]) == (0.5, [100, 0])
 
 
 def test_a_call_resumes_where_it_measures_the_same(
@@ -108,7 +125,7 @@ def test_a_call_resumes_where_it_measures_the_same(
     monkeypatch.setattr(peers, "ensure_dataset", lambda *_: False)
     monkeypatch.setattr(peers, "load_task", lambda *_: _task())
     monkeypatch.setattr(peers, "load_episodes", lambda *_: _episodes())
-    monkeypatch.setattr(peers, "play", lambda *_: [np.array([0.0, 1.0])])
+    monkeypatch.setattr(peers, "play", lambda *_: _played([0.0, 1.0]))
     monkeypatch.setattr(peers, "_train", train)
     out = tmp_path / "peers" / "demo.json"
     for seconds, seeds in ((3.0, 1), (3.0, 2), (4.0, 1)):
@@ -135,12 +152,12 @@ def test_a_call_resumes_where_it_measures_the_same(
 def test_images_are_compressed_by_the_stores_encoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file, root, out = tmp_path / "pixels.yaml", tmp_path / "store", tmp_path / "out.json"
+    root, out = tmp_path / "store", tmp_path / "peers" / "pixels.json"
     steps = {"data.generate.steps": 600, "data.generate.max_episode_steps": 20}
     config = override(load(PIXELS), {**steps, "frames.epochs": 1})
-    file.write_text(dump(config))
-    monkeypatch.setattr(peers, "PYTHON", file)
-    command = f"peers {file} --store {root} --seconds 1 --seeds 1 --out {out}"
+    monkeypatch.setattr(peers, "PYTHON", Path(__file__))
+    monkeypatch.setattr(peers, "configurations", lambda *_, **__: {"pixels": config})
+    command = f"peers pixels --store {root} --seconds 1 --seeds 1 --results {tmp_path}"
     monkeypatch.setattr("sys.argv", command.split())
     assert peers.main() == 2
     assert "needs the frames of 'main'" in capsys.readouterr().err
@@ -197,7 +214,22 @@ def test_without_its_environment_a_call_says_how_to_make_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(peers, "PYTHON", tmp_path / "python")
-    command = "peers demo --store s --seconds 1 --out o.json"
+    command = "peers demo --store s --seconds 1"
     monkeypatch.setattr("sys.argv", command.split())
     assert peers.main() == 2
     assert "run `make peers` first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["", " --task hopper"])
+def test_one_of_several_tasks_is_to_be_named(
+    given: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(peers, "PYTHON", Path(__file__))
+    monkeypatch.setattr(peers, "configurations", lambda *_, **__: {"a": None, "b": None})
+    command = f"peers locomotion --store {tmp_path} --seconds 1{given}"
+    monkeypatch.setattr("sys.argv", command.split())
+    assert peers.main() == 2
+    assert "expected one of a, b" in capsys.readouterr().err

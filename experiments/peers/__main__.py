@@ -1,11 +1,10 @@
-"""Trains the peers on a configuration's data, plays them as the pipeline plays its methods, and
+"""Trains the peers on an experiment's data, plays them as the pipeline plays its methods, and
 writes their scores, from which result pages take rows.
 
     make peers
-    python -m benchmarks.peers experiments/settings/demo.small.yaml --store runs/results \
-        --seconds 280 --seeds 5 --out docs/results/peers/demo.json
+    python -m experiments.peers demo --store runs/results --seconds 280 --seeds 5
 
-The data are the configuration's, generated where they are missing, held-out episodes included.
+The data are the experiment's, generated where they are missing, held-out episodes included.
 Environment, starts, number of episodes and scores are those of its evaluation. Images are
 compressed by the encoder that the pipeline has trained into the store. `--seconds` are the CPU
 seconds of one training seed: what the page's LDCQ row took. An interrupted call resumes after the
@@ -20,7 +19,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,15 +35,19 @@ from common.rpc.stage import Progress
 from common.store import Store, StoreError, made
 from common.store.files import replace_atomically
 from common.training.context import StageContext
-from ldcq.config import Config, ConfigError, DataConfig, load
+from experiments.configurations import configurations, third_party_data
+from experiments.peers.rows import file_of
+from experiments.registry import find, scale_of
+from ldcq.config import Config, ConfigError, DataConfig
 from ldcq.data.episodes import DataError, Episodes
 from ldcq.vae.frames import Frames
-from services.actor.rollout import Observe, rollout
+from services.actor.rollout import Episode, Observe, rollout
 from services.actor.scores import (
     episode_returns,
     first_hit_returns,
     first_reward_steps,
     normalise,
+    successes,
 )
 from services.vae.compressed import compressed_episodes, ensure_compressed
 
@@ -117,34 +120,38 @@ def transitions(episodes: Episodes, n_steps: int, discount: float) -> dict[str, 
 
 
 def scores(
-    rewards: list[NDArray[np.floating]], task: Task
+    episodes: Sequence[Episode], task: Task, by_success: bool = False
 ) -> dict[str, float | list[float] | None]:
-    """One training seed's scores: `return`, `first_hit` and `success` in the mean, and `returns`
-    and `first_hits` of every episode; normalised where the task has reference scores, None for
-    first hits that the task does not define.
+    """One training seed's scores: `return`, `first_hit` and `success` in the mean, and `returns`,
+    `first_hits` and `success_scores` of every episode; normalised where the task has reference
+    scores, None for what the task does not define.
 
     Args:
-        rewards: Of each episode, shapes (T_i,).
-        task: What was played.
+        episodes: What was played.
+        task: Where.
+        by_success: Whether the share of successes is the score.
     """
+    rewards = [episode.rewards for episode in episodes]
+    done = successes([episode.success for episode in episodes], rewards, task.first_hit)
     returns = normalise(episode_returns(rewards), task.reference_scores)
     found: dict[str, float | list[float] | None] = {
         "return": float(returns.mean()), "returns": returns.tolist(),
-        "first_hit": None, "first_hits": None, "success": None,
+        "first_hit": None, "first_hits": None,
+        "success": None if done is None else float(done.mean()),
+        "success_scores": (100.0 * done).tolist() if done is not None and by_success else None,
     }  # fmt: skip
     if task.first_hit:
         steps = first_reward_steps(rewards)
         hits = normalise(first_hit_returns(steps, task.max_episode_steps), task.reference_scores)
         found |= {"first_hit": float(hits.mean()), "first_hits": hits.tolist()}
-        found["success"] = float(np.mean(steps >= 0))
     return found
 
 
 def play(
     policy: ExportedPolicy, config: Config, task: Task, observe: Observe | None
-) -> list[NDArray[np.floating]]:
-    """The rewards of the evaluation's episodes in their order, shapes (T_i,); `observe` makes
-    states of observations that are none.
+) -> list[Episode]:
+    """The evaluation's episodes in their order; `observe` makes states of observations that are
+    none.
     """
     settings = config.evaluation
     episodes = rollout(
@@ -156,11 +163,18 @@ def play(
         max_episode_steps=task.max_episode_steps,
         observe=observe,
     )
-    return [episode.rewards for episode in sorted(episodes, key=lambda episode: episode.index)]
+    return sorted(episodes, key=lambda episode: episode.index)
 
 
-def measure(config: Config, store: Path, seconds: float, seeds: int, out: Path) -> None:
-    """Trains and plays every peer with every seed, and writes `out` after each.
+def measure(
+    config: Config,
+    store: Path,
+    seconds: float,
+    seeds: int,
+    out: Path,
+    methods: Sequence[str] = tuple(PEERS),
+) -> None:
+    """Trains and plays the peers with every seed, and writes `out` after each.
 
     Raises:
         DataError: The data or their environment cannot be had, or actions are discrete.
@@ -181,7 +195,7 @@ def measure(config: Config, store: Path, seconds: float, seeds: int, out: Path) 
             "cpu_seconds": seconds,
             "n_steps": N_STEPS,
             "hidden": HIDDEN,
-            "settings": {name: s | {"gamma": config.discount} for name, (_, s) in PEERS.items()},
+            "settings": {name: PEERS[name][1] | {"gamma": config.discount} for name in methods},
         },
         "machine": {**machine(), "threads": 1},
         **({Frames.kind: encoder} if encoder else {}),
@@ -192,12 +206,14 @@ def measure(config: Config, store: Path, seconds: float, seeds: int, out: Path) 
         file = Path(folder) / "transitions.npz"
         episodes, observe = _states(config, opened, encoder, task)
         np.savez(file, **transitions(episodes, N_STEPS, config.discount))  # type: ignore[arg-type]
-        for seed, method in itertools.product(range(seeds), PEERS):
+        for seed, method in itertools.product(range(seeds), methods):
             row = rows.setdefault(method, {"method": method, "library": "", "runs": []})
             if any(run["seed"] == seed for run in row["runs"]):
                 continue
             policy, trained = _train(method, seed, seconds, config.discount, task, file)
-            run = {"seed": seed, **trained, **scores(play(policy, config, task, observe), task)}
+            played = play(policy, config, task, observe)
+            scored = scores(played, task, evaluation.score == "success")
+            run = {"seed": seed, **trained, **scored}
             row["library"] = run.pop("library")
             row["runs"].append(run)
             content = json.dumps({**header, "rows": list(rows.values())}, indent=1)
@@ -260,21 +276,38 @@ def _train(
 def main() -> int:
     """Reads the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers",
+        prog="python -m experiments.peers",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", help="a YAML file, or a preset")
+    parser.add_argument("experiment", help="its name")
+    parser.add_argument("--task", help="one of its tasks, where it has several")
+    parser.add_argument("--scale", default="small")
+    parser.add_argument("--method", action="append", choices=PEERS, help="default: all")
     parser.add_argument("--store", type=Path, required=True, help="its folder `datasets` is used")
     parser.add_argument("--seconds", type=float, required=True, help="CPU seconds a training seed")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, required=True, help="docs/results/peers/NAME.json")
+    parser.add_argument(
+        "--results", type=Path, default=Path("docs/results"), help="the folder of all pages"
+    )
     given = parser.parse_args()
     if not PYTHON.is_file():
         print(f"{PYTHON}: not there; run `make peers` first", file=sys.stderr)
         return 2
     try:
-        measure(load(given.config), given.store, given.seconds, given.seeds, given.out)
+        experiment = find(given.experiment)
+        configs = configurations(
+            experiment,
+            scale_of(given.scale),
+            store=given.store,
+            third_party=third_party_data(),
+        )
+        task = given.task or (experiment.tasks or [experiment.name])[0]
+        if task not in configs or (given.task is None and len(configs) > 1):
+            raise ConfigError(f"--task {given.task}: expected one of {', '.join(configs)}")
+        out = file_of(given.results, experiment, task)
+        methods = given.method or tuple(PEERS)
+        measure(configs[task], given.store, given.seconds, given.seeds, out, methods)
     except (ConfigError, DataError, StoreError) as error:
         print(error, file=sys.stderr)
         return 2

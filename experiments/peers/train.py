@@ -1,6 +1,6 @@
 """Trains one method of d3rlpy for a number of CPU seconds; runs in the environment of `make peers`.
 
-    .venv-peers/bin/python benchmarks/peers/train.py '{"algorithm": "IQL", ...}'
+    .venv-peers/bin/python experiments/peers/train.py '{"algorithm": "IQL", ...}'
 
 The argument is a JSON object: `algorithm` (of `d3rlpy.algos`), `settings` (of its configuration),
 `hidden` (layer widths of all networks), `seed`, `cpu_seconds`, `action_low`, `action_high`,
