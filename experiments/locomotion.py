@@ -18,7 +18,8 @@ EXPERIMENT = experiment(
     tuned=(
         "Settings of scale `small` were tried with training seeds 100 to 102, which are not "
         "reported, on walker2d-medium-expert, hopper-medium-expert and hopper-medium-replay. "
-        "Walker2d has candidates and a temperature of its own."
+        "Walker2d has candidates and a temperature of its own. How the data of medium-replay are "
+        "made was changed after seeds 0 and 1 of halfcheetah had been seen (docs/data.md)."
     ),
     notes=(
         "The data are played by one trained policy and by weaker ones, made by changing its "
