@@ -2,7 +2,9 @@
 
 The ant is OGBench's, with D4RL's gears and time step. It is symmetric: a quarter turn of the body
 about its own z is a renaming of its legs. So everything is seen with the leg pair in front that is
-nearest to the direction, and one network serves all four. `experiments/ant_policy` trains it.
+nearest to the direction, and one network serves all four. It keeps its axes along the world's and
+walks sideways, so that who learns from it need not know every heading. `experiments/ant_policy`
+trains it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
-VIEW = 28
+VIEW = 30
 """Entries of what the network sees."""
 SPEED_LIMIT = 20.0
 """Of what it sees, in radians or metres per second."""
@@ -34,8 +36,8 @@ def view(state: Vector, direction: Vector) -> tuple[npt.NDArray[np.float32], npt
 
     Returns:
         Height, the world's up, the velocities, the joints leg by leg (hips, then ankles), their
-        velocities, and the direction, shape (..., 28); and by how many quarter turns the legs are
-        renamed, shape (...,).
+        velocities, the direction, and sine and cosine of the body's own heading, shape (..., 30);
+        and by how many quarter turns the legs are renamed, shape (...,).
     """
     w, x, y, z = np.moveaxis(state[..., 3:7], -1, 0)
     # Rows are the world's axes, columns the body's.
@@ -54,12 +56,14 @@ def view(state: Vector, direction: Vector) -> tuple[npt.NDArray[np.float32], npt
     quarters = np.rint(np.arctan2(towards[..., 1], towards[..., 0]) / (np.pi / 2)).astype(np.int64)
     quarters %= 4
     legs = (np.arange(4) + quarters[..., None]) % 4
+    heading = 2 * np.arctan2(z, w)  # before it leans: a turn about its own z adds to it
     parts = [
         state[..., 2:3],
         *(_turned(each, quarters) for each in (to_world[..., 2, :], velocity, state[..., 18:21])),
         *_of_legs(state[..., 7:15], legs),
         *_of_legs(state[..., 21:29], legs),
         _turned(towards, quarters)[..., :2],
+        np.stack([np.sin(heading), np.cos(heading)], axis=-1),
     ]
     seen = np.clip(np.concatenate(parts, axis=-1), -SPEED_LIMIT, SPEED_LIMIT)
     return seen.astype(np.float32), quarters

@@ -12,6 +12,8 @@ from common.data.maze import find_maze
 from common.generators.ant import is_down, to_actuators, view, walk
 from common.generators.ant_maze import CELL, Guide
 
+HEADING = -2
+"""Where sine and cosine of the heading begin, which no name changes."""
 BENDS = np.array([1.0, -1.0, -1.0, 1.0])
 
 
@@ -43,7 +45,9 @@ def test_an_ant_with_renamed_legs_sees_the_same(quarters: int) -> None:
     state, direction = a_state(), np.array([0.8, 0.6])
     seen, named = view(state, direction)
     again, other = view(renamed(state, quarters), direction)
-    np.testing.assert_allclose(seen, again, atol=1e-6)
+    np.testing.assert_allclose(seen[:HEADING], again[:HEADING], atol=1e-6)
+    turned = np.arctan2(again[HEADING], again[-1]) - np.arctan2(seen[HEADING], seen[-1])
+    assert turned % (2 * np.pi) == pytest.approx(quarters * np.pi / 2, abs=1e-6)
     assert (named - other) % 4 == quarters
 
 
