@@ -27,17 +27,20 @@ _ACTUATORS = np.array([3, 0, 1, 2])
 """Which leg each pair of actuators, hip and ankle, belongs to."""
 
 
-def view(state: Vector, direction: Vector) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def view(
+    state: Vector, direction: Vector, turn: float = 0.0
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """What the network sees of states.
 
     Args:
         state: Positions and velocities of MuJoCo, shape (..., 29).
         direction: Unit vectors in the plane, shape (..., 2).
+        turn: The heading that the body is to keep, in radians.
 
     Returns:
         Height, the world's up, the velocities, the joints leg by leg (hips, then ankles), their
-        velocities, the direction, and sine and cosine of the body's own heading, shape (..., 30);
-        and by how many quarter turns the legs are renamed, shape (...,).
+        velocities, the direction, and sine and cosine of the body's own heading from `turn` on,
+        shape (..., 30); and by how many quarter turns the legs are renamed, shape (...,).
     """
     w, x, y, z = np.moveaxis(state[..., 3:7], -1, 0)
     # Rows are the world's axes, columns the body's.
@@ -56,7 +59,7 @@ def view(state: Vector, direction: Vector) -> tuple[npt.NDArray[np.float32], npt
     quarters = np.rint(np.arctan2(towards[..., 1], towards[..., 0]) / (np.pi / 2)).astype(np.int64)
     quarters %= 4
     legs = (np.arange(4) + quarters[..., None]) % 4
-    heading = 2 * np.arctan2(z, w)  # before it leans: a turn about its own z adds to it
+    heading = 2 * np.arctan2(z, w) - turn  # before it leans: a turn about its own z adds to it
     parts = [
         state[..., 2:3],
         *(_turned(each, quarters) for each in (to_world[..., 2, :], velocity, state[..., 18:21])),
@@ -93,17 +96,18 @@ def to_actuators(action: npt.NDArray[np.floating], quarters: npt.NDArray[np.int6
     return np.asarray(pairs.reshape(*action.shape[:-1], 8), np.float64)
 
 
-def walk(state: Vector, direction: Vector) -> Vector:
+def walk(state: Vector, direction: Vector, turn: float = 0.0) -> Vector:
     """Torques that walk the ant in a direction, in [-1, 1], without noise.
 
     Args:
         state: Shape (..., 29).
         direction: Unit vectors, shape (..., 2).
+        turn: The heading that the body is to keep, in radians.
 
     Returns:
         Shape (..., 8).
     """
-    seen, quarters = view(state, direction)
+    seen, quarters = view(state, direction, turn)
     weights = _weights()
     hidden = np.clip((seen - weights["mean"]) / weights["deviation"], -8, 8)
     for layer in ("0", "1"):

@@ -23,6 +23,8 @@ NEAR = 1.0
 """Distance in metres at which the next waypoint is taken."""
 STRAY_STEPS = 10, 40
 """How long an ant walks astray, at least, and less than."""
+MOST_TURNED = np.pi / 3
+"""How far a stray turns the body, to either side, if it lasts."""
 FREE = 1.2
 """Half width of the part of a cell, in metres, in which the ant's body is clear of its walls."""
 
@@ -31,7 +33,11 @@ class Guide:
     """Steers from place to place: to a random one, and to another when it is reached (OGBench's
     `navigate`). On its way it steers at one point of every cell, drawn anew for every way, so that
     the ways cover the corridors' whole width. Now and then it leads astray, in one direction
-    whatever stands there: who learns from it has to know how one leaves a wall.
+    whatever stands there, with the body turned: who learns from it has to know how one leaves a
+    wall, and how one turns back.
+
+    Attributes:
+        turn: The heading that the body is to keep, in radians; 0 but on a stray.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class Guide:
         """
         self._maze, self._spread, self._random = maze, spread, random
         self._way: list[Point] = []
+        self.turn = 0.0
         self._chance = strays / (strays + (1 - strays) * sum(STRAY_STEPS) / 2)
         self._astray, self._aimless = 0, np.zeros(2)
 
@@ -71,8 +78,11 @@ class Guide:
                 self._astray = int(self._random.integers(*STRAY_STEPS))
                 angle = self._random.uniform(0, 2 * np.pi)
                 self._aimless = np.array([np.cos(angle), np.sin(angle)])
+                self.turn = self._random.uniform(-MOST_TURNED, MOST_TURNED)
         else:
             self._astray -= 1
+            if self._astray == 0:
+                self.turn = 0.0
             if self._astray == 0 and self._way:
                 goal = self._way[-1]
                 path = self._maze.path(_cell(position), _cell(goal))
@@ -128,7 +138,7 @@ class AntNavigation:
         while len(actions) < EPISODE_STEPS and down < DOWN_STEPS:
             position = observation["achieved_goal"]
             state = np.concatenate([position, observation["observation"]])
-            action = walk(state, guide.heading(position))
+            action = walk(state, guide.heading(position), guide.turn)
             action += config.noise * random.standard_normal(len(action))
             actions.append(np.clip(action, -1, 1).astype(np.float32))
             observation, reward, *_ = self.environment.step(actions[-1])

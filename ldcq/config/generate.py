@@ -72,7 +72,8 @@ class AntMazeConfig(Section):
     """How much of a corridor's width starts, waypoints and goals fill; 0: its middle alone."""
     strays: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the steps in which it walks astray, for 10 to 39 steps in one direction whatever
-    stands there, so that the data know how to leave a wall; 0: OGBench's `navigate`."""
+    stands there and with its body turned, so that the data know how to leave a wall and how to turn
+    back; 0: OGBench's `navigate`."""
     seed: NonNegative = 0
 
 

@@ -51,6 +51,24 @@ def test_an_ant_with_renamed_legs_sees_the_same(quarters: int) -> None:
     assert (named - other) % 4 == quarters
 
 
+@pytest.mark.parametrize("degrees", [-60, 60])
+def test_the_ant_turns_as_it_is_told_and_back(degrees: int) -> None:
+    pytest.importorskip("ogbench", reason="needs ogbench: pip install 'ldcq[ogbench]'")
+    from common.data.d4rl_env import D4rlAntMaze
+
+    environment, headings = D4rlAntMaze("large"), []
+    observation = environment.reset(seed=0)[0]
+    for step in range(100):
+        state = np.concatenate([observation["achieved_goal"], observation["observation"]])
+        there = np.array([1.0, 0.0]) if step % 40 < 20 else np.array([-1.0, 0.0])
+        action = walk(state, there, np.radians(degrees) if step < 50 else 0.0)
+        observation = environment.step(action)[0]
+        w, z = observation["observation"][[1, 4]]
+        headings.append(np.degrees(2 * np.arctan2(z, w)))
+    assert np.mean(headings[40:50]) == pytest.approx(degrees, abs=20)
+    assert np.mean(headings[90:]) == pytest.approx(0, abs=20)
+
+
 def test_many_ants_are_each_alone() -> None:
     states = np.stack([renamed(a_state(), quarters) for quarters in range(4)])
     directions = np.array([[1.0, 0.0], [0.0, 1.0], [-0.6, 0.8], [0.6, -0.8]])
@@ -92,8 +110,10 @@ def test_a_guide_leads_astray_for_a_share_of_the_steps() -> None:
     layout, steps = find_maze("large"), 6000
     guide = Guide(layout, 1.0, np.random.default_rng(0), strays=0.3)
     position, headings, visited = guide.place(), [np.zeros(2)], set()
+    turns = []
     for _ in range(steps):
         headings.append(guide.heading(position))
+        turns.append(guide.turn)
         for axis in range(2):  # walls stop one's way, and one slides along them
             moved = position.copy()
             moved[axis] += 0.1 * headings[-1][axis]
@@ -103,6 +123,8 @@ def test_a_guide_leads_astray_for_a_share_of_the_steps() -> None:
                 visited.add((row, column))
     kept = [np.array_equal(*pair) for pair in itertools.pairwise(headings)]
     assert np.mean(kept) == pytest.approx(0.3, abs=0.05)
+    assert np.mean(np.array(turns) != 0) == pytest.approx(0.3, abs=0.05), "the body turns with it"
+    assert 0.9 < np.abs(turns).max() <= np.pi / 3
     assert len(visited) > len(layout.free_cells) / 2, "and it goes on to where it wanted"
 
 
