@@ -113,7 +113,7 @@ class Ants(VecEnv):
         self._lengths, self._returns = self._lengths + 1, self._returns + rewards
         infos: list[dict[str, Any]] = [{} for _ in self._planes]
         ended = fell | (self._lengths == EPISODE_STEPS)
-        for index in np.flatnonzero(ended):
+        for index in np.flatnonzero(ended).tolist():
             told = {"r": self._returns[index], "l": self._lengths[index], "t": time.monotonic()}
             last = {"terminal_observation": seen[index], "TimeLimit.truncated": not fell[index]}
             infos[index] = {"episode": told, **last}
