@@ -76,7 +76,7 @@ class Plane:
         return self._now
 
 
-class Ants(VecEnv):
+class Ants(VecEnv):  # type: ignore[misc]  # the type checker has no stable-baselines3
     """Ants that are rewarded for their speed in the direction that each is asked for.
 
     A step is 0.1 s. They are seen together, which costs less than one after the other.
