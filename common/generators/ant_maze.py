@@ -83,10 +83,10 @@ class Guide:
             self._astray -= 1
             if self._astray == 0:
                 self.turn = 0.0
-            if self._astray == 0 and self._way:
-                goal = self._way[-1]
-                path = self._maze.path(_cell(position), _cell(goal))
-                self._way = [*map(self._point, path[:-1]), goal]
+                if self._way:
+                    goal = self._way[-1]
+                    path = self._maze.path(_cell(position), _cell(goal))
+                    self._way = [*map(self._point, path[:-1]), goal]
         return self._astray > 0
 
     def _point(self, cell: Cell) -> Point:

@@ -130,7 +130,7 @@ class Ants(VecEnv):  # type: ignore[misc]  # the type checker has no stable-base
         """Nothing is open."""
 
     def get_attr(self, attr_name: str, indices: object = None) -> list[Any]:  # noqa: ARG002
-        """None of theirs is asked for but how they are drawn: not at all."""
+        """How they are drawn, which is all that is asked for: not at all."""
         return [None] * self.num_envs
 
     def set_attr(self, attr_name: str, value: object, indices: object = None) -> None:

@@ -49,7 +49,8 @@ def with_peers(
             continue
         content = json.loads(file.read_text())
         played = {"episodes": config.evaluation.episodes, "seed": config.evaluation.seed}
-        if content["evaluation"] != played or not _same_data(content["data"], config.data):
+        same_data = told(DataConfig(**content["data"])) == told(config.data)
+        if content["evaluation"] != played or not same_data:
             notes.append(f"Peers are left out: `peers/{file.name}` is of other data or episodes.")
             continue
         said = {TASK: task} if len(configs) > 1 else {}
@@ -67,16 +68,12 @@ def with_peers(
     return replace(findings, rows=rows, notes=[*dict.fromkeys(notes)])
 
 
-def _same_data(recorded: Mapping[str, Any], data: DataConfig) -> bool:
-    """Whether both are the same, wherever the files of policies are."""
-
-    def told(config: DataConfig) -> dict[str, Any]:
-        tree = config.model_dump(mode="json")
-        for policy in (tree["generate"] or {}).get("policies", ()):
-            policy["file"] = None
-        return tree
-
-    return told(DataConfig(**recorded)) == told(data)
+def told(data: DataConfig) -> dict[str, Any]:
+    """What the data are, wherever the files of the policies lie that play them."""
+    tree = data.model_dump(mode="json")
+    for policy in (tree["generate"] or {}).get("policies", ()):
+        policy["file"] = None
+    return tree
 
 
 def _row(row: dict[str, Any], config: Config, said: Mapping[str, Scalar]) -> Row:
