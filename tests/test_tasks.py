@@ -36,13 +36,14 @@ SIZES = {  # numbers of a state and an action, of Minari's form and of the file'
     **{f"door-{kind}": (39, 39, 28) for kind in ("human", "cloned")},
     **{f"relocate-{kind}": (39, 39, 30) for kind in ("human", "cloned")},
     "scene": (40, 40, 5),
+    "scene-sparse": (40, 40, 5),
     "cube-double": (37, 37, 5),
 }
 EPISODES, STEPS = 3, 40
 HAS_OGBENCH = importlib.util.find_spec("ogbench") is not None
 IMAGES = {"carla-lane", "car-racing"}  # here, and in tests/common/generators
 MINARI = [name for name in SIZES if not load(name).data.is_file]
-D4RL = [name for name in SIZES if name not in ("scene", "cube-double")]
+D4RL = [name for name in SIZES if name not in ("scene", "scene-sparse", "cube-double")]
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

@@ -55,13 +55,16 @@ class DataConfig(Section):
     @property
     def scored(self) -> DataConfig:
         """With rewards as a task's score counts them: `shift` and `scale` are for learning, and so
-        is a subtask's reward in every step.
+        are a subtask's reward in every step, and those that no part of a task has.
         """
         if self.reward is None:
             return self
-        once = {"once": True} if isinstance(self.reward, KitchenSubtasksReward) else {}
-        plain = self.reward.model_copy(update={"shift": 0.0, "scale": 1.0, **once})
-        return self.model_copy(update={"reward": plain})
+        counted: dict[str, object] = {"shift": 0.0, "scale": 1.0}
+        if isinstance(self.reward, KitchenSubtasksReward):
+            counted["once"] = True
+        elif isinstance(self.reward, OgbenchReward):
+            counted["sparse"] = False
+        return self.model_copy(update={"reward": self.reward.model_copy(update=counted)})
 
     @field_validator("generate", mode="before")
     @classmethod

@@ -51,6 +51,9 @@ class OgbenchReward(_Reward):
     kind: Literal["ogbench"] = "ogbench"
     task: Annotated[str, Field(min_length=1)]
     """Gymnasium id of its environment, such as scene-singletask-task1-v0."""
+    sparse: bool = False
+    """Whether the critic learns -1 for every step that leaves the task undone, whatever parts of it
+    are done, and 0 for the one that does it."""
 
 
 class _Task(_Reward):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ldcq.config import DataConfig
 from ldcq.config.reward import (
     KitchenSubtasksReward,
+    OgbenchReward,
     ReadReward,
     StepCostReward,
     Subtask,
@@ -111,7 +112,7 @@ def relabelled(episodes: Episodes, config: DataConfig, allocate: Allocate = np.e
     if reward is None:
         return episodes
     if isinstance(reward, ReadReward):
-        return replace(episodes, rewards=_scaled(episodes.rewards, reward))
+        return replace(episodes, rewards=_scaled(_read(episodes, reward), reward))
     reached, distance = _progress(episodes, config, reward)
     done = reached.sum(axis=1)
     firsts = episodes.offsets + np.arange(episodes.count)  # rows of states
@@ -137,6 +138,19 @@ def relabelled(episodes: Episodes, config: DataConfig, allocate: Allocate = np.e
         truncations=(episodes.truncations | episodes.terminations) & ~ended,
     )
     return renewed if kept.all() else _only(renewed, kept, allocate)
+
+
+def _read(episodes: Episodes, reward: ReadReward) -> Float:
+    """The rewards that came with the data, or what is learned of them."""
+    if not (isinstance(reward, OgbenchReward) and reward.sparse):
+        return episodes.rewards
+    if not episodes.terminations.any():
+        raise DataError(
+            f"data.reward.sparse: none of {len(episodes.rewards)} steps of {episodes.name} does "
+            f"{reward.task}; expected some that do, or sparse=false, which rewards its parts"
+        )
+    left: Float = np.sign(episodes.rewards)  # OGBench: minus the number of parts left to do
+    return left
 
 
 def _scaled(rewards: npt.NDArray[np.generic], reward: TaskReward | ReadReward) -> Float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -215,3 +216,16 @@ def test_the_kitchen_is_that_of_gymnasium_robotics() -> None:
     goal = kitchen.OBS_ELEMENT_GOALS["kettle"]
     expected = [np.linalg.norm(state[18:39][-7:] - goal) for state in states]
     np.testing.assert_allclose(found[:, 0], expected)
+
+
+def test_sparse_rewards_of_ogbench_s_tasks_know_no_parts() -> None:
+    done, undone = walks([0, 1, 2, 3], terminal=True), walks([0, 1, 2, 3])
+    parts = np.array([-2, -1, 0], np.float32)
+    task = {"kind": "ogbench", "task": "scene-singletask-v0"}
+    data = replace(done, rewards=parts)
+    assert relabelled(data, config(**task)).rewards.tolist() == [-2, -1, 0]
+    learned = config(**task, sparse=True, shift=1.0)
+    assert relabelled(data, learned).rewards.tolist() == [0, 0, 1]
+    assert relabelled(data, learned.scored).rewards.tolist() == [-2, -1, 0], "as the task scores"
+    with pytest.raises(DataError, match=r"none of 3 steps of walks does scene.*sparse=false"):
+        relabelled(replace(undone, rewards=parts), learned)
