@@ -20,6 +20,10 @@ VIEW = 30
 """Entries of what the network sees."""
 SPEED_LIMIT = 20.0
 """Of what it sees, in radians or metres per second."""
+SEEN_HEADING = np.pi / 6
+"""What `walk` shows the network of a heading at most, to either side: in training the body was
+hardly ever turned further. It turns back from there, and so from everywhere.
+"""
 WEIGHTS = "ant.safetensors"
 _BENDS = np.array([1.0, -1.0, -1.0, 1.0])
 """Signs of the ankles of legs 1 to 4: two of their axes point the other way."""
@@ -108,6 +112,8 @@ def walk(state: Vector, direction: Vector, turn: float = 0.0) -> Vector:
         Shape (..., 8).
     """
     seen, quarters = view(state, direction, turn)
+    heading = np.arctan2(seen[..., -2], seen[..., -1]).clip(-SEEN_HEADING, SEEN_HEADING)
+    seen[..., -2:] = np.stack([np.sin(heading), np.cos(heading)], axis=-1)
     weights = _weights()
     hidden = np.clip((seen - weights["mean"]) / weights["deviation"], -8, 8)
     for layer in ("0", "1"):

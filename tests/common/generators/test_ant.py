@@ -51,22 +51,22 @@ def test_an_ant_with_renamed_legs_sees_the_same(quarters: int) -> None:
     assert (named - other) % 4 == quarters
 
 
-@pytest.mark.parametrize("degrees", [-60, 60])
+@pytest.mark.parametrize("degrees", [-60, 150])
 def test_the_ant_turns_as_it_is_told_and_back(degrees: int) -> None:
     pytest.importorskip("ogbench", reason="needs ogbench: pip install 'ldcq[ogbench]'")
     from common.data.d4rl_env import D4rlAntMaze
 
     environment, headings = D4rlAntMaze("large"), []
     observation = environment.reset(seed=0)[0]
-    for step in range(100):
+    for step in range(160):
         state = np.concatenate([observation["achieved_goal"], observation["observation"]])
         there = np.array([1.0, 0.0]) if step % 40 < 20 else np.array([-1.0, 0.0])
-        action = walk(state, there, np.radians(degrees) if step < 50 else 0.0)
+        action = walk(state, there, np.radians(degrees) if step < 80 else 0.0)
         observation = environment.step(action)[0]
         w, z = observation["observation"][[1, 4]]
         headings.append(np.degrees(2 * np.arctan2(z, w)))
-    assert np.mean(headings[40:50]) == pytest.approx(degrees, abs=20)
-    assert np.mean(headings[90:]) == pytest.approx(0, abs=20)
+    assert np.mean(headings[70:80]) == pytest.approx(degrees, abs=30)
+    assert np.mean(headings[150:]) == pytest.approx(0, abs=30)
 
 
 def test_many_ants_are_each_alone() -> None:
