@@ -50,6 +50,7 @@ def test_what_is_here_is_said(tmp_path: Path) -> None:
         "hopper-medium": [str(tmp_path / files[0])],
         "pen-human": [str(tmp_path / "minari/D4RL/pen/human-v2")],
         "scene": [str(tmp_path / files[1])],
+        "scene-sparse": [str(tmp_path / files[1])],
     }
 
 
