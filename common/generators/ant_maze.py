@@ -23,6 +23,8 @@ NEAR = 1.0
 """Distance in metres at which the next waypoint is taken."""
 STRAY_STEPS = 10, 40
 """How long an ant walks astray, at least, and less than."""
+MOST_TURNED = np.pi / 3
+"""How far a stray turns the body, to either side, if it lasts."""
 FREE = 1.2
 """Half width of the part of a cell, in metres, in which the ant's body is clear of its walls."""
 
@@ -76,7 +78,7 @@ class Guide:
                 self._astray = int(self._random.integers(*STRAY_STEPS))
                 angle = self._random.uniform(0, 2 * np.pi)
                 self._aimless = np.array([np.cos(angle), np.sin(angle)])
-                self.turn = self._random.uniform(-np.pi, np.pi)
+                self.turn = self._random.uniform(-MOST_TURNED, MOST_TURNED)
         else:
             self._astray -= 1
             if self._astray == 0:
