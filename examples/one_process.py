@@ -11,10 +11,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.progress import track
 
 from common.data import ensure_dataset, load_episodes, load_task
+from common.training import configure_torch
 from ldcq.config import load
 from ldcq.critic.algorithm1 import LDCQ
 from ldcq.critic.candidates import CandidateSource, NoCandidates, OnlineCandidates
@@ -38,8 +38,7 @@ given = arguments.parse_args()
 config = load(given.config, given.overrides)
 if config.frames is not None:
     arguments.error("frames is set, expected null: images need `ldcq run`, then examples/act.py")
-device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-torch.manual_seed(config.seed)
+device = configure_torch(config)
 
 # The data: episodes, cut into windows of H steps
 if config.data.generate is not None:

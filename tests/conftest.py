@@ -5,6 +5,7 @@ They are in the group `pipeline`, so that it is made once; the group `runs` make
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ import pytest
 from tests.command import TINY, ldcq, run_json
 
 TESTS = Path(__file__).parent
+
+# A worker a core, and a thread a worker and its processes: more of them wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)
