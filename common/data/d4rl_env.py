@@ -169,9 +169,14 @@ class D4rlAntMaze(_D4rlMaze):
         self._inner.set_xy(self.np_random.uniform(-ANT_START_NOISE, ANT_START_NOISE, 2))
         return self._split(self._inner.get_ob()), {"success": False}
 
-    def place(self, position: Vector) -> Observation:
-        """Puts the ant there, in metres, shape (2,), as it stands."""
-        self._inner.set_xy(position)
+    def place(self, position: Vector, turn: float = 0.0) -> Observation:
+        """Puts the ant there, in metres, shape (2,), as it stands but turned by so many radians."""
+        import mujoco
+
+        body, about_z = self._inner.data.qpos.copy(), [np.cos(turn / 2), 0, 0, np.sin(turn / 2)]
+        body[:2] = position
+        mujoco.mju_mulQuat(body[3:7], about_z, self._inner.data.qpos[3:7])
+        self._inner.set_state(body, self._inner.data.qvel)
         return self._split(self._inner.get_ob())
 
     def step(

@@ -21,6 +21,8 @@ CELL = 4.0
 """Side of a cell in metres, that of `D4rlAntMaze`."""
 NEAR = 1.0
 """Distance in metres at which the next waypoint is taken."""
+ARRIVED = 0.5
+"""Distance in metres at which a place is reached, D4RL's."""
 STRAY_STEPS = 10, 40
 """How long an ant walks astray, at least, and less than."""
 MOST_TURNED = np.pi / 3
@@ -31,7 +33,7 @@ FREE = 1.2
 
 class Guide:
     """Steers from place to place: to a random one, and to another when it is reached (OGBench's
-    `navigate`). On its way it steers at one point of every cell, drawn anew for every way, so that
+    `navigate`), or to the goal of the maze. On its way it steers at one point of every cell, drawn anew for every way, so that
     the ways cover the corridors' whole width. Now and then it leads astray, in one direction
     whatever stands there, with the body turned: who learns from it has to know how one leaves a
     wall, and how one turns back.
@@ -41,12 +43,21 @@ class Guide:
     """
 
     def __init__(
-        self, maze: Maze, spread: float, random: np.random.Generator, strays: float = 0.0
+        self,
+        maze: Maze,
+        goal: Point,
+        random: np.random.Generator,
+        *,
+        spread: float = 1.0,
+        homing: float = 0.0,
+        strays: float = 0.0,
     ) -> None:
-        """`spread` is the share of a corridor's width that is used, `strays` that of the steps
-        which lead astray; `random` draws all places.
+        """`spread` is the share of a corridor's width that is used, `homing` that of the ways
+        which lead to `goal`, in metres, shape (2,), `strays` that of the steps which lead astray;
+        `random` draws all places.
         """
-        self._maze, self._spread, self._random = maze, spread, random
+        self._maze, self._goal, self._random = maze, goal, random
+        self._spread, self._homing = spread, homing
         self._way: list[Point] = []
         self.turn = 0.0
         self._chance = strays / (strays + (1 - strays) * sum(STRAY_STEPS) / 2)
@@ -61,13 +72,21 @@ class Guide:
         """Where to go from a position, as a unit vector; shape (2,) each."""
         if self._strays(position):
             return self._aimless
-        while not self._way or np.linalg.norm(self._way[0] - position) < NEAR:
+        while not self._way or self._passed(position):
             del self._way[:1]
             if not self._way:
-                path = self._maze.path(_cell(position), _cell(self.place()))
-                self._way = [self._point(cell) for cell in path]
+                homes = self._homing and self._random.random() < self._homing
+                self._lead(position, self._goal if homes else self.place())
         away = self._way[0] - position
         return np.asarray(away / np.linalg.norm(away))
+
+    def _passed(self, position: Point) -> bool:
+        near = NEAR if len(self._way) > 1 else ARRIVED
+        return bool(np.linalg.norm(self._way[0] - position) < near)
+
+    def _lead(self, position: Point, place: Point) -> None:
+        path = self._maze.path(_cell(position), _cell(place))
+        self._way = [*map(self._point, path[:-1]), place]
 
     def _strays(self, position: Point) -> bool:
         """Whether this step leads astray; after the last one the way to the same goal is found
@@ -84,9 +103,7 @@ class Guide:
             if self._astray == 0:
                 self.turn = 0.0
                 if self._way:
-                    goal = self._way[-1]
-                    path = self._maze.path(_cell(position), _cell(goal))
-                    self._way = [*map(self._point, path[:-1]), goal]
+                    self._lead(position, self._way[-1])
         return self._astray > 0
 
     def _point(self, cell: Cell) -> Point:
@@ -101,7 +118,8 @@ def _cell(position: Point) -> Cell:
 
 
 class AntNavigation:
-    """Walks where a `Guide` steers, from anywhere in the maze.
+    """Walks where a `Guide` steers, from anywhere in the maze and with its body turned by any
+    angle.
 
     Rewards are those of D4RL's evaluation: 1 within 0.5 m of the goal of the maze. Nothing
     terminates; an episode is cut off where the ant has fallen on its back, as it stays there.
@@ -129,9 +147,16 @@ class AntNavigation:
         """One episode of at most `EPISODE_STEPS` steps, a function of `seed` alone."""
         random = np.random.default_rng(seed)
         config = self._config
-        guide = Guide(find_maze(config.maze), config.spread, random, config.strays)
+        guide = Guide(
+            find_maze(config.maze),
+            self.environment.goal,
+            random,
+            spread=config.spread,
+            homing=config.homing,
+            strays=config.strays,
+        )
         self.environment.reset(seed=int(seed.generate_state(1)[0]))
-        observation = self.environment.place(guide.place())
+        observation = self.environment.place(guide.place(), random.uniform(-np.pi, np.pi))
         observations, down = [observation], 0
         actions: list[npt.NDArray[np.float32]] = []
         rewards: list[float] = []

@@ -70,6 +70,9 @@ class AntMazeConfig(Section):
     """Standard deviation of the Gaussian noise added to an action before it is clipped."""
     spread: Annotated[float, Field(ge=0, le=1)] = 1.0
     """How much of a corridor's width starts, waypoints and goals fill; 0: its middle alone."""
+    homing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the ways that lead to the goal of the maze; 0: chance leads there, as in OGBench's
+    `navigate`, and few steps in ten thousand have a reward."""
     strays: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the steps in which it walks astray, for 10 to 39 steps in one direction whatever
     stands there and with its body turned, so that the data know how to leave a wall and how to turn

@@ -14,6 +14,7 @@ from common.generators.ant_maze import CELL, Guide
 
 HEADING = -2
 """Where sine and cosine of the heading begin, which no name changes."""
+GOAL = np.array([32.75, 24.75])
 BENDS = np.array([1.0, -1.0, -1.0, 1.0])
 
 
@@ -96,7 +97,7 @@ def test_an_ant_on_its_back_is_down() -> None:
 @pytest.mark.parametrize("maze", ["medium", "large"])
 def test_a_guide_leads_through_free_cells(maze: str) -> None:
     layout = find_maze(maze)
-    guide = Guide(layout, 1.0, np.random.default_rng(0))
+    guide = Guide(layout, GOAL, np.random.default_rng(0))
     position, visited = guide.place(), set()
     for _ in range(4000):
         position = position + 0.5 * guide.heading(position)
@@ -106,9 +107,24 @@ def test_a_guide_leads_through_free_cells(maze: str) -> None:
     assert len(visited) > len(layout.free_cells) / 2
 
 
+@pytest.mark.parametrize(("homing", "reached"), [(0.0, 0), (0.5, 0.5), (1.0, 1)])
+def test_a_share_of_the_ways_leads_to_the_goal(homing: float, reached: float) -> None:
+    guide = Guide(find_maze("large"), GOAL, np.random.default_rng(0), homing=homing)
+    ends = []
+    for _ in range(60):
+        position = guide.place()
+        guide.heading(position)
+        while len(guide._way) > 1:
+            position = guide._way[0]
+            guide.heading(position)
+        ends.append(np.array_equal(guide._way[0], GOAL))
+        guide._way = []
+    assert np.mean(ends) == pytest.approx(reached, abs=0.15)
+
+
 def test_a_guide_leads_astray_for_a_share_of_the_steps() -> None:
     layout, steps = find_maze("large"), 6000
-    guide = Guide(layout, 1.0, np.random.default_rng(0), strays=0.3)
+    guide = Guide(layout, GOAL, np.random.default_rng(0), strays=0.3)
     position, headings, visited = guide.place(), [np.zeros(2)], set()
     turns = []
     for _ in range(steps):
