@@ -124,7 +124,7 @@ class Run:
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if str(self.store).encode() in (folder / "cmdline").read_bytes().split(b"\0"):
+                if str(self.store).encode() in (folder / "cmdline").read_bytes():
                     found.append(int(folder.name))
         return found
 

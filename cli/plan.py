@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ class ProcessSpec:
     """One process of a run."""
 
     name: str  # unique: `vae`, `prior-trainer`, `prior-0`, `critic@bcq_h`
-    command: tuple[str, ...]
+    module: str  # what `python -m` runs
+    arguments: tuple[str, ...]  # its command line
     address: str  # where it answers gRPC
     reports: bool  # it runs a stage, and says how far it is through `StageService.Watch`
     ends: bool = False  # it exits by itself once its stage is published
@@ -114,24 +114,23 @@ class Planner:
         for replica in range(MOST_REPLICAS):
             address = f"unix:{self.sockets}/{number}-{replica}"
             full_name = _full_name(f"prior-{replica}", variant)
-            command = self._command(
-                *(full_name, STAGES["prior"], variant, "serve", address, "--as-configured")
-            )
-            places.append(ProcessSpec(full_name, command, address, reports=False))
+            stage = STAGES["prior"]
+            arguments = self._arguments(full_name, variant, "serve", address, "--as-configured")
+            places.append(ProcessSpec(full_name, stage.module, arguments, address, reports=False))
         return ReplicaGroup(variant, tuple(places), self.replicas)
 
     def _process(self, number: int, stage: Stage, variant: str, *extra: str) -> ProcessSpec:
         address = f"unix:{self.sockets}/{stage.process}-{number}"
         name = _full_name(stage.process, variant)
         action, options = ("train", ()) if stage.ends else ("serve", ("--train",))
-        command = self._command(name, stage, variant, action, address, *options, *extra)
-        return ProcessSpec(name, command, address, reports=True, ends=stage.ends)
+        arguments = self._arguments(name, variant, action, address, *options, *extra)
+        return ProcessSpec(name, stage.module, arguments, address, reports=True, ends=stage.ends)
 
-    def _command(
-        self, name: str, stage: Stage, variant: str, action: str, address: str, *extra: str
+    def _arguments(
+        self, name: str, variant: str, action: str, address: str, *extra: str
     ) -> tuple[str, ...]:
         return (
-            *(sys.executable, "-m", stage.module, action, "--config", str(self.config_path)),
+            *(action, "--config", str(self.config_path)),
             *("--store", self.store, "--variant", variant, "--listen", address, *extra),
             *("--metrics-port", "0", "--metrics-targets", str(self.metrics / f"{name}.json")),
             "--end-with-input",

@@ -23,6 +23,8 @@ _LOG = logging.getLogger(__name__)
 _NAME = "processes.json"
 _REPLICAS = "replicas."
 _GRACE = 15.0
+_STARTTIME = 18
+"""Where it is among what /proc/PID/stat says after the state."""
 
 
 def metrics_folder(folder: Path) -> Path:
@@ -31,8 +33,9 @@ def metrics_folder(folder: Path) -> Path:
 
 
 def write(folder: Path, processes: list[Process]) -> None:
-    """Replaces the record of the run in `folder`."""
-    replace_atomically(folder / _NAME, json.dumps(processes, indent=2).encode())
+    """Replaces the record of the run in `folder`; adds when each process began."""
+    dated = [{**process, "started": _started(process["pid"])} for process in processes]
+    replace_atomically(folder / _NAME, json.dumps(dated, indent=2).encode())
     metrics_targets.clear(metrics_folder(folder), keep=(process["name"] for process in processes))
 
 
@@ -69,19 +72,20 @@ def end_leftovers(folder: Path) -> None:
 
 
 def is_running(item: dict[str, Any]) -> bool:
-    """Whether that very process of a record runs: its number may be another's by now, the
-    address is its.
+    """Whether that very process of a record runs: its number may be another's by now, which began
+    at another time.
     """
-    process = Path(f"/proc/{item['pid']}")
+    return item["started"] is not None and item["started"] == _started(item["pid"])
+
+
+def _started(pid: int) -> int | None:
+    """When a process began, in the kernel's ticks since the start; None where it has ended."""
     try:
-        command = (process / "cmdline").read_bytes().split(b"\0")
-        if command == [b""]:
-            # It has died, or it was started so recently that the kernel has not noted its command.
-            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
-            return state != "Z"
+        # The name, in parentheses, may hold anything.
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
-    return str(item["address"]).encode() in command
+        return None
+    return None if state == "Z" else int(fields[_STARTTIME])
 
 
 class WantedReplicas:

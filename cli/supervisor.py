@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import grpc
@@ -20,6 +19,7 @@ from cli.interrupts import Interrupted
 from cli.plan import Plan, ProcessSpec, ReplicaGroup
 from cli.process_log import ProcessLog
 from cli.record import WantedReplicas
+from cli.service_process import Lifeline
 from common.rpc.channel import connect
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
@@ -46,7 +46,7 @@ class RunError(RuntimeError):
 class _Child:
     spec: ProcessSpec
     log: ProcessLog
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     deaths: int = 0
     last: Update | None = None
     done: bool = False
@@ -84,11 +84,10 @@ class Supervisor:
         self._children: dict[str, _Child] = {}
         self._stopping = threading.Event()
         self._interrupted: int | None = None
-        self._lifeline: tuple[int, ...] = ()
 
     def __enter__(self) -> Supervisor:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._lifeline = os.pipe()
+        self._lifeline = Lifeline()
         try:
             self._wanted.clear()
             for group in self._plan.replicas:
@@ -156,32 +155,21 @@ class Supervisor:
         self._stopping.set()
         children = list(reversed(self._children.values()))
         for child in children:
-            if child.process.poll() is None:
-                child.process.terminate()
+            child.process.terminate()
         deadline = time.monotonic() + STOP_GRACE
         for child in children:
-            try:
-                child.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            child.process.join(max(0.0, deadline - time.monotonic()))
+            if child.process.is_alive():
                 child.process.kill()
-                child.process.wait()
+                child.process.join()
         with suppress(OSError):  # a store that is gone, or became read-only, needs no cleaning
             record.forget(self._folder)
             self._wanted.clear()
-        for end in self._lifeline:
-            os.close(end)
-        self._lifeline = ()
+        self._lifeline.close()
 
     def _start(self, spec: ProcessSpec) -> _Child:
         log = ProcessLog(self._folder / f"{spec.name}.log")
-        with log.path.open("ab") as stream:
-            process = subprocess.Popen(
-                spec.command,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                stdin=self._lifeline[0],
-                start_new_session=True,  # an interrupt in the terminal reaches the launcher only
-            )
+        process = self._lifeline.start(spec.name, spec.module, spec.arguments, log.path)
         return _Child(spec, log, process)
 
     def _check_all(self) -> None:
@@ -221,7 +209,7 @@ class Supervisor:
         self._record()
 
     def _check(self, child: _Child) -> None:
-        code = child.process.poll()
+        code = child.process.exitcode
         for warning in child.log.new_warnings():
             self._on_notice(f"{child.spec.name}: {warning}")
         if child.drain_until is not None:

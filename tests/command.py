@@ -13,6 +13,8 @@ import yaml
 TINY = Path(__file__).parent / "tiny.yaml"
 PIXELS = Path(__file__).parent / "pixels.yaml"
 VALUED = Path(__file__).parent / "valued.yaml"
+REPORT = ("--set", "evaluation.report=true")
+"""For the few tests that read the report: its figures take as long as training does here."""
 PATIENCE = 300.0
 
 
@@ -31,7 +33,8 @@ def tiny_configuration(folder: Path, changes: dict[str, Any]) -> Path:
     return path
 
 
-def run_json(config: Path, store: Path) -> dict[str, Any]:
+def run_json(config: Path, store: Path, *options: str) -> dict[str, Any]:
     """What `ldcq run --json` prints."""
-    printed: dict[str, Any] = json.loads(ldcq("run", config, "--store", store, "--json").stdout)
+    done = ldcq("run", config, "--store", store, "--json", *options)
+    printed: dict[str, Any] = json.loads(done.stdout)
     return printed

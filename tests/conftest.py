@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.command import TINY, ldcq, run_json
+from tests.command import REPORT, TINY, ldcq, run_json
 
 TESTS = Path(__file__).parent
 
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A store after `ldcq run --json`, and what that printed."""
     store = tmp_path_factory.mktemp("pipeline") / "store"
-    return store, run_json(TINY, store)
+    return store, run_json(TINY, store, *REPORT)
 
 
 @pytest.fixture(scope="session")

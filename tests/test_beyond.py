@@ -10,7 +10,7 @@ import pytest
 
 from cli.certificates import environment, issue
 from common.store import Store
-from tests.command import TINY, ldcq
+from tests.command import REPORT, TINY, ldcq
 from tests.s3_server import BUCKET, s3_server
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
@@ -25,7 +25,7 @@ def test_a_run_on_s3_between_processes_that_trust_each_other_only(
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("LDCQ_SCRATCH", str(tmp_path / "scratch"))
         url = f"s3://{BUCKET}/tiny"
-        result = json.loads(ldcq("run", str(TINY), "--store", url, "--json").stdout)
+        result = json.loads(ldcq("run", str(TINY), "--store", url, "--json", *REPORT).stdout)
         assert [row["method"] for row in result["rows"]] == ["ldcq", "bcq_h", "prior", "behaviour"]
 
         store = Store(url)

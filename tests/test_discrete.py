@@ -48,9 +48,11 @@ def test_discrete_actions_go_through_the_pipeline(tmp_path: Path) -> None:
     del tiny["base"]
     tiny["vae"] |= {"encoder": "mlp"}
     tiny["prior"] |= {"batch_size": 256}
+    tiny["evaluation"] |= {"report": True}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tiny))
     result = run_json(tmp_path / "config.yaml", store)
     check_rows(result, ["ldcq", "prior", "behaviour"])
+    assert "<html" in Path(result["report"]).read_text()[:200].lower()
     for row in result["rows"]:
         # Falling over ends an episode, so that every return is a number of steps.
         assert 1 <= row["return"]["mean"] <= LENGTH
@@ -113,13 +115,12 @@ def d4rl_file(folder: Path, episodes: list[EpisodeArrays]) -> Path:
 
 
 def check_rows(result: dict[str, Any], methods: list[str]) -> None:
-    """A row per method (the data's last), without the score that belongs to mazes, and a report."""
+    """A row per method (the data's last), without the score that belongs to mazes."""
     assert [row["method"] for row in result["rows"]] == methods
     assert {row["episodes"] for row in result["rows"][:-1]} == {3}
     for row in result["rows"]:
         assert row["first_hit"] is None
         assert all(math.isfinite(value) for value in row["return"].values())
-    assert "<html" in Path(result["report"]).read_text()[:200].lower()
 
 
 def dimensions(store: Path) -> dict[str, int]:

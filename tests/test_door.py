@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.store import Store
-from tests.command import ldcq, run_json, tiny_configuration
+from tests.command import REPORT, ldcq, run_json, tiny_configuration
 
 FOLDER = os.environ.get("LDCQ_THIRD_PARTY_DATA")
 METHODS = ["ldcq", "bcq_h", "prior", "behaviour"]
@@ -37,7 +37,7 @@ def test_the_door_demonstrations_go_through_the_pipeline(tmp_path: Path) -> None
             "critic": {"reward_scale": 0.001},
         },
     )
-    result = run_json(config, store)
+    result = run_json(config, store, *REPORT)
     assert [row["method"] for row in result["rows"]] == METHODS
     assert [row["episodes"] for row in result["rows"]] == [3, 3, 3, 25]
     for row in result["rows"]:

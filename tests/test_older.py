@@ -15,7 +15,7 @@ import pytest
 
 from common.rpc.clients import PriorClient
 from common.store import Store
-from tests.command import TINY, ldcq
+from tests.command import REPORT, TINY, ldcq
 from tests.read_only import read_only
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("pipeline")]
@@ -47,7 +47,7 @@ def test_a_store_that_can_only_be_read_is_served_inspected_and_evaluated(
             assert served.model_version == Store(own).current("prior")
         status = json.loads(ldcq("status", "--store", store, "--json").stdout)
         assert {item["kind"] for item in status["artifacts"]} >= {"vae", "prior", "critic"}
-        done = ldcq("evaluate", TINY, "--store", store, "--episodes", "2", "--json")
+        done = ldcq("evaluate", TINY, "--store", store, "--episodes", "2", "--json", *REPORT)
         result = json.loads(done.stdout)
         assert [row["episodes"] for row in result["rows"][:3]] == [2, 2, 2]
         assert f"{store} can only be read: results go to {tmp_path / 'scratch'}" in done.stderr

@@ -40,7 +40,8 @@ def configure_torch(config: Config) -> torch.device:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     if device.type == "cpu":
-        torch.use_deterministic_algorithms(True)
+        # As use_deterministic_algorithms(True), which would import the compiler too, in seconds.
+        torch.set_deterministic_debug_mode("error")
         # Filling every torch.empty costs time and guards only against reading it uninitialised.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     _LOGGER.info("computing on %s with %d thread(s)", device, config.threads)

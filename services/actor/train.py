@@ -23,7 +23,6 @@ from services.actor.evaluate import OnStep, evaluation_parents, prepare_evaluati
 from services.actor.method_policy import method_policy
 from services.actor.models import Models, followed_artifacts, method_models, model_loader
 from services.actor.priors import Priors
-from services.actor.report import ensure_report
 from services.actor.video import save_video, video_path
 
 STAGE = "evaluation"
@@ -105,6 +104,8 @@ def _run(context: StageContext, priors: Priors) -> str:
 
 def _report(context: StageContext, version: str, priors: Priors, total: int = 0) -> None:
     if context.base.evaluation.report:
+        from services.actor.report import ensure_report  # matplotlib: not for every player
+
         context.progress.running(total, total, {}, "writing the report")
         ensure_report(context.base, context.store, version, priors)
 

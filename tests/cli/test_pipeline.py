@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import supervisor
+from cli import record, supervisor
 from cli.interrupts import Interrupted, handled
 from cli.main import main
 from cli.plan import Plan, ProcessSpec
@@ -21,6 +21,7 @@ from cli.record import end_leftovers
 from cli.supervisor import Supervisor
 
 TINY = Path(__file__).parents[1] / "tiny.yaml"
+TOY = "tests.cli.toy"
 SLEEP = "import time; time.sleep(600)"
 
 
@@ -52,7 +53,7 @@ def test_a_store_in_use_is_refused_and_its_user_named(
 def test_a_signal_stops_every_process_and_decides_the_exit_code(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    run = Supervisor(_plan(SLEEP), tmp_path, lambda *_: None)
+    run = Supervisor(_plan("sleep"), tmp_path, lambda *_: None)
     with handled(run.interrupt), run:
         pid = json.loads((tmp_path / "processes.json").read_text())[0]["pid"]
         os.kill(os.getpid(), number)
@@ -65,8 +66,7 @@ def test_a_signal_stops_every_process_and_decides_the_exit_code(
 
 
 def test_the_second_signal_does_not_wait_for_what_will_not_end(tmp_path: Path) -> None:
-    stubborn = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
-    with Supervisor(_plan(stubborn), tmp_path, lambda *_: None) as run:
+    with Supervisor(_plan("stubborn"), tmp_path, lambda *_: None) as run:
         start = time.monotonic()
         run.interrupt(signal.SIGINT)
         run.interrupt(signal.SIGINT)
@@ -102,14 +102,14 @@ def test_what_a_killed_launcher_left_is_ended_before_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cli.record._GRACE", 0.3)
-    address = "127.0.0.1:9"
     with (
-        subprocess.Popen([sys.executable, "-c", SLEEP, address]) as ours,
+        subprocess.Popen([sys.executable, "-c", SLEEP]) as ours,
         subprocess.Popen([sys.executable, "-c", SLEEP]) as foreign,
     ):
-        # The second one's number was a service's once: another program has it now.
-        table = [{"name": p, "pid": q.pid, "address": address} for p, q in
-                 (("a", ours), ("b", foreign))]  # fmt: skip
+        record.write(tmp_path, [{"name": "a", "pid": ours.pid}, {"name": "b", "pid": foreign.pid}])
+        table = record.read(tmp_path)
+        # Another program has the number that was a service's.
+        table[1]["started"] -= 1
         (tmp_path / "processes.json").write_text(json.dumps(table))
         end_leftovers(tmp_path)
         assert ours.wait(10) == -signal.SIGKILL
@@ -140,6 +140,5 @@ def test_warnings_of_a_process_reach_the_user_and_its_failure_is_one_line(tmp_pa
     assert ProcessLog(path).reason() == "it printed nothing"
 
 
-def _plan(script: str) -> Plan:
-    command = (sys.executable, "-c", script)
-    return Plan((ProcessSpec("toy", command, "127.0.0.1:9", reports=False),))
+def _plan(behaviour: str) -> Plan:
+    return Plan((ProcessSpec("toy", TOY, (behaviour,), "127.0.0.1:9", reports=False),))

@@ -19,7 +19,7 @@ def _names(plan: Plan) -> list[str]:
 
 
 def _option(spec: ProcessSpec, name: str) -> list[str]:
-    command = spec.command
+    command = spec.arguments
     return [command[i + 1] for i, part in enumerate(command) if part == name]
 
 
@@ -104,7 +104,7 @@ def test_images_are_compressed_before_anything_learns_from_them() -> None:
     plan = _planner(images).whole_run()
     (frames,) = (spec for spec in plan.processes if spec.name.startswith("frames"))
     assert frames.ends
-    assert frames.command[2] == "services.vae.frames"
+    assert frames.module == "services.vae.frames"
     shown = {"evaluation.methods": {"behaviour": {"policy": "behaviour"}}, "variants": {}}
     assert _names(_planner(override(images, shown)).whole_run()) == ["frames", "vae", "actor"]
 
@@ -120,10 +120,10 @@ def test_methods_bring_the_stages_they_need_and_no_others() -> None:
     assert _names(plan) == ["prior-0", "vae", "prior-trainer", "world_model", "bc", "actor"]
     ending = [spec.name for spec in plan.processes if spec.ends]
     assert ending == ["prior-trainer", "world_model", "bc"]
-    modules = {spec.name: spec.command[2] for spec in plan.processes}
+    modules = {spec.name: spec.module for spec in plan.processes}
     assert modules["world_model"] == "services.qlearner.world_model"
     assert modules["bc"] == "services.vae.bc"
-    assert [spec.name for spec in plan.processes if "--prior" in spec.command] == ["actor"]
+    assert [spec.name for spec in plan.processes if "--prior" in spec.arguments] == ["actor"]
 
 
 def test_a_goal_conditioned_variant_has_no_critic() -> None:

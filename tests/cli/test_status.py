@@ -107,7 +107,7 @@ def _actor_metrics() -> CollectorRegistry:
 
 
 def _record(store: Store, *processes: dict[str, Any]) -> None:
-    """Processes of a local run, all of them this one: it has their addresses in its command."""
+    """Processes of a local run, all of them this one."""
     common = {"pid": os.getpid(), "reports": False, "replica_of": None, "draining": False}
     record.write(store.root / "run", [{**common, **process} for process in processes])
 
@@ -116,7 +116,6 @@ def _record(store: Store, *processes: dict[str, Any]) -> None:
 def _this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LDCQ_METRICS", raising=False)
     monkeypatch.setattr("cli.readings.INTERVAL", 0.05)
-    monkeypatch.setattr(record, "is_running", lambda item: item["pid"] == os.getpid())
 
 
 @pytest.fixture

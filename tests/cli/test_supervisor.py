@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,42 +23,13 @@ from cli.supervisor import RunError, Supervisor, Update
 from common.rpc import metrics_targets
 from ldcq.v1 import stage_pb2
 
-STAGE = """
-import sys, time
-from pathlib import Path
-from common.rpc import stage
-from common.rpc.server import Server
-from common.rpc.signals import StopSignals
-from common.rpc.stage import Progress, StageServicer
-from ldcq.v1 import stage_pb2_grpc
-address, behaviour, marks = sys.argv[1:]
-Path(marks).open("a").write("started\\n")
-progress = Progress("toy")
-server = Server(address)
-add = stage_pb2_grpc.add_StageServiceServicer_to_server
-server.add(add, StageServicer(progress), stage.FULL_NAME)
-server.start()
-progress.running(1, 2, message="working")
-starts = len(Path(marks).read_text().splitlines())
-if behaviour == "fail":
-    progress.failed("the data is not there; make it first")
-    server.drain()
-    print("error: the data is not there")
-    sys.exit(1)
-if behaviour == "publish" or (behaviour == "publish-second" and starts > 1):
-    progress.published("abc", reused=starts > 1)
-if behaviour.startswith("wait"):
-    progress.waiting("waiting for vae of main", behaviour.removeprefix("wait "))
-with StopSignals() as signals:
-    signals.event.wait()
-server.drain()
-"""
+TOY = "tests.cli.toy"
 
 
 def _spec(tmp_path: Path, port: int, behaviour: str, name: str = "toy") -> ProcessSpec:
     address = f"127.0.0.1:{port}"
-    command = (sys.executable, "-c", STAGE, address, behaviour, str(tmp_path / f"{name}.marks"))
-    return ProcessSpec(name, command, address, reports=True)
+    arguments = (behaviour, address, str(tmp_path / f"{name}.marks"))
+    return ProcessSpec(name, TOY, arguments, address, reports=True)
 
 
 def _ignore(name: str, update: Update) -> None:
@@ -169,8 +139,7 @@ def test_a_stage_that_fails_ends_the_run_with_its_reason(tmp_path: Path, port: i
 
 
 def test_a_process_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
-    command = (sys.executable, "-c", "print('no luck'); raise SystemExit(7)")
-    spec = ProcessSpec("unlucky", command, "127.0.0.1:9", reports=False)
+    spec = ProcessSpec("unlucky", TOY, ("unlucky",), "127.0.0.1:9", reports=False)
     with (
         pytest.raises(RunError, match=r"unlucky died 5 times \(last exit code 7\): (no luck\s*)+"),
         Supervisor(Plan((spec,)), tmp_path, _ignore) as run,
@@ -182,9 +151,7 @@ def test_what_does_not_end_when_asked_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cli.supervisor.STOP_GRACE", 0.5)
-    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-    command = (sys.executable, "-u", "-c", script + "print('up'); time.sleep(600)")
-    spec = ProcessSpec("stubborn", command, "127.0.0.1:9", reports=False)
+    spec = ProcessSpec("stubborn", TOY, ("stubborn",), "127.0.0.1:9", reports=False)
     with Supervisor(Plan((spec,)), tmp_path, _ignore):
         while "up" not in (tmp_path / "stubborn.log").read_text():
             time.sleep(0.01)
@@ -193,31 +160,14 @@ def test_what_does_not_end_when_asked_is_killed(
         os.kill(pid, 0)
 
 
-SERVER = """
-import signal, sys, time
-from pathlib import Path
-calls = Path(sys.argv[1])
-def drain(*_):
-    while calls.exists():  # a call under way
-        time.sleep(0.01)
-    sys.exit(0)
-signal.signal(signal.SIGTERM, drain)
-print("up", flush=True)
-if "bad" in sys.argv:
-    sys.exit(2)
-while True:
-    time.sleep(0.05)
-"""
-
-
 def _group(tmp_path: Path, count: int, bad: int | None = None) -> ReplicaGroup:
     places = []
     for index in range(4):
-        extra = ("bad",) if index == bad else ()
-        command = (sys.executable, "-c", SERVER, str(tmp_path / f"call-{index}"), *extra)
         # The address is how a process is recognised as the one that was started.
         address = str(tmp_path / f"address-{index}")
-        places.append(ProcessSpec(f"p-{index}", (*command, address), address, reports=False))
+        outcome = "bad" if index == bad else "good"
+        arguments = ("serve", address, str(tmp_path / f"call-{index}"), outcome)
+        places.append(ProcessSpec(f"p-{index}", TOY, arguments, address, reports=False))
     return ReplicaGroup("main", tuple(places), count)
 
 

@@ -27,6 +27,7 @@ UPDATES = 8000
 CHANGES = [
     "variants={}",
     "evaluation.methods={ldcq: {policy: ldcq}}",
+    "evaluation.report=true",
     # Long enough that everything can happen to it while it trains.
     f"critic.updates={UPDATES}",
     "critic.candidates=16",

@@ -54,6 +54,7 @@ def planning(
             "bc": {**quick, "hidden": 16},
             "actor.planning": {"depth": 2, "candidates": 5},
             "evaluation.video": False,
+            "evaluation.report": False,  # drawing it takes longer than all the rest
             "evaluation.episodes": 2,
             "evaluation.methods": {
                 "ldcp": {"policy": "ldcp"},
@@ -66,9 +67,7 @@ def planning(
     made = Pipeline(config, Store(root), pipeline.targets)
     services.qlearner.world_model.train.run(made.context())
     services.vae.bc.train.run(made.context())
-    with pytest.MonkeyPatch.context() as patch:  # drawing it takes longer than all the rest
-        patch.setattr("services.actor.train.ensure_report", lambda *_: None)
-        return made, made.store.load("evaluation", train.run(made.context()))
+    return made, made.store.load("evaluation", train.run(made.context()))
 
 
 def test_rows_and_lineage_of_ldcp_and_bc(

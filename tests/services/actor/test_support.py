@@ -36,6 +36,7 @@ def _copy(pipeline: Pipeline, root: Path) -> Pipeline:
             "world_model.reference_states": 500,
             "actor.support": {"quantile": 0.5, "kept": 0.2},
             "evaluation.video": False,
+            "evaluation.report": False,  # drawing it takes longer than all the rest
             "evaluation.episodes": 2,
         },
     )
@@ -49,9 +50,7 @@ def checked(
     """With the world model, and its evaluation."""
     made = _copy(pipeline, tmp_path_factory.mktemp("support") / "store")
     services.qlearner.world_model.train.run(made.context())
-    with pytest.MonkeyPatch.context() as patch:  # drawing it takes longer than all the rest
-        patch.setattr("services.actor.train.ensure_report", lambda *_: None)
-        return made, made.store.load("evaluation", train.run(made.context()))
+    return made, made.store.load("evaluation", train.run(made.context()))
 
 
 def test_an_evaluation_descends_from_the_world_model_and_says_how_it_chose(
