@@ -22,6 +22,8 @@ PRELOADED = (
     "torch._dynamo",  # torch.optim imports it with the first optimiser
     *(f"{stage.module}.__main__" for stage in STAGES.values() if stage.module),
 )
+UNKNOWN_CODE = 255
+"""Exit code of a process that may live on: what it is a copy of was killed, and knew its fate."""
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([*PRELOADED])
 
@@ -66,6 +68,7 @@ def _run(
     environment: dict[str, str],
 ) -> None:
     """In the new process: becomes what a process of its own would be."""
+    setproctitle(" ".join(("ldcq", name, *arguments)))  # overwrites the first environment
     os.setsid()
     os.dup2(lifeline.fileno(), 0)
     with log.open("ab") as stream:
@@ -73,7 +76,6 @@ def _run(
         os.dup2(stream.fileno(), 2)
     os.environ.clear()  # of the first process of a launcher, which may have changed
     os.environ.update(environment)
-    setproctitle(" ".join(("ldcq", name, *arguments)))
     sys.argv = [module, *arguments]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ from cli.interrupts import Interrupted
 from cli.plan import Plan, ProcessSpec, ReplicaGroup
 from cli.process_log import ProcessLog
 from cli.record import WantedReplicas
-from cli.service_process import Lifeline
+from cli.service_process import UNKNOWN_CODE, Lifeline
 from common.rpc.channel import connect
 from ldcq.v1 import stage_pb2, stage_pb2_grpc
 
@@ -52,6 +53,11 @@ class _Child:
     done: bool = False
     replica_of: str | None = None
     drain_until: float | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None, "a process that was started"
+        return self.process.pid
 
 
 class Supervisor:
@@ -238,6 +244,9 @@ class Supervisor:
             times = f"{child.deaths} times (last exit code {code})"
             self._give_up(child, f"died {times}: {child.log.reason()}")
             return
+        if code == UNKNOWN_CODE:
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         self._on_notice(f"{child.spec.name} died ({cause}); starting it again")
         again = self._start(child.spec)
@@ -282,7 +291,7 @@ class Supervisor:
             [
                 {
                     "name": name,
-                    "pid": child.process.pid,
+                    "pid": child.pid,
                     "address": child.spec.address,
                     "reports": child.spec.reports,
                     "replica_of": child.replica_of,

@@ -32,11 +32,11 @@ FREE = 1.2
 
 
 class Guide:
-    """Steers from place to place: to a random one, and to another when it is reached (OGBench's
-    `navigate`), or to the goal of the maze. On its way it steers at one point of every cell, drawn anew for every way, so that
-    the ways cover the corridors' whole width. Now and then it leads astray, in one direction
-    whatever stands there, with the body turned: who learns from it has to know how one leaves a
-    wall, and how one turns back.
+    """Steers from place to place: to a random one or the goal of the maze, and to another when it
+    is reached (OGBench's `navigate`). On its way it steers at one point of every cell, drawn anew
+    for every way, so that the ways cover the corridors' whole width. Now and then it leads astray,
+    in one direction whatever stands there, with the body turned: who learns from it has to know how
+    one leaves a wall, and how one turns back.
 
     Attributes:
         turn: The heading that the body is to keep, in radians; 0 but on a stray.

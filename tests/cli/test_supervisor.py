@@ -117,6 +117,22 @@ def test_a_killed_process_is_started_again_and_watched_again(
     assert "toy died (SIGKILL)" in caplog.text
 
 
+def test_processes_whose_original_was_killed_do_not_live_on_beside_their_successors(
+    tmp_path: Path, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = Plan((_spec(tmp_path, port, "publish-second"),))
+    with Supervisor(plan, tmp_path, _ignore) as run:
+        _until((tmp_path / "toy.marks").exists)
+        first = record.read(tmp_path)[0]
+        status = Path(f"/proc/{first['pid']}/stat").read_text()
+        original = int(status.rpartition(")")[2].split()[1])
+        assert original != os.getpid()
+        os.kill(original, signal.SIGKILL)
+        assert run.wait()["toy"].reused
+    assert "toy died (exit code 255)" in caplog.text
+    assert not record.is_running(first)
+
+
 def test_what_killed_processes_said_of_their_metrics_is_forgotten(
     tmp_path: Path, port: int
 ) -> None:
