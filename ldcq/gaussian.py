@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ldcq.config import PriorConfig
-from ldcq.config.section import Widths
+from ldcq.config.section import NonNegative, Widths
 from ldcq.nn.mlp import mlp
 from ldcq.nn.model import Dimensions
 from ldcq.prior import Batch, Condition, OnePassPrior, PriorOptions
@@ -24,6 +24,8 @@ class GaussianOptions(PriorOptions):
 
     hidden: Widths = (512, 512, 256)
     """Widths of the network; the default has about as many parameters as the default denoiser."""
+    octaves: NonNegative = 0
+    """As those of the diffusion prior."""
     min_std: Annotated[float, Field(ge=0)] = 1e-3
     """Floor of sigma, in standardised latents."""
 
@@ -42,7 +44,7 @@ class GaussianPrior(OnePassPrior):
         super().__init__(dimensions, config)
         size = dimensions
         sizes = [size.state + size.goal, *self.options.hidden, 2 * size.latent]
-        self.network = mlp(sizes, nn.GELU, layer_norm=True)
+        self.network = mlp(sizes, nn.GELU, layer_norm=True, octaves=self.options.octaves)
 
     def condition(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """mu(s) and sigma(s), or mu(s, g) and sigma(s, g), of standardised latents, each (B, Z)."""

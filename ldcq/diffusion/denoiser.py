@@ -101,6 +101,7 @@ class Denoiser(nn.Module):
         condition_dim: Width of the state's encoding, and of the goal's.
         time_dim: Width of the time's embedding and encoding, even.
         goal_dim: G; 0: there are no goals.
+        octaves: Of the sines and cosines that the encoders see beside state and goal.
     """
 
     def __init__(
@@ -111,13 +112,15 @@ class Denoiser(nn.Module):
         condition_dim: int,
         time_dim: int,
         goal_dim: int = 0,
+        octaves: int = 0,
     ) -> None:
         super().__init__()
         self.widths = tuple(widths)
         self.time_dim = time_dim
-        self.encode_state = mlp([state_dim, condition_dim, condition_dim], nn.GELU)
+        widths_of_one = (condition_dim, condition_dim)
+        self.encode_state = mlp([state_dim, *widths_of_one], nn.GELU, octaves=octaves)
         self.encode_goal = (
-            mlp([goal_dim, condition_dim, condition_dim], nn.GELU) if goal_dim else None
+            mlp([goal_dim, *widths_of_one], nn.GELU, octaves=octaves) if goal_dim else None
         )
         width_of_both = 2 * condition_dim if goal_dim else condition_dim
         self.encode_time = nn.Sequential(mlp([time_dim, time_dim, time_dim], nn.GELU), nn.GELU())

@@ -50,6 +50,7 @@ class DiffusionPrior(Prior):
             options.condition_dim,
             options.time_dim,
             dimensions.goal,
+            options.octaves,
         )
         self.alpha_bar = alpha_bars(options.schedule, options.steps)
         weights = min_snr_weights(self.alpha_bar, options.min_snr_gamma)

@@ -51,7 +51,9 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _denoiser(widths: tuple[int, ...], goals: int = 0, latent: int = LATENT) -> Denoiser:
     torch.manual_seed(0)
-    denoiser = Denoiser(STATE, latent, widths, condition_dim=20, time_dim=12, goal_dim=goals)
+    denoiser = Denoiser(
+        *(STATE, latent, widths), condition_dim=20, time_dim=12, goal_dim=goals, octaves=1
+    )
     for name, parameter in denoiser.named_parameters():
         if name.endswith("bias") or "norm" in name:
             nn.init.normal_(parameter, mean=float("norm" in name), std=0.3)

@@ -43,7 +43,7 @@ def _uncached() -> Iterator[None]:
 
 def _denoiser(widths: tuple[int, ...], latent: int = LATENT) -> Denoiser:
     torch.manual_seed(0)
-    denoiser = Denoiser(STATE, latent, widths, condition_dim=20, time_dim=12)
+    denoiser = Denoiser(STATE, latent, widths, condition_dim=20, time_dim=12, octaves=1)
     for name, parameter in denoiser.named_parameters():
         if name.endswith("bias") or "norm" in name:
             nn.init.normal_(parameter, mean=float("norm" in name), std=0.3)
