@@ -27,8 +27,9 @@ OBSERVATIONS = np.random.default_rng(0).normal(size=(20, 7, 4)).astype(np.float3
 
 
 def _copy(pipeline: Pipeline, root: Path) -> Pipeline:
-    """The pipeline with the check configured, and no world model yet."""
-    shutil.copytree(pipeline.store.root, root, symlinks=True)
+    """The pipeline with the check configured, no world model yet and no evaluation."""
+    no_scores = shutil.ignore_patterns("evaluation")
+    shutil.copytree(pipeline.store.root, root, symlinks=True, ignore=no_scores)
     config = override(
         pipeline.config,
         {
