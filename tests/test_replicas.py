@@ -127,6 +127,7 @@ def _until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> Non
 
 @pytest.mark.timeout(300)
 @pytest.mark.xdist_group("runs")
+@pytest.mark.slow
 def test_replicas_that_come_and_go_change_nothing(tmp_path: Path) -> None:
     calm, world = World(tmp_path / "calm"), World(tmp_path / "disturbed")
     assert world.prior == calm.prior

@@ -16,7 +16,9 @@ pytest.importorskip("ogbench", reason="needs ogbench: pip install 'ldcq[ogbench]
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("environment", ["scene-v0", "cube-double-v0"])
+@pytest.mark.parametrize(
+    "environment", ["scene-v0", pytest.param("cube-double-v0", marks=pytest.mark.slow)]
+)
 def test_a_trajectory_is_a_function_of_its_seed(environment: str) -> None:
     from common.generators.ogbench_play import EPISODE_STEPS, ScriptedPlay
 
@@ -38,7 +40,7 @@ def test_rewards_of_a_task_are_told_from_minari_data(tmp_path: Path) -> None:
     assert task.generated is not None
     name = task.generated.dataset
     config = load("scene", [f"data.dataset={name}"]).data
-    made = config.model_copy(update={"generate": OgbenchPlayConfig(steps=1500)})
+    made = config.model_copy(update={"generate": OgbenchPlayConfig(steps=800)})
     assert ensure_dataset(made, tmp_path)
     episodes = load_episodes(config, tmp_path)
     assert {*np.unique(episodes.rewards)} <= {-5, -4, -3, -2, -1, 0}
