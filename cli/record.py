@@ -17,7 +17,7 @@ from common.store.files import replace_atomically
 
 Process = dict[str, Any]
 """`name`, `pid`, `address`, `reports` (it runs a stage), `replica_of` (the variant whose prior it
-serves, or None), `draining` (it ends once its calls are answered)."""
+serves, or None), `draining` (it ends once its calls are answered), `started` (see `is_running`)."""
 
 _LOG = logging.getLogger(__name__)
 _NAME = "processes.json"
@@ -75,7 +75,8 @@ def is_running(item: dict[str, Any]) -> bool:
     """Whether that very process of a record runs: its number may be another's by now, which began
     at another time.
     """
-    return item["started"] is not None and item["started"] == _started(item["pid"])
+    started = item.get("started")  # an older version's record has none
+    return started is not None and started == _started(item["pid"])
 
 
 def _started(pid: int) -> int | None:

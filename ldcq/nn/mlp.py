@@ -22,7 +22,6 @@ def mlp(
         sizes: Widths from input to output, at least two.
         activation: Makes the activation that follows every layer but the last.
         layer_norm: Put a LayerNorm before every activation, as the Q-networks have (A.2.3).
-
         octaves: How many of the input's `Octaves` the first layer sees beside it.
 
     Raises:
