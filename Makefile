@@ -28,6 +28,7 @@ demo: setup ## run the whole pipeline on generated PointMaze data, in minutes on
 	$(BIN)/ldcq run configs/demo.yaml --store runs/demo
 
 results: setup ## run all experiments and rewrite docs/results; an interrupted run resumes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ogbench]'
 	set -e; for name in $(EXPERIMENTS); do \
 	  case " $(THIRD_PARTY) " in *" $$name "*) if [ -z "$$LDCQ_THIRD_PARTY_DATA" ]; then \
 	    echo "$$name is skipped: set LDCQ_THIRD_PARTY_DATA to the folder of others' demonstrations and policies"; \
