@@ -1,4 +1,4 @@
-"""The `ldcq` command and the local launcher. Imports `common` only."""
+"""The `ldcq` command and the local launcher."""
 
 import os
 

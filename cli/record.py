@@ -75,8 +75,7 @@ def is_running(item: dict[str, Any]) -> bool:
     """Whether that very process of a record runs: its number may be another's by now, which began
     at another time.
     """
-    started = item.get("started")  # an older version's record has none
-    return started is not None and started == _started(item["pid"])
+    return bool(item["started"] == _started(item["pid"]))
 
 
 def _started(pid: int) -> int | None:

@@ -1,6 +1,6 @@
 """antmaze-large: LDCQ, LDGC and LDCP against BC and BCQ-H (Tables 1, 8)."""
 
-from experiments.tasks import AGAINST, METHODS, experiment
+from experiments.tasks import AGAINST, GOAL_METHODS, experiment
 
 EXPERIMENT = experiment(
     "antmaze",
@@ -12,11 +12,7 @@ EXPERIMENT = experiment(
     ),
     paper="Tables 1 and 8",
     tasks=("antmaze-large-diverse",),
-    methods={
-        **METHODS,
-        "ldgc": {"policy": "ldgc", "variant": "ldgc"},
-        "ldcp": {"policy": "ldcp"},
-    },
+    methods=GOAL_METHODS,
     against=(*AGAINST, "ldgc", "ldcp"),
     tuned="Settings of scale `small` were tried with training seed 100, which is not reported.",
     notes=(

@@ -53,7 +53,8 @@ def configuration(
         own = SETTINGS / f"{name}.{task.partition('-')[0]}.{scale}.yaml"
         files = [task, *files, *([own] if own.is_file() else ())]
     config = load(files)
-    changes: dict[str, object] = {}
+    # An experiment draws pictures of its own.
+    changes: dict[str, object] = {"evaluation.video": False, "evaluation.report": False}
     if task is not None and scale != "full" and dataset is None:
         made = config.task.generated if config.task else None
         if made is None or made.by is None:

@@ -6,22 +6,12 @@ from common.data import is_on_this_machine
 from common.data.adroit import write_door_demonstrations
 from experiments.configurations import need_dataset
 from experiments.evaluations import run_seeds
-from experiments.experiment import Context, Experiment, Findings, PaperValue, Picture
+from experiments.experiment import Context, Experiment, Findings, Picture
 from experiments.figures import scores
 from experiments.seen import headline
-from ldcq.config import ConfigError
+from experiments.tasks import METHODS, paper_values
+from ldcq.config import ConfigError, load
 
-METHODS = {
-    "bc": {"policy": "bc"},
-    "prior": {"policy": "prior"},
-    "bcq_h": {"policy": "bcq_h", "variant": "bcq_h"},
-    "ldcq": {"policy": "ldcq"},
-    "behaviour": {"policy": "behaviour"},
-}
-PAPER = {
-    "bc": PaperValue(0.5, "Table 3", "door-human of D4RL"),
-    "ldcq": PaperValue(11.8, "Table 3", "door-human of D4RL"),
-}
 ARCHIVE = "door-human/door-v0_demos.npz"
 
 
@@ -31,7 +21,8 @@ def run(context: Context) -> Findings:
     _import_demonstrations(context)
     need_dataset(config, context.store)
     evaluations = run_seeds(context, config)
-    rows = [evaluations.row(name, paper=PAPER.get(name)) for name in METHODS]
+    papers = paper_values(load("door-human"))
+    rows = [evaluations.row(name, paper=papers.get(name)) for name in METHODS]
     caption = "Returns with their intervals, normalised as D4RL does."
     differences = [evaluations.difference("ldcq", other) for other in ("bc", "prior", "bcq_h")]
     return Findings(

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from common.data.loading import open_dataset
-from common.data.minari import MinariDataset
 from common.stages import STAGES
 from common.store import Store, StoreError, digest, stage_sections
+from common.store.datasets import stamp
 from common.store.files import replace_atomically
 from ldcq.config import Config, resolve_variant
-from ldcq.data.episodes import DataError
 
 
 class KnownRuns:
@@ -34,7 +32,7 @@ class KnownRuns:
         try:
             version = str(json.loads(self._path(config).read_text())["evaluation"])
             self._store.lineage("evaluation", version)  # all of it is there
-        except (FileNotFoundError, ValueError, KeyError, TypeError, StoreError, DataError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, StoreError):
             return None
         return version
 
@@ -50,13 +48,5 @@ class KnownRuns:
             name: {kind: stage_sections(resolve_variant(config, name), kind) for kind in STAGES}
             for name in variants
         }
-        key = digest({"sections": decides, "dataset": _stamp(config, self._store)})
+        key = digest({"sections": decides, "dataset": stamp(config.data, self._store.root)})
         return self._store.root / "experiments" / f"{key}.json"
-
-
-def _stamp(config: Config, store: Store) -> list[JsonValue]:
-    """What changes when a dataset is written anew: size and time of its files."""
-    dataset = open_dataset(config.data.model_copy(update={"download": False}), store.root)
-    files = [*dataset.folder.rglob("*")] if isinstance(dataset, MinariDataset) else [dataset.path]
-    known = [file.stat() for file in files if file.is_file()]
-    return [number for stat in known for number in (stat.st_size, stat.st_mtime_ns)]

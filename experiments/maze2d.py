@@ -4,36 +4,21 @@ from __future__ import annotations
 
 from experiments.configurations import need_dataset
 from experiments.evaluations import run_seeds
-from experiments.experiment import Context, Experiment, Findings, PaperValue, Picture
+from experiments.experiment import Context, Experiment, Findings, Picture
 from experiments.figures import scores, trajectories
 from experiments.seen import beside_paper, headline
-
-METHODS = {
-    "bc": {"policy": "bc"},
-    "prior": {"policy": "prior"},
-    "bcq_h": {"policy": "bcq_h", "variant": "bcq_h"},
-    "ldcq": {"policy": "ldcq"},
-    "ldgc": {"policy": "ldgc", "variant": "ldgc"},
-    "ldcp": {"policy": "ldcp"},
-    "behaviour": {"policy": "behaviour"},
-}
-_DATA = "maze2d-large-v1 of D4RL"
-PAPER = {
-    "bc": PaperValue(5.0, "Tables 1 and 8", _DATA),
-    "ldcq": PaperValue(150.1, "Tables 1 and 8", _DATA, 2.9),
-    "ldgc": PaperValue(206.8, "Tables 1 and 8", _DATA, 3.1),
-    "ldcp": PaperValue(184.3, "Table 8", _DATA, 3.8),
-}
-"""The authors' release scores mazes by the first hit: these belong beside that column."""
+from experiments.tasks import GOAL_METHODS, paper_values
+from ldcq.config import load
 
 
 def run(context: Context) -> Findings:
     """Trains and plays all methods for every training seed."""
     need_dataset(context.config, context.store, goals=True)
     evaluations = run_seeds(context, context.config)
-    rows = [evaluations.row(name, paper=PAPER.get(name)) for name in METHODS]
+    papers = paper_values(load("maze2d-large"))  # first hits too, as the authors' release scores
+    rows = [evaluations.row(name, paper=papers.get(name)) for name in GOAL_METHODS]
     caption = "Scores with their intervals, normalised as D4RL does."
-    drawn = trajectories(context.config, context.store, evaluations, [*METHODS])
+    drawn = trajectories(context.config, context.store, evaluations, [*GOAL_METHODS])
     differences = [evaluations.difference("ldcq", other) for other in ("bcq_h", "ldgc", "ldcp")]
     return Findings(
         rows,
@@ -69,5 +54,5 @@ EXPERIMENT = Experiment(
     ),
     seeds={"smoke": 1, "small": 3, "full": 5},
     run=run,
-    methods=METHODS,
+    methods=GOAL_METHODS,
 )

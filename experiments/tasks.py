@@ -27,6 +27,12 @@ METHODS = {
     "ldcq": {"policy": "ldcq"},
     "behaviour": {"policy": "behaviour"},
 }
+GOAL_METHODS = {
+    **METHODS,
+    "ldgc": {"policy": "ldgc", "variant": "ldgc"},
+    "ldcp": {"policy": "ldcp"},
+}
+"""Where the task is to reach a place."""
 AGAINST = ("bc", "bcq_h")
 
 
@@ -85,7 +91,7 @@ def _run(
     differences = []
     for task, evaluations in played.items():
         said = {TASK: task} if len(configs) > 1 else {}
-        papers = _papers(configs[task])
+        papers = paper_values(configs[task])
         rows += [
             evaluations.row(method, settings=said, paper=papers.get(method)) for method in methods
         ]
@@ -113,7 +119,7 @@ def _run(
     )
 
 
-def _papers(config: Config) -> dict[str, PaperValue]:
+def paper_values(config: Config) -> dict[str, PaperValue]:
     """What the paper reports of a task, by policy."""
     task = config.task
     if task is None or task.citation is None:

@@ -50,7 +50,7 @@ class Batch:
     """Training pairs: raw states (B, S), and mean and standard deviation of q(z | tau), (B, Z); for
     a prior with goals raw goals (B, G) as well.
 
-    Where several ranks share a batch of `whole` rows, these are the rows `share` of it.
+    Where several ranks share a batch, these are one rank's rows.
 
     Attributes:
         numbers: Gives the random numbers of these pairs, for each call of `random`.

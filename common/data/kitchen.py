@@ -21,8 +21,6 @@ TASKS: Final = {
     "mixed": ("microwave", "kettle", "bottom burner", "light switch"),
 }
 """The four subtasks of D4RL's kitchen-complete, kitchen-partial and kitchen-mixed."""
-REFERENCE_SCORES: Final = (0.0, 4.0)
-"""D4RL's returns that score 0 and 100: every subtask is counted once."""
 ROBOT_NOISE: Final = 0.1
 """D4RL's share of the noise of the robot's sensors; gymnasium-robotics has 0.01."""
 _ROBOT, _OBJECTS = slice(0, 9), slice(18, 39)

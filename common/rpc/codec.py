@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from common.rpc.errors import InvalidFieldError, TooLargeError
+from common.rpc.options import MAX_MESSAGE_BYTES
 from ldcq.latent_prior import MAX_ROWS
 from ldcq.v1 import tensor_pb2
 
-MAX_TENSOR_BYTES = 256 * 1024 * 1024
+MAX_TENSOR_BYTES = 2 * MAX_MESSAGE_BYTES
+"""A whole message in half precision, widened."""
 MAX_RANK = 8
 
 _WIRE_TYPES: dict[tensor_pb2.Dtype.ValueType, np.dtype[Any]] = {

@@ -38,21 +38,15 @@ def stage_sections(config: Config, kind: str) -> dict[str, JsonValue]:
         del tree["critic"]["cached_candidates"]
     if kind == "evaluation":
         del tree["evaluation"]["video"], tree["evaluation"]["report"]
-        if config.evaluation.score == "return":  # as evaluations of before, which do not say it
-            del tree["evaluation"]["score"]
         if _acts_by_goals(config):
             paths += ("data.goal_indices",)
         if any(method.policy == "behaviour" for method in config.evaluation.methods.values()):
             tree["data"]["reward"] = _decides_scores(tree["data"]["reward"])
             paths += ("data.reward",)
     if kind in ("vae", "bc"):
-        if tree[kind]["decoder"] == "autoregressive":  # as artifacts of before, which do not say it
-            del tree[kind]["decoder"]
         tree["data"]["reward"] = _decides_windows(tree["data"]["reward"])
         paths += ("data.reward",)
-    if not tree["data"]["reward"]:  # artifacts of before it was there are those without
-        paths = tuple(path for path in paths if path != "data.reward")
-    elif "data.reward" in paths and "goal" in tree["data"]["reward"]:
+    if "data.reward" in paths and "goal" in (tree["data"]["reward"] or {}):
         paths += ("data.goal_indices",)
     sections: dict[str, JsonValue] = {"format": FORMAT}
     for path in paths:

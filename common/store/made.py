@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import yaml
 from pydantic import JsonValue
 
 from common.stages import STAGES, ancestors
@@ -92,31 +91,9 @@ def made_from(
     """A version of `kind` made with a configuration from exactly these parents (see `stage_spec`),
     the current one if it is; None where it is still to be made.
     """
-    current, config = (
-        store.current(kind, owning_variant(base, variant, kind)),
-        resolve_variant(base, variant),
-    )
-    spec = stage_spec(config, kind, parents)
-    found = store.find(kind, spec, current)
-    return _of_before(store, config, spec) if found is None and kind == "evaluation" else found
-
-
-def _of_before(store: Store, config: Config, spec: dict[str, JsonValue]) -> str | None:
-    """An evaluation whose spec does not say yet which entries of a state are its goal; the whole
-    configuration, which is kept beside it, does.
-    """
-    sections = spec["config"]
-    assert isinstance(sections, dict)
-    goals = list(config.data.goal_indices)
-    if sections.get("data") != {"goal_indices": goals}:
-        return None
-    wanted = {**spec, "config": {key: sections[key] for key in sections if key != "data"}}
-    for version, meta in store.metas("evaluation"):
-        if meta.spec == wanted:
-            content = store.place.read(f"{store.key('evaluation', version)}/config.yaml") or b""
-            if yaml.safe_load(content)["data"]["goal_indices"] == goals:
-                return version
-    return None
+    current = store.current(kind, owning_variant(base, variant, kind))
+    spec = stage_spec(resolve_variant(base, variant), kind, parents)
+    return store.find(kind, spec, current)
 
 
 def meant(store: Store, base: Config, variant: str, kind: str) -> Callable[[], str | None]:

@@ -73,14 +73,6 @@ class ActorConfig(Section):
         return self.support is not None or self.lookahead > 0
 
 
-_RENAMED = {
-    "ranked": "'ldcq' (or 'bcq_h' over a Gaussian prior)",
-    "unranked": "'prior' (or 'ldgc' over a prior with goals)",
-    "planned": "'ldcp'",
-    "cloned": "'bc'",
-}
-
-
 class MethodConfig(Section):
     """One row of the scores: a policy over the models of a variant."""
 
@@ -90,13 +82,6 @@ class MethodConfig(Section):
     network of behaviour cloning; `prior`: one sample of a prior without goals; `behaviour`: what
     the dataset itself scores."""
     variant: str = "main"
-
-    @field_validator("policy", mode="before")
-    @classmethod
-    def _has_its_name_of_today(cls, given: object) -> object:
-        if isinstance(given, str) and given in _RENAMED:
-            raise ValueError(f"got {given!r}, which is now called {_RENAMED[given]}; write that")
-        return given
 
 
 class EnvironmentConfig(Section):
@@ -149,7 +134,7 @@ class EnvironmentConfig(Section):
 
     @model_serializer(mode="plain")
     def _as_it_is_written(self) -> str | dict[str, Any] | None:
-        """A lone id is a string, so that the evaluations of before are found again."""
+        """A lone id is a string."""
         said = {key: getattr(self, key) for key in self._keys()}
         given = {key: value for key, value in said.items() if value}
         if set(given) <= {"id"}:

@@ -51,7 +51,7 @@ class PriorConfig(Section):
     epochs: Positive = 300
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Decay of the exponential moving average of the weights that is published; 0 publishes the
-    last weights."""
+    last weights. The paper has none."""
     sampling: SamplingConfig = SamplingConfig(
         solver="ddpm", guidance=1.0, extra_steps=10, temperature=1.0
     )

@@ -42,7 +42,7 @@ class Config(Section):
 
     name: str = "paper"
     task: TaskConfig | None = None
-    """What is known of the task, where this is one of a benchmark's; for people only."""
+    """What is known of the task, where this is one of a benchmark's."""
     seed: NonNegative = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Positive = 1

@@ -33,7 +33,7 @@ class TaskConfig(Section):
     """Its name there: `hopper-medium-v2` in D4RL."""
     url: str | None = None
     """Where its file can be had: D4RL's HDF5, OGBench's npz."""
-    extra: str = "all"
+    extra: str
     """The extra of the package that has its environment."""
     generated: GeneratedConfig | None = None
     paper: dict[str, tuple[float, ...]] = Field(default={})

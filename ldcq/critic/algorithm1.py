@@ -95,7 +95,8 @@ class LDCQ:
         inputs = {name: moved(tensor, self._device) for name, tensor in drawn.items()}
         # 10-12: on a GPU as one graph
         found = self._descent.step({**batch.columns, **inputs})
-        # B is prioritised: |TD error| is the priority of a transition from now on
+        # B is prioritised: |TD error| is the priority of a transition from now on; a uniform replay
+        # does not wait for the GPU
         if settings.replay.alpha:
             self._replay.update(minibatch.indices, found["td_errors"].cpu().numpy())
         self._source.updated(step)

@@ -156,7 +156,7 @@ class Critic(Model):
         """The value of each state's best candidate, (N,); see `lower_q`."""
         settings = self.config
         plain = settings.networks == 2 and settings.deviations is None and not settings.bins
-        if not plain or states.device.type != "cpu" or len(self.spread) > 1:
+        if not plain or states.device.type != "cpu" or self.dimensions.lengths > 1:
             return self.lower_q(states, latents)[..., -1].amax(dim=1)
         # On a GPU, ruling candidates out takes longer than looking at all of them.
         first, second = (cast(QNetwork, network) for network in self.networks)

@@ -112,8 +112,6 @@ class PrioritisedReplay:
             indices: (B,).
             td_errors: Absolute or signed temporal-difference errors, (B,).
         """
-        if self._config.alpha == 0:
-            return
         priorities = (np.abs(td_errors.astype(np.float64)) + PRIORITY_FLOOR) ** self._config.alpha
         self._seen.set(indices, priorities)
         self._unseen.set(indices, np.zeros(len(indices)))

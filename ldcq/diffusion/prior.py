@@ -71,12 +71,6 @@ class DiffusionPrior(Prior):
         super().check(config)
         steps = DiffusionOptions.of(config.prior).steps
         for section in ("prior", "critic", "actor"):
-            asked = getattr(config, section).sampling.steps
-            if asked is not None and asked > steps:
-                raise ConfigError(
-                    f"{section}.sampling.steps is {asked}, expected at most "
-                    f"prior.options.diffusion.steps ({steps})"
-                )
             try:
                 given = getattr(config, section).sampling
                 resolve_options(given, config.prior.sampling, steps, config.prior.goal_conditioned)

@@ -1,4 +1,4 @@
-"""Noise schedules of the forward process q(z_t | z_0) (section 3, Eq. 3 and 5): pure functions of
+"""Noise schedules of the forward process q(z_t | z_0) (section 3.1, Eq. 1): pure functions of
 T, in float64.
 
 Arrays over time have T + 1 entries, so that index t is the paper's t: `alpha_bar[0]` is 1 (the

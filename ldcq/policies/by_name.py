@@ -56,13 +56,13 @@ def make_policy(
             decoder,
             prior,
             critic,
-            actor.candidates,
-            actor.sampling,
-            execution,
-            config.lengths,
-            world_model if actor.needs_world_model else None,
-            actor.support,
-            actor.lookahead,
+            candidates=actor.candidates,
+            sampling=actor.sampling,
+            execution=execution,
+            lengths=config.lengths,
+            world_model=world_model if actor.needs_world_model else None,
+            support=actor.support,
+            lookahead=actor.lookahead,
         )
     if name in ("ldgc", "prior") and prior is not None:
         return LdgcPolicy(decoder, prior, actor.sampling, execution)
@@ -71,11 +71,11 @@ def make_policy(
             decoder,
             prior,
             world_model,
-            cost or find_cost(config),
-            actor.planning.candidates,
-            actor.planning.depth,
-            actor.sampling,
-            execution,
+            cost=cost or find_cost(config),
+            candidates=actor.planning.candidates,
+            depth=actor.planning.depth,
+            sampling=actor.sampling,
+            execution=execution,
             goal_dim=len(config.data.goal_indices),
         )
     raise ValueError(

@@ -1,3 +1,1 @@
-"""The actor: policies over the learned models, rollouts, scores and the report. Imports `common`,
-no other service.
-"""
+"""The actor: it plays policies over the learned models, serves them, scores and reports."""

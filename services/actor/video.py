@@ -42,11 +42,9 @@ def video_path(store_root: Path, evaluation_version: str) -> Path:
     return store_root / "videos" / f"{evaluation_version}.gif"
 
 
-def save_video(store_root: Path, version: str, evaluation: Evaluation) -> Path | None:
-    """Saves the first episode of the first method that acts as a GIF in the store's folder.
-
-    Returns:
-        The path, or None (said in the log) where this machine cannot make one.
+def save_video(store_root: Path, version: str, evaluation: Evaluation) -> None:
+    """Saves the first episode of the first method that acts as a GIF in the store's folder; says in
+    the log where this machine cannot make one.
     """
     method = next(iter(evaluation.policies))
     episode, task = evaluation.episodes[method][0], evaluation.task
@@ -62,11 +60,10 @@ def save_video(store_root: Path, version: str, evaluation: Evaluation) -> Path |
             observe=evaluation.observe(method),
         )
     if gif is None:
-        return None
+        return
     path = video_path(store_root, version)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_atomically(path, gif)
-    return path
 
 
 def maze_gif(layout: Layout, positions: NDArray[Any], rewards: NDArray[Any]) -> bytes:

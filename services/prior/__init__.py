@@ -1,3 +1,1 @@
-"""The latent prior p(z | s): implementations behind one protocol, their trainer and server. Imports
-`common` only.
-"""
+"""The latent prior p(z | s): its trainer and its server."""

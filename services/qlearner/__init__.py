@@ -1,1 +1,1 @@
-"""Latent Q-learning over candidates from the prior service. Imports `common`, no other service."""
+"""Latent Q-learning over candidates from the prior service."""

@@ -1,4 +1,1 @@
-"""The beta-VAE service: trains the VAE, writes the latents, serves Encode and Decode.
-
-May import common; no other service.
-"""
+"""The beta-VAE service: trains the VAE, writes the latents, serves Encode and Decode."""

@@ -2,7 +2,7 @@
 
 Without a compiler there is no kernel, and sampling runs in plain PyTorch, with the same latents up
 to rounding and about a third of the speed. Images bring the kernel along, built by `python
-services/prior/kernel.py FOLDER`.
+ldcq/diffusion/fast/kernel.py FOLDER`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ runs them all.
 
 A solver is a pure function of the schedule. Everything that differs between DDPM, DDIM and
 multistep solvers is in the coefficients it returns, so the loop that spends the time
-(`ldcq.diffusion.prior`) knows no solver by name.
+(`ldcq.diffusion.reverse_loop`) knows no solver by name.
 """
 
 from __future__ import annotations

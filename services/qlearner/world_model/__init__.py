@@ -1,1 +1,1 @@
-"""The world model's stage: where a latent leads. Imports `common`, no service."""
+"""The world model's stage: where a latent leads."""

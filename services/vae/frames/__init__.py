@@ -1,4 +1,3 @@
-"""Compression of images: the beta-VAE of single frames. Imports `common`, no service.
-
-It is beside the VAE because what it writes is what the VAE learns from.
+"""Compression of images by the beta-VAE of single frames: beside the VAE, because what it writes is
+what the VAE learns from.
 """

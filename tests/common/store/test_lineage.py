@@ -74,14 +74,6 @@ def test_a_key_changes_the_sections_it_decides_and_no_others(
     assert found == changed
 
 
-def test_an_evaluation_of_before_there_were_scores_and_settings_is_found(demo: Config) -> None:
-    config = override(demo, {"evaluation.environment": "Maze-v0"})
-    settings = stage_sections(config, "evaluation")["evaluation"]
-    assert isinstance(settings, dict)
-    assert settings["environment"] == "Maze-v0"
-    assert "score" not in settings
-
-
 def test_artifacts_of_another_format_are_made_again(
     demo: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -327,22 +327,6 @@ def test_policies_follow_the_prior_they_are_over() -> None:
     assert load("demo", ["prior.implementation=gaussian", "evaluation.methods.x.policy=bcq_h"])
 
 
-@pytest.mark.parametrize(
-    ("before", "now"),
-    [
-        ("ranked", "'ldcq' (or 'bcq_h' over a Gaussian prior)"),
-        ("unranked", "'prior' (or 'ldgc' over a prior with goals)"),
-        ("planned", "'ldcp'"),
-        ("cloned", "'bc'"),
-    ],
-)
-def test_a_policy_that_was_renamed_is_refused_with_its_name(before: str, now: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load("demo", [f"evaluation.methods.x.policy={before}"])
-    expected = f"evaluation.methods.x.policy: got {before!r}, which is now called {now}; write that"
-    assert str(caught.value) == expected
-
-
 def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load("demo", ["vae.epochs=0", "prior.epochs=0"])
