@@ -143,7 +143,11 @@ def last_configuration(store_url: str) -> str:
 
 
 def existing(store_url: str) -> Store:
-    """A store that is there already: looking for one must not make it."""
+    """A store that is there already: looking for one must not make it.
+
+    Raises:
+        MissingArtifactError: There is none.
+    """
     if not is_remote(store_url) and not local_root(store_url).is_dir():
         raise MissingArtifactError(
             f"{store_url}: no such store; `ldcq run CONFIG --store {store_url}` makes one"

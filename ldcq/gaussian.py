@@ -4,16 +4,15 @@ likelihood; with goals N(mu(s, g), diag sigma(s, g)^2).
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, ClassVar, cast
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ldcq.config import PriorConfig
 from ldcq.config.section import NonNegative, Widths
+from ldcq.nn.distributions import Gaussian, log_density
 from ldcq.nn.mlp import mlp
 from ldcq.nn.model import Dimensions
 from ldcq.prior import Batch, Condition, OnePassPrior, PriorOptions
@@ -46,17 +45,15 @@ class GaussianPrior(OnePassPrior):
         sizes = [size.state + size.goal, *self.options.hidden, 2 * size.latent]
         self.network = mlp(sizes, nn.GELU, layer_norm=True, octaves=self.options.octaves)
 
-    def condition(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def condition(self, inputs: Tensor) -> Gaussian:
         """mu(s) and sigma(s), or mu(s, g) and sigma(s, g), of standardised latents, each (B, Z)."""
         mean, raw_std = self.network(inputs).chunk(2, dim=1)
-        return mean, functional.softplus(raw_std) + self.options.min_std
+        return Gaussian.of(mean, raw_std, self.options.min_std)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """-log N(z; mu(s), sigma(s)) of z ~ q, per latent dimension, a scalar."""
         latents = self.latent_normaliser(batch.draw(generator))
-        mean, std = self.condition(self.inputs(batch.states, batch.goals))
-        errors = ((latents - mean) / std).square()
-        return cast(Tensor, (0.5 * errors + std.log() + 0.5 * math.log(2 * math.pi)).mean())
+        return -log_density(latents, self.condition(self.inputs(batch.states, batch.goals))).mean()
 
     def draw(self, condition: Condition, generator: torch.Generator, temperature: float) -> Tensor:
         """Z = mu + temperature sigma eps; see `OnePassPrior`."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ldcq.config import Config, WorldModelConfig
-from ldcq.critic.transitions import Outcome, Transitions, moments
+from ldcq.critic.transitions import Outcome, Transitions, moments, normalisers
 from ldcq.data.episodes import DataError
 from ldcq.data.latents import LatentTable
 from ldcq.data.statistics import CONSTANT
@@ -75,7 +75,7 @@ class WorldModel(Model):
             Mean and deviation, each (..., K S).
         """
         mean, raw_std = self.network(self._known(states, latents)).chunk(2, dim=-1)
-        return Gaussian(mean, functional.softplus(raw_std) + self.config.min_std)
+        return Gaussian.of(mean, raw_std, self.config.min_std)
 
     def loss(self, states: Tensor, latents: Tensor, outcome: Outcome) -> Tensor:
         """-log p of the standardised changes to states that were seen, in nats per dimension, and
@@ -236,12 +236,6 @@ def _fit_normalisers(
     changes of those whose next state was seen.
     """
 
-    def inputs(block: Transitions) -> Tensor:
-        return torch.cat([block.state, block.latent_mean], dim=1)
-
-    def uncertain(block: Transitions) -> Tensor:
-        return torch.cat([torch.zeros_like(block.state), block.latent_std], dim=1)
-
     def changes(block: Transitions) -> Tensor:
         return (outcome_of(block).states - block.state.unsqueeze(1)).flatten(1)
 
@@ -252,10 +246,7 @@ def _fit_normalisers(
     def certain(block: Transitions) -> Tensor:
         return torch.zeros(1, device=block.state.device)
 
-    mean, std = moments(windows, inputs, uncertain, training)
-    split = model.dimensions.state
-    model.state_normaliser = Normaliser.of(mean[:split], std[:split])
-    model.latent_normaliser = Normaliser.of(mean[split:], std[split:])
+    model.state_normaliser, model.latent_normaliser = normalisers(windows, training)
     model.change_normaliser = _exact(*moments(windows, changes, certain, seen))
     if model.config.rewards:
         model.gain_normaliser = _exact(*moments(windows, gains, certain, training))

@@ -33,9 +33,13 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "examples/foreign-prior/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs/methods").glob("*.md")),
+    *sorted((ROOT / "docs/adr").glob("*.md")),
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.M | re.S)
 INLINE = re.compile(r"`([^`\n]+)`")
+FILE = re.compile(
+    r"(?:ldcq|common|services|cli|experiments|benchmarks|campaigns)/[\w./-]+\.(?:py|c|yaml)"
+)
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 EXTERNAL = re.compile(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=\"?(?:https?:)?//[^>]*>")
 MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
@@ -152,12 +156,16 @@ def test_python_runs(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_prose_names_what_is_there(page: Path) -> None:
-    """Commands with their options, make targets and configuration keys in inline code; links."""
+    """Commands with their options, make targets, files and configuration keys in inline code;
+    links.
+    """
     for code in INLINE.findall(PROSE[page]):
         if code.startswith("ldcq "):
             _resolve(code.split()[1:])
         elif code.startswith("make "):
             assert code.split()[1] in MAKE_TARGETS, code
+        elif FILE.fullmatch(code):
+            assert (ROOT / code).exists(), code
         elif _is_key(code):
             assert _knows(Config, code.split(":")[0].split(".")), code
     for target in LINK.findall(PROSE[page]):
@@ -183,6 +191,7 @@ def test_the_paper_is_where_its_table_says() -> None:
     table = (
         (ROOT / "docs/paper.md").read_text().partition("|---|---|---|\n")[2].partition("\n\n")[0]
     )
+    assert len(table.splitlines()) > 10
     for row in table.splitlines():
         _, files, names = (cell.strip() for cell in row.strip("|").split("|"))
         text = "".join((ROOT / file).read_text() for file in INLINE.findall(files))

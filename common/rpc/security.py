@@ -120,7 +120,11 @@ class Security:
         return self.ca is not None
 
     def tokens(self) -> Tokens | None:
-        """The accepted tokens, or None where none is asked for."""
+        """The accepted tokens, or None where none is asked for.
+
+        Raises:
+            SecurityError: The file cannot be read, or holds no token.
+        """
         if self.token_file is None:
             return None
         try:

@@ -145,7 +145,11 @@ class Store:
         return version
 
     def current(self, kind: str, variant: str = "main") -> str | None:
-        """The version a variant's pointer names, or None before the first publication."""
+        """The version a variant's pointer names, or None before the first publication.
+
+        Raises:
+            CorruptArtifactError: The pointer holds something else.
+        """
         pointer = self._pointer(kind, variant)
         content = self.place.read(pointer)
         if content is None:

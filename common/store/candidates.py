@@ -63,7 +63,11 @@ class CandidateCache:
         self._array: zarr.Array[Any] | None = None
 
     def rows_of(self, chunk: int) -> slice:
-        """The rows that chunk `chunk` holds; the last may be shorter."""
+        """The rows that chunk `chunk` holds; the last may be shorter.
+
+        Raises:
+            StoreError: There is no such chunk.
+        """
         if not 0 <= chunk < self.chunks:
             raise StoreError(f"chunk: got {chunk}, expected 0 to {self.chunks - 1}")
         return slice(chunk * self.chunk_rows, min(self.rows, (chunk + 1) * self.chunk_rows))

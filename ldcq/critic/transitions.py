@@ -154,13 +154,16 @@ class Transitions:
         return self.latent_mean + self.latent_std * noise.to(self.latent_mean.device)
 
 
-def normalisers(transitions: Transitions) -> tuple[Normaliser, Normaliser]:
-    """Of the windows' states, and of their latents z ~ q(z | tau)."""
+def normalisers(
+    transitions: Transitions, rows: NDArray[np.int64] | None = None
+) -> tuple[Normaliser, Normaliser]:
+    """Of the windows' states, and of their latents z ~ q(z | tau); of all of them, or of `rows`."""
     split = transitions.batch(slice(0, 1)).state.shape[1]
     mean, std = moments(
         transitions,
         lambda block: torch.cat([block.state, block.latent_mean], dim=1),
         lambda block: torch.cat([torch.zeros_like(block.state), block.latent_std], dim=1),
+        rows,
     )
     return (
         Normaliser.of(mean[:split], std[:split]),

@@ -254,6 +254,7 @@ class _Column:
         self._bad += len(bad)
 
     def check_finite(self, field: str, name: str) -> None:
+        """Raises DataError where a row that was added is not finite, with the first such step."""
         if self._bad:
             raise DataError(
                 f"{name}: {field} are not finite at {self._first_bad}; expected finite numbers "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,13 @@ class Gaussian(NamedTuple):
     mean: Tensor
     std: Tensor
 
+    @classmethod
+    def of(cls, mean: Tensor, raw_std: Tensor, min_std: float) -> Gaussian:
+        """With a network's outputs, each (..., D): the softplus of the second (A.2.1) plus
+        `min_std`, so that its logarithm stays finite.
+        """
+        return cls(mean, functional.softplus(raw_std) + min_std)
+
     def sample(self, noise: Tensor) -> Tensor:
         """The sample that standard normal `noise` (..., D) is mapped to, differentiably."""
         return self.mean + self.std * noise
@@ -34,7 +42,7 @@ class GaussianHead(nn.Module):
         inputs: Width of the features.
         hidden: Width of the hidden layers.
         outputs: D.
-        min_std: Added to the standard deviation, so that its logarithm stays finite.
+        min_std: Floor of the standard deviation.
     """
 
     def __init__(self, inputs: int, hidden: int, outputs: int, min_std: float) -> None:
@@ -45,9 +53,7 @@ class GaussianHead(nn.Module):
 
     def forward(self, features: Tensor) -> Gaussian:
         """Features (..., inputs) to a Gaussian over (..., D)."""
-        return Gaussian(
-            self.mean(features), functional.softplus(self.raw_std(features)) + self._min_std
-        )
+        return Gaussian.of(self.mean(features), self.raw_std(features), self._min_std)
 
 
 def log_density(values: Tensor, gaussian: Gaussian) -> Tensor:
@@ -61,5 +67,4 @@ def log_density(values: Tensor, gaussian: Gaussian) -> Tensor:
         Shape (..., D).
     """
     standardised = (values - gaussian.mean) / gaussian.std
-    half_log_two_pi = 0.9189385332046727
-    return -0.5 * standardised.square() - torch.log(gaussian.std) - half_log_two_pi
+    return -0.5 * (standardised.square() + math.log(2 * math.pi)) - torch.log(gaussian.std)

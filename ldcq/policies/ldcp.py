@@ -56,6 +56,7 @@ class LdcpPolicy(LatentPlanPolicy):
         _check_size(candidates, depth, self._max_rows)
         self._prior, self._world_model, self._cost = prior, world_model, cost
         self.candidates, self.depth, self._sampling = candidates, depth, sampling
+        self._count = candidates
         goals = np.zeros((2, goal_dim), np.float32) if goal_dim else None
         cost(np.zeros((2, decoder.dimensions.state), np.float32), goals)
 
@@ -82,28 +83,26 @@ class LdcpPolicy(LatentPlanPolicy):
             first = latents if level == 0 else first
             # 10: s_H = p(s_H | s_0, z)
             states = self._predict(states, latents)
-            goals = None if goals is None else goals.repeat(self.candidates, axis=0)
+            goals = None if goals is None else goals.repeat(self._count, axis=0)
         # 11: i = argmin J(s_H); a latent costs what the best of the paths that begin with it costs
         costs = np.nan_to_num(self._cost(states, goals), nan=np.inf)
-        best = costs.reshape(count, self.candidates, -1).min(axis=2).argmin(axis=1)
+        best = costs.reshape(count, self._count, -1).min(axis=2).argmin(axis=1)
         chosen: Array = first[np.arange(count), best]
         return chosen
 
     def _sample(self, states: Array, goals: Array | None, seed: int) -> Array:
         """Latents (R, n, Z) for states (R, S): one draw for a whole level."""
         asked = goals if self._prior_has_goals else None
-        return self._prior.sample(
-            Draw(states, self.candidates, self._sampling, seed, asked)
-        ).latents
+        return self._prior.sample(Draw(states, self._count, self._sampling, seed, asked)).latents
 
     def _predict(self, states: Array, latents: Array) -> Array:
         """Where latents (R, n, Z) lead from states (R, S), by state, shape (R n, S)."""
-        at_once = max(1, BLOCK_ROWS // self.candidates)
+        at_once = max(1, BLOCK_ROWS // self._count)
         ends = []
         with torch.no_grad():
             for start in range(0, len(states), at_once):
                 block = slice(start, start + at_once)
-                known = self.tensor(states[block]).unsqueeze(1).expand(-1, self.candidates, -1)
+                known = self.tensor(states[block]).unsqueeze(1).expand(-1, self._count, -1)
                 ends.append(self._world_model.predict(known, self.tensor(latents[block])))
         return torch.cat(ends).flatten(0, 1).cpu().numpy()
 

@@ -155,9 +155,6 @@ class GaussianDecoder(Decoder):
         known = half.isfinite()
         return centre.where(known, 0.0), half.where(known & (half > 0), 1.0)
 
-    def _std(self, raw: Tensor) -> Tensor:
-        return functional.softplus(raw) + self._min_std
-
 
 class AutoregressiveGaussianDecoder(GaussianDecoder):
     """One network per action dimension, each seeing the elements before its own (A.2.1, EMAQ).
@@ -195,7 +192,7 @@ class AutoregressiveGaussianDecoder(GaussianDecoder):
             for index, element in enumerate(self.elements)
         ]
         mean, raw_std = torch.stack(outputs, dim=1).unbind(dim=-1)
-        return Gaussian(mean, self._std(raw_std))
+        return Gaussian.of(mean, raw_std, self._min_std)
 
     def act(self, states: Tensor, latents: Tensor, generator: torch.Generator | None) -> Tensor:
         """Element by element, each clipped before the next network sees it, as in training."""
@@ -206,7 +203,7 @@ class AutoregressiveGaussianDecoder(GaussianDecoder):
         for index, element in enumerate(self.elements):
             own = self._context + index
             mean, raw_std = element(inputs[:, :own]).unbind(dim=-1)
-            drawn = mean + self._std(raw_std) * noise[:, index]
+            drawn = Gaussian.of(mean, raw_std, self._min_std).sample(noise[:, index])
             inputs[:, own] = drawn.clamp(low[index], high[index])
         return self._actions(inputs[:, self._context :])
 
@@ -235,15 +232,18 @@ class IndependentGaussianDecoder(GaussianDecoder):
     def distribution(self, states: Tensor, latents: Tensor, features: Tensor) -> Gaussian:
         """See `GaussianDecoder.distribution`; `features` decide nothing."""
         del features
-        mean, raw_std = self.network(torch.cat([states, latents], dim=-1)).chunk(2, dim=-1)
-        ranged = (self.high - self.low).isfinite()
-        return Gaussian(mean.tanh().where(ranged, mean), self._std(raw_std))
+        return self._gaussian(states, latents)
 
     def act(self, states: Tensor, latents: Tensor, generator: torch.Generator | None) -> Tensor:
         """See `Decoder.act`."""
-        mean, std = self.distribution(states, latents, states)
+        mean, std = self._gaussian(states, latents)
         noise = torch.zeros_like(mean) if generator is None else _noise_like(mean, generator)
         return self._actions(mean + std * noise)
+
+    def _gaussian(self, states: Tensor, latents: Tensor) -> Gaussian:
+        mean, raw_std = self.network(torch.cat([states, latents], dim=-1)).chunk(2, dim=-1)
+        ranged = (self.high - self.low).isfinite()
+        return Gaussian.of(mean.tanh().where(ranged, mean), raw_std, self._min_std)
 
 
 GAUSSIAN = {

@@ -23,11 +23,6 @@ from tests.services.actor.conftest import Pipeline, pipeline
 __all__ = ["pipeline"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def _walk_config(**prior: Any) -> Config:
     overrides = ["prior.options.diffusion.steps=50", "prior.options.diffusion.blocks=[32, 32]"]
     return load("demo", [*overrides, *(f"prior.{key}={value}" for key, value in prior.items())])

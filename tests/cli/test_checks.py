@@ -47,7 +47,7 @@ def _no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("prior.sampling.solver=ddpmm", "prior.sampling.solver is 'ddpmm', expected one of ddpm"),
         ("critic.sampling.nulled=goal", "critic.sampling.nulled is 'goal', expected state"),
-        ("actor.sampling.steps=99", "actor.sampling.steps is 99, expected 1 to 20, the steps of"),
+        ("actor.sampling.steps=99", "actor.sampling.steps is 99, expected 1 to 10, the steps of"),
     ],
 )
 def test_settings_that_only_a_prior_knows(

@@ -88,13 +88,16 @@ def test_the_prior_can_be_scaled() -> None:
 
 
 def test_the_priors_that_are_called_are_those_that_are_served() -> None:
-    for name, service in services().items():
-        for variant, host, port in re.findall(
-            r"--prior (?:(\w+)=)?dns:///([\w-]+):(\d+)", service["command"]
-        ):
-            served = services()[host]["command"]
-            assert f"--listen 0.0.0.0:{port}" in served, name
-            assert f"--variant {variant}" in served if variant else "--variant" not in served, name
+    called = {
+        (name, *found)
+        for name, service in services().items()
+        for found in re.findall(r"--prior (?:(\w+)=)?dns:///([\w-]+):(\d+)", service["command"])
+    }
+    assert {variant for _, variant, _, _ in called} == {"", "bcq_h"}
+    for name, variant, host, port in called:
+        served = services()[host]["command"]
+        assert f"--listen 0.0.0.0:{port}" in served, name
+        assert f"--variant {variant}" in served if variant else "--variant" not in served, name
 
 
 def test_the_prior_is_swapped_wherever_it_matters_and_nothing_else_is() -> None:

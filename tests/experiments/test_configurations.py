@@ -8,9 +8,9 @@ from common.store import Store, stage_sections
 from experiments.configurations import configuration, need_dataset, unlike_paper
 from experiments.experiment import Scale
 from experiments.horizon import with_horizon
-from experiments.maze2d import METHODS
 from experiments.registry import MODULES, find
 from experiments.steps import settings_of, with_settings
+from experiments.tasks import GOAL_METHODS
 from ldcq.config import ConfigError, load, override
 from ldcq.diffusion.options import DiffusionOptions
 
@@ -64,14 +64,14 @@ def test_scores_that_count_come_from_a_hundred_episodes(name: str, scale: Scale)
     assert configuration(name, scale).evaluation.episodes >= 100
 
 
-def test_full_is_the_papers_setting() -> None:
-    paper, full = load("paper"), configuration("maze2d", "full", methods=METHODS)
+def test_full_is_thepaper_values_setting() -> None:
+    paper, full = load("paper"), configuration("maze2d", "full", methods=GOAL_METHODS)
     for section in ("vae", "prior", "critic", "actor", "world_model", "bc"):
         assert getattr(full, section) == getattr(paper, section)
     assert (full.horizon, full.discount) == (paper.horizon, paper.discount)
 
 
-def test_every_key_that_differs_from_the_papers_is_told_with_both_values() -> None:
+def test_every_key_that_differs_from_thepaper_values_is_told_with_both_values() -> None:
     assert unlike_paper(load("paper")) == {}
     told = unlike_paper(load("demo", ["evaluation.video=false", "seed=7", "training.log_every=3"]))
     assert told["vae.encoder"] == ("mlp", "gru")
@@ -89,7 +89,7 @@ def test_every_key_that_differs_from_the_papers_is_told_with_both_values() -> No
 
 
 def test_another_dataset_is_taken_as_it_is() -> None:
-    config = configuration("maze2d", "small", "D4RL/pointmaze/large-v2", METHODS)
+    config = configuration("maze2d", "small", "D4RL/pointmaze/large-v2", GOAL_METHODS)
     assert config.data.dataset == "D4RL/pointmaze/large-v2"
     assert config.data.generate is None
 
@@ -126,7 +126,7 @@ def test_no_more_steps_than_were_trained() -> None:
 
 @pytest.mark.parametrize(("scale", "other"), [("small", "horizon"), ("full", "maze2d")])
 def test_steps_find_the_models_of_another_experiment(scale: Scale, other: str) -> None:
-    steps, methods = configuration("steps", scale), METHODS if other == "maze2d" else None
+    steps, methods = configuration("steps", scale), GOAL_METHODS if other == "maze2d" else None
     trained = with_horizon(configuration(other, scale, methods=methods), steps.horizon)
     for kind in TRAINED:
         assert stage_sections(trained, kind) == stage_sections(steps, kind)

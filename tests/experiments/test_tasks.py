@@ -11,7 +11,7 @@ from experiments.experiment import Row
 from experiments.figures import by_task
 from experiments.pixels import cost
 from experiments.registry import find
-from experiments.tasks import _papers
+from experiments.tasks import paper_values
 from ldcq.config import ConfigError, PolicyConfig, load
 from services.actor.report.theme import LIGHT, to_png
 from services.actor.scores import Estimate
@@ -43,12 +43,12 @@ def test_without_the_policies_the_message_says_where_they_go(there: bool, tmp_pa
 
 
 def test_the_paper_s_number_of_a_task_is_that_of_the_policy() -> None:
-    papers = _papers(load("hopper-medium"))
+    papers = paper_values(load("hopper-medium"))
     assert papers["ldcq"].text() == "66.2 ± 1.7"
     assert papers["bc"].text() == "52.9"
     assert papers["bc"].data == "hopper-medium-v2 of D4RL"
-    assert _papers(load("scene")) == {}
-    assert _papers(load("demo")) == {}
+    assert paper_values(load("scene")) == {}
+    assert paper_values(load("demo")) == {}
 
 
 def test_what_pictures_keep_is_a_share_of_the_first_hit() -> None:

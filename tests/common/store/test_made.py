@@ -14,7 +14,7 @@ from common.store import (
     meant,
     stage_spec,
 )
-from ldcq.config import Config, dump, load, override
+from ldcq.config import Config, load, override
 
 KINDS = ("vae", "latents", "prior")
 
@@ -108,21 +108,6 @@ def test_what_was_made_from_other_data_is_not_taken(store: Store) -> None:
         made(store, config, "main", KINDS)
     store.point("vae", versions["vae"])
     assert made(store, config, "main", KINDS) == versions
-
-
-def test_an_evaluation_from_before_its_spec_named_goals_is_found(store: Store) -> None:
-    near = {"distance": 1.0, "execute_steps": 5}
-    config, parents = override(load("demo"), {"actor.near_goal": near}), {"dataset": "d"}
-    spec = stage_spec(config, "evaluation", parents)
-    sections = spec["config"]
-    assert isinstance(sections, dict)
-    assert sections.pop("data") == {"goal_indices": [0, 1]}
-    version = store.publish(Meta(kind="evaluation", spec=spec, parents=parents), {}, dump(config))
-    assert made_from(store, config, "main", "evaluation", parents) == version
-    other = override(config, {"data.goal_indices": [1, 0]})
-    assert made_from(store, other, "main", "evaluation", parents) is None
-    relabelled = override(config, {"data.reward": {"kind": "sparse", "goal": [1, 2]}})
-    assert made_from(store, relabelled, "main", "evaluation", parents) is None
 
 
 def test_the_settings_that_differ_are_named(store: Store) -> None:

@@ -37,11 +37,6 @@ class PriorProcess:
 StartPrior = Callable[..., PriorProcess]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def start_prior() -> Iterator[StartPrior]:
     started: list[PriorProcess] = []

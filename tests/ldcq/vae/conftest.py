@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from ldcq.config import Config, override
 from ldcq.data.windows import Windows, make_windows
 from tests.ldcq.vae.synthetic import HORIZON, make_episodes
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(params=["continuous", "discrete"])

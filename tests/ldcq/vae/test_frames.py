@@ -22,11 +22,6 @@ from ldcq.vae.losses import kl_divergence
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def config() -> Config:
     section = {"latent_dim": 3, "channels": [8, 8], "hidden": 16, "epochs": 4}

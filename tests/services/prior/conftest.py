@@ -6,17 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from common.store import Store
 from ldcq.config import Config
 from tests.services.prior.world import Replica, publish_latents, publish_vae, small_config
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
 
 StartReplica = Callable[..., Replica]
 

@@ -1,5 +1,4 @@
 """The fixtures of the VAE's own tests."""
 
-from tests.ldcq.vae.conftest import _one_thread, config, windows
+from tests.ldcq.vae.conftest import config, windows
 
-__all__ = ["_one_thread", "config", "windows"]

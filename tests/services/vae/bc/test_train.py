@@ -27,11 +27,6 @@ CPU = torch.device("cpu")
 TURN = np.array([[0.0, 1.0], [-1.0, 0.5]], np.float32)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def config() -> Config:
     section = {

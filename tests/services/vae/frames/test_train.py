@@ -31,11 +31,6 @@ from tests.command import PIXELS
 pytestmark = pytest.mark.xdist_group("pixels")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def config() -> Config:
     """Over a dataset that is there, where Minari's datasets are."""
