@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from common.data.maze import GOAL_RADIUS, find_maze
+from common.data.maze import find_maze, goal_reward
 
 if TYPE_CHECKING:
     from common.data.pointmaze_env import FixedGoalPointMaze
@@ -70,8 +70,7 @@ class _D4rlMaze(gymnasium.Env[Any, npt.NDArray[np.floating]]):
         info: object,  # noqa: ARG002  (that of gymnasium-robotics has it)
     ) -> npt.NDArray[np.float64]:
         """1 within 0.5 m, else 0; of the shape of the leading axes."""
-        distance = np.linalg.norm(achieved_goal - desired_goal, axis=-1)
-        return np.asarray(distance <= GOAL_RADIUS, np.float64)
+        return goal_reward(achieved_goal, desired_goal)
 
 
 class D4rlMaze2d(_D4rlMaze):

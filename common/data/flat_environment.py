@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.data.environments import register_robotics
+from common.data.extras import EXTRAS
 from common.data.flattening import Flattening, joined_goal
 from ldcq.config import ConfigError
 from ldcq.config.callables import imported
@@ -20,15 +21,6 @@ Action = npt.NDArray[np.generic] | int
 GOAL: Final = "ldcq_goal"
 """The entry of `info` that holds the goal, shape (G,), after every reset and step of a task that
 has one."""
-
-EXTRAS: Final = {
-    "ogbench": "ogbench",
-    "gymnasium_robotics": "maze",
-    "mujoco": "maze",
-    "Box2D": "box2d",
-    "pygame": "box2d",
-}
-"""Extras of this project that have the packages of environments."""
 
 SUCCESS: Final = "success"
 """The entry of `info` that says, after a step, whether the task is done."""

@@ -125,6 +125,16 @@ def find_maze(maze: str | Sequence[object]) -> Maze:
 
 GOAL_RADIUS = 0.5
 """Distance from the goal, in metres, up to which D4RL gives reward 1."""
+
+
+def goal_reward(
+    achieved: npt.NDArray[np.float64], desired: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """1 within `GOAL_RADIUS`, else 0, for positions (..., 2); of the shape of the leading axes."""
+    distance = np.linalg.norm(achieved - desired, axis=-1)
+    return np.asarray(distance <= GOAL_RADIUS, np.float64)
+
+
 POSITION_NOISE = 0.1
 """Half width of the uniform noise on start positions, navigation goals and waypoints, in metres."""
 START_SPEED = 0.1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from common.data.extras import require
 from ldcq.data.episodes import DataError
 
 STATES = ("qpos", "button_states")
@@ -33,8 +33,7 @@ def task_labels(
         DataError: OGBench is missing, or the task is not one of the environment that `states` are
             of.
     """
-    if importlib.util.find_spec("ogbench") is None:
-        raise DataError(f"data.reward.task: {task} needs ogbench: pip install 'ldcq[ogbench]'")
+    require("ogbench", f"data.reward.task: {task}")
     from ogbench.relabel_utils import relabel_dataset
 
     from common.data.flat_environment import make_registered

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from common.data.maze import GOAL_RADIUS, POSITION_NOISE, START_SPEED, Maze, Point, find_maze
+from common.data.maze import POSITION_NOISE, START_SPEED, Maze, Point, find_maze, goal_reward
 from common.data.minari_writing import EpisodeArrays, Recording
 from common.data.pointmaze_pixels import MazePainter, PointMazePixels
 from ldcq.config import PointMazeConfig
@@ -204,7 +204,7 @@ def _episodes(
     goal = maze.centre(maze.goal_cell)
     positions = trajectory.states[:, :2]
     # A step is rewarded for where it ends, as the environment does.
-    rewards = (np.linalg.norm(positions[1:] - goal, axis=1) <= GOAL_RADIUS).astype(np.float64)
+    rewards = goal_reward(positions[1:], goal)
     ends = np.unique([*(np.flatnonzero(trajectory.cuts) + 1), len(rewards)])
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         span, steps = slice(start, end + 1), int(end - start)

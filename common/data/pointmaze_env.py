@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import EzPickle
 
-from common.data.maze import GOAL_RADIUS, POSITION_NOISE, START_SPEED, Maze, find_maze
+from common.data.maze import POSITION_NOISE, START_SPEED, Maze, find_maze, goal_reward
 
 # Its import prints a notice about other environments' versions, in every process that makes a maze.
 with contextlib.redirect_stderr(io.StringIO()):
@@ -98,8 +98,7 @@ class FixedGoalPointMaze(PointMazeEnv):  # type: ignore[misc]  # the package is 
         info: object,  # noqa: ARG002  (GoalEnv's signature)
     ) -> npt.NDArray[np.float64]:
         """1 within 0.5 m, else 0; of the shape of the leading axes."""
-        distance = np.linalg.norm(achieved_goal - desired_goal, axis=-1)
-        return np.asarray(distance <= GOAL_RADIUS, np.float64)
+        return goal_reward(achieved_goal, desired_goal)
 
     def _reached(self, position: npt.NDArray[np.float64]) -> bool:
         return bool(self.compute_reward(position, self.goal, None))

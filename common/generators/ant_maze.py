@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import numpy.typing as npt
 
-from common.data.maze import Cell, Maze, Point, find_maze
+from common.data.d4rl_env import ANT_CELL
+from common.data.extras import require
+from common.data.maze import GOAL_RADIUS, Cell, Maze, Point, find_maze
 from common.data.minari_writing import EpisodeArrays
 from common.generators.ant import is_down, walk
 from ldcq.config.generate import AntMazeConfig
-from ldcq.data.episodes import DataError
 
 DOWN_STEPS = 20
 """An ant that has been on its back for so long does not get up."""
 EPISODE_STEPS = 1000
 """Of an episode, D4RL's and OGBench's."""
-CELL = 4.0
-"""Side of a cell in metres, that of `D4rlAntMaze`."""
 NEAR = 1.0
 """Distance in metres at which the next waypoint is taken."""
-ARRIVED = 0.5
-"""Distance in metres at which a place is reached, D4RL's."""
 STRAY_STEPS = 10, 40
 """How long an ant walks astray, at least, and less than."""
 MOST_TURNED = np.pi / 3
@@ -81,7 +76,7 @@ class Guide:
         return np.asarray(away / np.linalg.norm(away))
 
     def _passed(self, position: Point) -> bool:
-        near = NEAR if len(self._way) > 1 else ARRIVED
+        near = NEAR if len(self._way) > 1 else GOAL_RADIUS
         return bool(np.linalg.norm(self._way[0] - position) < near)
 
     def _lead(self, position: Point, place: Point) -> None:
@@ -108,12 +103,12 @@ class Guide:
 
     def _point(self, cell: Cell) -> Point:
         """A place in the cell: D4RL's origin is the centre of the first one."""
-        centre = np.array([cell[1] - 1, cell[0] - 1]) * CELL
+        centre = np.array([cell[1] - 1, cell[0] - 1]) * ANT_CELL
         return np.asarray(centre + self._spread * self._random.uniform(-FREE, FREE, 2))
 
 
 def _cell(position: Point) -> Cell:
-    column, row = np.rint(position / CELL).astype(int) + 1
+    column, row = np.rint(position / ANT_CELL).astype(int) + 1
     return int(row), int(column)
 
 
@@ -131,8 +126,7 @@ class AntNavigation:
         Raises:
             DataError: OGBench is not installed.
         """
-        if importlib.util.find_spec("ogbench") is None:
-            raise DataError("data.generate: needs ogbench: pip install 'ldcq[ogbench]'")
+        require("ogbench", "data.generate")
         from common.data.d4rl_env import D4rlAntMaze
         from common.data.environments import D4RL_ANT_MAZE, recorded_spec
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import gymnasium
@@ -11,11 +10,11 @@ import numpy.typing as npt
 from gymnasium.envs.registration import WrapperSpec
 
 from common.data.environments import recorded_spec
+from common.data.extras import require
 from common.data.minari_writing import EpisodeArrays
 from common.data.wrappers import RacingView
 from common.generators.playing import whole_episode
 from ldcq.config.generate import CarRacingConfig
-from ldcq.data.episodes import DataError
 
 Vector = npt.NDArray[np.float64]
 ENVIRONMENT = "CarRacing-v3"
@@ -103,8 +102,7 @@ class ScriptedDriver:
         Raises:
             DataError: Box2D is not installed.
         """
-        if importlib.util.find_spec("Box2D") is None:
-            raise DataError("data.generate: needs Box2D: pip install 'ldcq[box2d]'")
+        require("Box2D", "data.generate")
         self.environment: gymnasium.Env[Any, Any] = RacingView(gymnasium.make(ENVIRONMENT))
         self._noise = config.noise
         self.evaluation = recorded_spec(ENVIRONMENT)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
 
+from common.data.extras import require
 from common.data.minari_writing import EpisodeArrays
 from ldcq.config.generate import OgbenchPlayConfig
-from ldcq.data.episodes import DataError
 
 EPISODE_STEPS = 1000
 """Of a trajectory, as in OGBench's published files."""
@@ -31,8 +30,7 @@ class ScriptedPlay:
         Raises:
             DataError: OGBench is not installed.
         """
-        if importlib.util.find_spec("ogbench") is None:
-            raise DataError("data.generate: needs ogbench: pip install 'ldcq[ogbench]'")
+        require("ogbench", "data.generate")
         import gymnasium
         from ogbench.manipspace.oracles.plan.button_plan import ButtonPlanOracle
         from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle

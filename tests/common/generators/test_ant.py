@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common.data.d4rl_env import ANT_CELL
 from common.data.maze import find_maze
 from common.generators.ant import is_down, to_actuators, view, walk
-from common.generators.ant_maze import CELL, Guide
+from common.generators.ant_maze import Guide
 
 HEADING = -2
 """Where sine and cosine of the heading begin, which no name changes."""
@@ -101,7 +102,7 @@ def test_a_guide_leads_through_free_cells(maze: str) -> None:
     position, visited = guide.place(), set()
     for _ in range(4000):
         position = position + 0.5 * guide.heading(position)
-        column, row = np.rint(position / CELL).astype(int) + 1
+        column, row = np.rint(position / ANT_CELL).astype(int) + 1
         assert not layout.walls[row, column]
         visited.add((row, column))
     assert len(visited) > len(layout.free_cells) / 2
@@ -133,7 +134,7 @@ def test_a_guide_leads_astray_for_a_share_of_the_steps() -> None:
         for axis in range(2):  # walls stop one's way, and one slides along them
             moved = position.copy()
             moved[axis] += 0.1 * headings[-1][axis]
-            column, row = np.rint(moved / CELL).astype(int) + 1
+            column, row = np.rint(moved / ANT_CELL).astype(int) + 1
             if not layout.walls[row, column]:
                 position = moved
                 visited.add((row, column))

@@ -2,3 +2,4 @@
 
 from tests.ldcq.critic.conftest import make_config, prior_target, start_prior, table
 
+__all__ = ["make_config", "prior_target", "start_prior", "table"]

@@ -2,3 +2,4 @@
 
 from tests.ldcq.vae.conftest import config, windows
 
+__all__ = ["config", "windows"]
