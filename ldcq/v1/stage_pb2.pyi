@@ -105,7 +105,7 @@ class StageServiceWatchResponse(_message.Message):
     REUSED_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """The stage's name: "vae", "prior", "critic"."""
+    """The stage's name, for example "vae", "prior" or "critic"."""
     state: Global___StageState.ValueType
     """Where it stands."""
     message: _builtins.str

@@ -67,8 +67,8 @@ def test_the_ant_turns_as_it_is_told_and_back(degrees: int) -> None:
         observation = environment.step(action)[0]
         w, z = observation["observation"][[1, 4]]
         headings.append(np.degrees(2 * np.arctan2(z, w)))
-    assert np.mean(headings[70:80]) == pytest.approx(degrees, abs=30)
-    assert np.mean(headings[150:]) == pytest.approx(0, abs=30)
+    assert np.mean(headings[70:80]) == pytest.approx(degrees, abs=45)
+    assert np.mean(headings[150:]) == pytest.approx(0, abs=45)
 
 
 def test_many_ants_are_each_alone() -> None:
