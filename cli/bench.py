@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from cli.options import JsonOption
+from cli.options import DEFAULT_STORE, JsonOption, SetOption, StoreOption
 
 if TYPE_CHECKING:
     from benchmarks.result import BenchmarkResult
@@ -119,7 +119,7 @@ def sampler(
 @app.command(epilog="Example: ldcq bench solvers configs/demo.yaml --store runs/demo --json")
 def solvers(
     config: Annotated[str, typer.Argument(help="Configuration of the run.", metavar="CONFIG")],
-    store: Annotated[str, typer.Option(help="Store of the trained models.")] = "runs/default",
+    store: StoreOption = DEFAULT_STORE,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each evaluation.")] = 25,
     as_json: JsonOption = False,
     out: Annotated[
@@ -137,9 +137,7 @@ def solvers(
     candidates: Annotated[
         list[int], typer.Option(min=1, help="Latents per decision, n; repeatable.")
     ] = [50],  # noqa: B006 - typer reads it
-    set_: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key.")
-    ] = [],  # noqa: B006 - typer reads it
+    set_: SetOption = [],  # noqa: B006 - typer reads it
 ) -> None:
     """Latency and return over solver, steps and n, beside DDPM with all its steps.
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from cli.options import JsonOption
+from cli.options import DEFAULT_STORE, JsonOption, LocalStoreOption
 from cli.tasks import run_on
 from common.data import check_rewards, ensure_dataset, load_episodes, open_dataset
 from common.data.flattening import ImagesError
 from common.data.minari import SHOWN, MinariDataset, local_datasets
 from common.data.refusals import OtherGoalsError
-from common.store import local_root
 from common.store.datasets import dataset_path
 from ldcq.config import (
     Config,
@@ -31,6 +30,7 @@ from ldcq.config import (
     DataConfig,
     FramesConfig,
     Generate,
+    MazeName,
     PointMazeConfig,
     PolicyConfig,
     load,
@@ -48,23 +48,12 @@ app = typer.Typer(
 )
 
 
-Maze = Literal["umaze", "medium", "large"]  # those of D4RL's maze2d
-StoreOption = Annotated[
-    Path,
-    typer.Option(
-        parser=local_root,
-        metavar="STORE",
-        help="The shared store; its folder `datasets` holds them, for a store on S3 the scratch "
-        "folder of this machine.",
-    ),
-]
-DEFAULT_STORE = Path("runs/default")
 BINS = 8
 
 
 @app.command(epilog="Example: ldcq data pointmaze --maze medium --steps 100000 --store runs/demo")
 def pointmaze(
-    maze: Annotated[Maze, typer.Option(help="The maze.")] = "large",
+    maze: Annotated[MazeName, typer.Option(help="The maze.")] = "large",
     steps: Annotated[int, typer.Option(min=1, help="Environment steps.")] = 1_000_000,
     noise: Annotated[
         float, typer.Option(min=0.0, help="Standard deviation of the noise on actions.")
@@ -73,7 +62,7 @@ def pointmaze(
     dataset_id: Annotated[
         str | None, typer.Option("--id", help="Minari id; default: ldcq/pointmaze-MAZE-v0.")
     ] = None,
-    store: StoreOption = DEFAULT_STORE,
+    store: LocalStoreOption = Path(DEFAULT_STORE),
 ) -> None:
     """Generate PointMaze data with D4RL's waypoint controller, in real MuJoCo."""
     name = dataset_id or f"ldcq/pointmaze-{maze}-v0"
@@ -99,7 +88,7 @@ def generate(
             help="Layers of a trained policy (npz), where a task asks for it; repeatable."
         ),
     ] = None,
-    store: StoreOption = DEFAULT_STORE,
+    store: LocalStoreOption = Path(DEFAULT_STORE),
 ) -> None:
     """Generate data of a task's kind, on all cores. A call that was interrupted goes on."""
     made = task.generated if (task := load(name).task) else None
@@ -145,7 +134,7 @@ def ensure(
             help="A YAML file, a preset (demo, paper, small), or a task.", metavar="CONFIG"
         ),
     ],
-    store: StoreOption = DEFAULT_STORE,
+    store: LocalStoreOption = Path(DEFAULT_STORE),
 ) -> None:
     """Generate or download the dataset of a configuration, where the store lacks it."""
     whole = load(config)
@@ -160,7 +149,7 @@ def ensure(
 def door_demos(
     file: Annotated[Path, typer.Argument(help="Door demonstrations of hand_dapg, as .npz.")],
     dataset_id: Annotated[str, typer.Option("--id", help="Minari id.")] = "ldcq/door-human-v0",
-    store: StoreOption = DEFAULT_STORE,
+    store: LocalStoreOption = Path(DEFAULT_STORE),
 ) -> None:
     """Import human door-opening demonstrations by re-simulating them in AdroitHandDoor."""
     from common.data.adroit import write_door_demonstrations  # needs the simulator
@@ -194,7 +183,7 @@ def inspect(
     episode_steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of an episode, of a D4RL file; default: found.")
     ] = None,
-    store: StoreOption = DEFAULT_STORE,
+    store: LocalStoreOption = Path(DEFAULT_STORE),
     as_json: JsonOption = False,
 ) -> None:
     """Show a dataset: episodes, spaces, images, returns, windows, steps that look like resets,
@@ -231,7 +220,9 @@ def inspect(
 
 
 @app.command("list", epilog="Example: ldcq data list --store runs/demo --json")
-def list_datasets(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+def list_datasets(
+    store: LocalStoreOption = Path(DEFAULT_STORE), as_json: JsonOption = False
+) -> None:
     """List the datasets in the store and in Minari's own folder."""
     rows = []
     for name, folder in local_datasets(store).items():

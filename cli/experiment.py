@@ -12,7 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli import pipeline
+from cli.options import one_of
 from common.store import Store
+from experiments import NAMES
 from ldcq.config import Config
 
 if TYPE_CHECKING:
@@ -47,14 +49,7 @@ class LocalPipeline:
 
 
 def experiment(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="demo, maze2d, door-human, horizon, steps, random-walk, latents, world-model, "
-            "antmaze, manipulation, locomotion, adroit or pixels.",
-            metavar="NAME",
-        ),
-    ],
+    name: Annotated[str, one_of("NAME", NAMES)],
     seeds: Annotated[
         int | None,
         typer.Option(min=1, help="Number of training seeds; default: the experiment's own."),

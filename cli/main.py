@@ -21,6 +21,7 @@ from cli.options import (
     DEFAULT_STORE,
     ConfigArgument,
     JsonOption,
+    LocalStoreOption,
     ReplicasOption,
     SetOption,
     StoreOption,
@@ -32,7 +33,6 @@ from cli.scores import show_scores
 from cli.supervisor import RunError
 from common.rpc.entry import EXIT_REFUSED, explanation, run_service
 from common.stages import STAGES, TRAINED
-from common.store import local_root
 from ldcq.config import dump, load
 
 app = typer.Typer(
@@ -221,12 +221,7 @@ def show_tasks(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Show all that is known of one task.")
     ] = None,
-    store: Annotated[
-        Path,
-        typer.Option(
-            parser=local_root, metavar="STORE", help="A store, whose datasets count as here."
-        ),
-    ] = Path(DEFAULT_STORE),
+    store: LocalStoreOption = Path(DEFAULT_STORE),
     as_json: JsonOption = False,
 ) -> None:
     """List the tasks that can be run by name: `ldcq run NAME`.

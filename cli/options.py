@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cli.plan import MOST_REPLICAS
+from common.store import local_root
 
 DEFAULT_STORE = "runs/default"
 ConfigArgument = Annotated[
@@ -18,6 +20,17 @@ ConfigArgument = Annotated[
     ),
 ]
 StoreOption = Annotated[str, typer.Option("--store", help="Folder of the shared store.")]
+LocalStoreOption = Annotated[
+    Path,
+    typer.Option(
+        "--store",
+        parser=local_root,
+        metavar="STORE",
+        help="The shared store; its folder `datasets` holds them, for a store on S3 the scratch "
+        "folder of this machine.",
+    ),
+]
+"""Where datasets are."""
 SetOption = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key; repeatable."),

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from common.store.files import replace_atomically
+from experiments import NAMES
 from experiments.page import PAGE, duration, shown, table
-from experiments.registry import MODULES
 from experiments.seen import TASK
 from services.actor.report.wording import method_label
 from services.actor.scores import Estimate
@@ -42,7 +42,7 @@ Results = Mapping[str, dict[str, Any]]
 
 def load(folder: Path) -> Results:
     """The results in `folder`, in the order they are made."""
-    found = {name: folder / name / "results.json" for name in MODULES}
+    found = {name: folder / name / "results.json" for name in NAMES}
     return {name: json.loads(path.read_text()) for name, path in found.items() if path.is_file()}
 
 

@@ -15,29 +15,13 @@ from benchmarks.result import machine
 from common.stages import STAGES
 from common.store import Store
 from common.store.timings import Timing, lineage_timings
+from experiments import NAMES
 from experiments.configurations import configurations, unlike_paper
 from experiments.elsewhere import with_elsewhere
 from experiments.experiment import Budget, Context, Experiment, Pipeline, Result, Scale
 from experiments.page import write
 from experiments.peers.rows import with_peers
 from ldcq.config import ConfigError
-
-MODULES = {
-    "demo": "experiments.demo",
-    "maze2d": "experiments.maze2d",
-    "door-human": "experiments.door_human",
-    "horizon": "experiments.horizon",
-    "steps": "experiments.steps",
-    "random-walk": "experiments.random_walk",
-    "latents": "experiments.latents",
-    "world-model": "experiments.world_model",
-    "pixels": "experiments.pixels",
-    "antmaze": "experiments.antmaze",
-    "manipulation": "experiments.manipulation",
-    "adroit": "experiments.adroit",
-    "locomotion": "experiments.locomotion",
-}
-"""The module of each experiment, which offers an `EXPERIMENT`; in the order of `make results`."""
 
 INSTRUCTIONS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 """Environment variables that hold torch's libraries to fewer instructions than the CPU has."""
@@ -49,10 +33,10 @@ def find(name: str) -> Experiment:
     Raises:
         ConfigError: There is none; the message lists those there are.
     """
-    if name not in MODULES:
-        raise ConfigError(f"experiment: got {name!r}, expected one of {', '.join(MODULES)}")
+    if name not in NAMES:
+        raise ConfigError(f"experiment: got {name!r}, expected one of {', '.join(NAMES)}")
     # Imported when asked for: each brings the services' parts that it measures with.
-    experiment = importlib.import_module(MODULES[name]).EXPERIMENT
+    experiment = importlib.import_module(f"experiments.{name.replace('-', '_')}").EXPERIMENT
     assert isinstance(experiment, Experiment)
     return experiment
 

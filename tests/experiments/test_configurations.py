@@ -5,10 +5,11 @@ import pytest
 
 from common.data.loading import ensure_dataset
 from common.store import Store, stage_sections
+from experiments import NAMES
 from experiments.configurations import configuration, need_dataset, unlike_paper
 from experiments.experiment import Scale
 from experiments.horizon import with_horizon
-from experiments.registry import MODULES, find
+from experiments.registry import find
 from experiments.steps import settings_of, with_settings
 from experiments.tasks import GOAL_METHODS
 from ldcq.config import ConfigError, load, override
@@ -19,7 +20,7 @@ PIPELINES = ("maze2d", "door-human", "horizon", "steps")
 TRAINED = ("vae", "latents", "prior", "critic")
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_experiment_knows_its_data_and_seeds_at_every_scale(name: str, scale: Scale) -> None:
     experiment = find(name)
@@ -40,7 +41,7 @@ def test_a_file_of_a_body_changes_what_it_names_for_its_tasks_alone() -> None:
     assert walker.sampling.steps == hopper.sampling.steps == 20
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if find(name).tasks])
+@pytest.mark.parametrize("name", [name for name in NAMES if find(name).tasks])
 def test_a_task_s_settings_are_its_own_under_those_of_the_scale(name: str) -> None:
     experiment = find(name)
     for task in experiment.tasks:

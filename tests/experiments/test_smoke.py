@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.registry import MODULES
+from experiments import NAMES
 from tests.command import PATIENCE, ldcq
 
 pytestmark = [
@@ -24,7 +24,7 @@ pytestmark = [
 OF_OTHERS, OF_OGBENCH = ("door-human", "adroit", "locomotion"), ("antmaze", "manipulation")
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_writes_its_results_and_then_trains_nothing(
     name: str, tmp_path: Path
 ) -> None:
