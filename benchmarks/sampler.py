@@ -7,8 +7,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +26,7 @@ from ldcq.diffusion.prior import DiffusionPrior
 from ldcq.diffusion.reverse_loop import ReverseLoop, StepwiseLoop
 from ldcq.diffusion.sampler import DiffusionSampler
 from ldcq.latent_prior import Draw, Samples
+from ldcq.nn.inference import threads as torch_threads
 from ldcq.nn.model import Dimensions
 from ldcq.randomness import block_rows
 
@@ -91,7 +91,7 @@ def run(
     """
     clock = clock_of(device, threads)
     prior = paper_prior().to(device)
-    with _torch_threads(threads), torch.inference_mode():
+    with torch_threads(threads), torch.inference_mode():
         loops = _loops(prior, device)
         steps = prior.options.steps
         cells = [_Cell(*shape, w, steps) for shape in shapes for w in guidance]
@@ -272,13 +272,3 @@ def _timed(clock: Clock, work: Callable[[int], object], amount: int) -> float:
     start = clock()
     work(amount)
     return clock() - start
-
-
-@contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

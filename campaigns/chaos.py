@@ -28,43 +28,24 @@ import yaml
 from rich.console import Console
 
 from campaigns.result import CampaignResult, JsonOption
+from campaigns.serving import TINY
 from cli import record
 from common.rpc.conformance import CheckResult
 from common.store import Store, StoreError
 
 CONFIGURATION = {
-    "base": "demo",
+    "base": str(TINY),
     "name": "chaos",
     "horizon": 5,
-    "lengths": [],
     "data": {
         "dataset": "ldcq/chaos-v0",
         "observation_keys": None,
         "goal_indices": [],
         "generate": {"kind": "random_walk", "steps": 4000},
     },
-    "training": {"checkpoint_every": 20, "log_every": 10, "validate_every": 100},
-    "vae": {"hidden": 32, "decoder_hidden": 32, "latent_dim": 4, "decoded_steps": 4, "epochs": 4},
-    "prior": {
-        "options": {
-            "diffusion": {"steps": 10, "blocks": [16, 16], "condition_dim": 16, "time_dim": 16}
-        },
-        "epochs": 4,
-        "sampling": {"steps": 5},
-    },
-    "critic": {
-        **{"hidden": [16, 16], "dueling": False, "fourier_features": 0, "target": "max_min"},
-        **{"updates": 300, "windows": 1000, "candidates": 4, "cached_candidates": 4},
-        "candidate_source": "online",
-    },
-    "actor": {
-        **{"candidates": 4, "execute_steps": 5, "support": None, "lookahead": 0.0},
-        "sampling": {"steps": 5},
-    },
-    "evaluation": {
-        **{"episodes": 2, "environments": 2, "video": False, "report": False},
-        "methods": {"ldcq": {"policy": "ldcq"}},
-    },
+    "vae": {"epochs": 4},
+    "prior": {"epochs": 4},
+    "evaluation": {"episodes": 2, "environments": 2, "methods": {"ldcq": {"policy": "ldcq"}}},
     "variants": {},
 }
 KINDS = ("vae", "prior", "critic", "evaluation")

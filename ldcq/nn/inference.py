@@ -19,3 +19,16 @@ def inference() -> Iterator[None]:
     torch.get_num_threads()
     with torch.inference_mode():
         yield
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """So many threads for torch's operations on a CPU; None: as many as there are. Afterwards as
+    before.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

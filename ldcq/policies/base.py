@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ldcq.config import ConfigError, SamplingConfig
 from ldcq.latent_prior import Draw, LatentPrior
 from ldcq.nn.inference import inference
+from ldcq.nn.inference import threads as torch_threads
 from ldcq.policy import masked, observed, pursued
 from ldcq.vae.frames import Frames
 from ldcq.vae.low_level import LowLevelPolicy
@@ -310,7 +311,7 @@ class StatefulPolicy:
         states = observed(observations, policy.decoder.dimensions.state, environments)
         if policy.goal_dim:
             goals = pursued(goals, len(states), policy.goal_dim)
-        with _threads(self._threads):
+        with torch_threads(self._threads):
             actions, self._plan = policy.act(states, goals, plan, self._restart, self._seed)
         self._restart = None
         return actions
@@ -330,7 +331,7 @@ class StatefulPolicy:
         """
         if self._frames is None:
             raise ValueError("frames: the policy learned from observations without images")
-        with _threads(self._threads):
+        with torch_threads(self._threads):
             return self._frames.encode(frames)
 
     def reset(self, mask: Array | None = None) -> None:
@@ -340,13 +341,3 @@ class StatefulPolicy:
         elif self._plan is not None:
             chosen = masked(mask, len(self._plan.latents))
             self._restart = chosen if self._restart is None else self._restart | chosen
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
