@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ldcq.config import PriorConfig
-from ldcq.config.section import NonNegative, Widths
+from ldcq.config.section import Octaves, Widths
 from ldcq.nn.distributions import Gaussian, log_density
 from ldcq.nn.mlp import mlp
 from ldcq.nn.model import Dimensions
@@ -23,7 +23,7 @@ class GaussianOptions(PriorOptions):
 
     hidden: Widths = (512, 512, 256)
     """Widths of the network; the default has about as many parameters as the default denoiser."""
-    octaves: NonNegative = 0
+    octaves: Octaves = 0
     """As those of the diffusion prior."""
     min_std: Annotated[float, Field(ge=0)] = 1e-3
     """Floor of sigma, in standardised latents."""

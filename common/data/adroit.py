@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from common.data.archive import read_archive
 from common.data.flat_environment import make_registered
 from common.data.minari_writing import EpisodeArrays, Recording, check_dataset_id, write_minari
 from ldcq.data.episodes import DataError
@@ -65,25 +66,29 @@ def write_door_demonstrations(
 
 
 def _load(file: Path) -> Arrays:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in REQUIRED if key not in archive]
-            if missing:
-                raise DataError(
-                    f"{file}: no {', '.join(missing)}; expected {', '.join(REQUIRED)}, found "
-                    f"{', '.join(archive)}"
-                )
-            demonstrations = {key: archive[key] for key in REQUIRED}
-    except DataError:
-        raise
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: not a NumPy archive (.npz) of arrays ({error})") from error
-    rows, wanted = len(demonstrations["actions"]), int(demonstrations["lengths"].sum())
-    if rows != wanted:
-        raise DataError(f"{file}: actions have {rows} rows, expected {wanted} as lengths sum to")
-    if not np.isfinite(demonstrations["actions"]).all():
-        raise DataError(f"{file}: actions are not finite, expected finite numbers")
-    return demonstrations
+    given = read_archive(file, REQUIRED)
+    missing = [key for key in REQUIRED if key not in given]
+    if missing:
+        raise DataError(
+            f"{file}: no {', '.join(missing)}; expected {', '.join(REQUIRED)}, found "
+            f"{', '.join(given) or 'none of them'}"
+        )
+    for key, values in given.items():
+        numbers = values.dtype.kind in ("iu" if key == "lengths" else "fiu")
+        if not numbers or not np.isfinite(values).all():
+            kind = "whole numbers" if key == "lengths" else "finite numbers"
+            raise DataError(f"{file}: {key} are not {kind}, expected {kind}")
+    lengths = given["lengths"]
+    if lengths.ndim != 1 or not len(lengths) or lengths.min() < 1:
+        raise DataError(f"{file}: lengths are {lengths}, expected the steps of each, at least 1")
+    rows = {"actions": int(lengths.sum()), **dict.fromkeys(REQUIRED[2:], len(lengths))}
+    for key, wanted in rows.items():
+        if given[key].ndim != 2 or len(given[key]) != wanted:
+            raise DataError(
+                f"{file}: {key} have shape {given[key].shape}, expected {wanted} rows as lengths "
+                "say"
+            )
+    return given
 
 
 def _replay(

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from common.data.flattening import Flattening, array_leaf, check_images
 from ldcq.config import FramesConfig
 from ldcq.data.episodes import DataError, Spaces, blocks
+
+MARKS = ("terminals", "timeouts", "masks")
+NARROW = ("rewards", *MARKS)
+"""Arrays of one number a step."""
+MOST_CHOICES = 1 << 16
+"""Of a discrete action: a network has an output for each."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,13 @@ class ArrayFile(ABC):
                     "mean one index a step, (T,): take the index of one-hot ones, and store "
                     "continuous ones as floating-point numbers"
                 )
+            least = min(int(block.min()) for block in blocks(actions))
             count = max(int(block.max()) for block in blocks(actions)) + 1
+            if least < 0 or count > MOST_CHOICES:
+                raise DataError(
+                    f"{self.name}: actions are whole numbers from {least} to {count - 1}, which "
+                    f"mean one index a step; expected 0 to {MOST_CHOICES - 1}"
+                )
             return replace(Spaces.discrete(flat.vector_size, count), frames=flat.frame_shape)
         low, high = np.float64(-1), np.float64(1)
         for block in blocks(actions):
@@ -75,3 +90,39 @@ class ArrayFile(ABC):
     @abstractmethod
     def _arrays(self) -> dict[str, Any]:
         """Those of the file that are wanted, by name, of as many rows each."""
+
+    def _check(self, arrays: Mapping[str, Any]) -> None:
+        """Refuses arrays that are no rows of numbers, one row for each step.
+
+        Raises:
+            DataError: One is of another type, shape or number of rows; or there are no rows.
+        """
+        observations = tuple(arrays["observations"].shape)
+        for key, values in arrays.items():
+            shape = tuple(values.shape)
+            if values.dtype.kind not in "fiub":
+                raise DataError(f"{self.name}: {key} are {values.dtype}, expected numbers")
+            if not shape:
+                raise DataError(f"{self.name}: {key} is one number, expected a row for each step")
+            if observations and shape[0] != observations[0]:
+                raise DataError(
+                    f"{self.name}: {key} have {shape[0]} rows, expected {observations[0]} as "
+                    "observations"
+                )
+            if key in NARROW and math.prod(shape[1:]) != 1:
+                raise DataError(f"{self.name}: {key} have shape {shape}, expected one a step")
+            if key == "next_observations" and shape != observations:
+                raise DataError(
+                    f"{self.name}: {key} have shape {shape}, expected {observations} as "
+                    "observations"
+                )
+            if not math.prod(shape[1:]):
+                raise DataError(f"{self.name}: {key} have shape {shape}, expected numbers in it")
+        if not observations[0]:
+            raise DataError(f"{self.name}: holds no steps")
+
+    def _check_marks(self, key: str, values: npt.NDArray[Any]) -> None:
+        """Refuses marks of steps, (M,), that are neither 0 nor 1."""
+        if key in MARKS and not (known := np.isin(values, (0, 1))).all():
+            row = int(np.argmin(known))
+            raise DataError(f"{self.name}: {key} hold {values[row]} at row {row}, expected 0 or 1")

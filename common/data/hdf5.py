@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common.data.array_file import ArrayFile
+from common.data.array_file import NARROW, ArrayFile
 from common.data.flattening import flat_actions
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, join_episodes
 from ldcq.data.resets import jumps, usual_length
 
 logger = logging.getLogger(__name__)
 REQUIRED = ("observations", "actions", "rewards", "terminals")
-NARROW = ("rewards", "terminals", "timeouts")
 ROUNDING = 1e-5
 """How far, relative and absolute, the same observation may be from itself in two arrays."""
 CHUNK_CACHE_BYTES = 1 << 26
@@ -60,8 +59,8 @@ class Hdf5File(ArrayFile):
     def _read(self, allocate: Allocate) -> Episodes:
         arrays = self._arrays
         rows = len(arrays["rewards"])
-        terminals = np.asarray(arrays["terminals"]).astype(np.bool_).reshape(rows)
-        timeouts = np.asarray(arrays.get("timeouts", np.zeros(rows))).astype(np.bool_).reshape(rows)
+        terminals = arrays["terminals"].astype(np.bool_)
+        timeouts = arrays.get("timeouts", np.zeros(rows)).astype(np.bool_)
         ends = np.flatnonzero(terminals | timeouts) + 1
         bounds = np.unique(np.concatenate([[0], ends, [rows]]))
         if self.episode_steps is None:
@@ -133,7 +132,7 @@ class Hdf5File(ArrayFile):
         return Episode(
             self.flattening.vectors(observations),
             flat_actions(arrays["actions"][start : start + steps], self.spaces),
-            np.asarray(arrays["rewards"][start : start + steps]).reshape(steps),
+            arrays["rewards"][start : start + steps],
             terminations,
             truncations,
             end_seen,
@@ -161,20 +160,14 @@ class Hdf5File(ArrayFile):
                         f"{self.name}: {key} is a group ({', '.join(values)}), expected one array; "
                         "join its arrays, or record the data with Minari"
                     )
+            self._check(arrays)
             for key in {*NARROW} & {*arrays}:
-                arrays[key] = np.asarray(arrays[key][()])
+                arrays[key] = np.asarray(arrays[key][()]).reshape(-1)
+                self._check_marks(key, arrays[key])
         except BlockingIOError as error:
             raise DataError(
                 f"{self.name}: another process has it open for writing; try again when that ended"
             ) from error
         except OSError as error:
             raise DataError(f"{self.name}: not a readable HDF5 file ({error})") from error
-        rows = len(arrays["observations"])
-        for key, values in arrays.items():
-            if len(values) != rows:
-                raise DataError(
-                    f"{self.name}: {key} have {len(values)} rows, expected {rows} as observations"
-                )
-        if not rows:
-            raise DataError(f"{self.name}: holds no steps")
         return arrays

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
-from common.data.array_file import ArrayFile
+from common.data.archive import read_archive
+from common.data.array_file import NARROW, ArrayFile
 from common.data.flattening import flat_actions
 from common.data.ogbench import STATES, attempts, task_labels
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, join_episodes
@@ -48,7 +48,10 @@ class NpzFile(ArrayFile):
         """
         arrays = self._arrays
         if self.task is not None:
-            arrays = {**arrays, **task_labels(self.task, dict(self._load(STATES)), self.name)}
+            arrays = {
+                **arrays,
+                **task_labels(self.task, read_archive(self.path, STATES), self.name),
+            }
         if "rewards" not in arrays:
             raise DataError(
                 f"{self.name}: no rewards; expected them, or data.reward={{kind: ogbench, task: "
@@ -80,32 +83,18 @@ class NpzFile(ArrayFile):
 
     @cached_property
     def _arrays(self) -> dict[str, Any]:
-        arrays = dict(self._load((*REQUIRED, *OPTIONAL)))
+        arrays = read_archive(self.path, (*REQUIRED, *OPTIONAL))
         missing = [key for key in REQUIRED if key not in arrays]
         if missing:
             raise DataError(
                 f"{self.name}: no {', '.join(missing)}; expected OGBench's arrays "
                 f"{', '.join(REQUIRED)}, found {', '.join(arrays) or 'none of them'}"
             )
-        rows = len(arrays["observations"])
-        for key, values in arrays.items():
-            if values.shape[:1] != (rows,):
-                raise DataError(
-                    f"{self.name}: {key} have shape {values.shape}, expected {rows} rows as "
-                    "observations"
-                )
-        if not rows:
-            raise DataError(f"{self.name}: holds no steps")
+        self._check(arrays)
+        for key in {*NARROW} & {*arrays}:
+            arrays[key] = arrays[key].reshape(-1)
+            self._check_marks(key, arrays[key])
         return arrays
-
-    def _load(self, keys: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                yield from ((key, file[key]) for key in keys if key in file)
-        except (OSError, ValueError, BadZipFile, AttributeError, TypeError) as error:
-            raise DataError(
-                f"{self.name}: not a NumPy archive (.npz) of arrays ({error})"
-            ) from error
 
 
 def _parts(arrays: dict[str, Any]) -> Iterator[slice]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, field_validator, model_serializer, model_validator
 
 from ldcq.config.prior import SamplingConfig
-from ldcq.config.section import Fraction, NonNegative, Positive, PositiveFloat, Section
+from ldcq.config.section import Fraction, Positive, PositiveFloat, Section, Seed
 
 
 class PlanningConfig(Section):
@@ -159,7 +159,7 @@ class EvaluationConfig(Section):
     episodes: Positive = 100
     environments: Positive = 50
     """Environments stepped side by side."""
-    seed: NonNegative = 1000
+    seed: Seed = 1000
     environment: EnvironmentConfig = EnvironmentConfig()
     """What is played in; null: the evaluation environment recorded with the dataset."""
     score: Literal["return", "success"] = "return"

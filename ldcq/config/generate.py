@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator
 
 from ldcq.config.maze_map import maze_rows
-from ldcq.config.section import NonNegative, Positive, PositiveFloat, Section
+from ldcq.config.section import NonNegative, Positive, PositiveFloat, Section, Seed
 
 MazeName = Literal["umaze", "medium", "large"]
 Noise = Annotated[float, Field(ge=0)]
@@ -28,7 +28,7 @@ class PointMazeConfig(Section):
     pixels: Annotated[int, Field(ge=16)] | None = None
     """Observations are a picture of the maze of this many pixels a side, as `image`, and the
     `velocity`, which no single picture shows; None: position and velocity."""
-    seed: NonNegative = 0
+    seed: Seed = 0
 
     @field_validator("maze", mode="before")
     @classmethod
@@ -45,7 +45,7 @@ class RandomWalkConfig(Section):
 
     kind: Literal["random_walk"] = "random_walk"
     steps: Positive = 100_000
-    seed: NonNegative = 0
+    seed: Seed = 0
 
 
 class OgbenchPlayConfig(Section):
@@ -57,7 +57,7 @@ class OgbenchPlayConfig(Section):
     steps: Positive = 1_000_000
     noise: Noise = 0.1
     """Of the plans that the script follows, OGBench's measure."""
-    seed: NonNegative = 0
+    seed: Seed = 0
 
 
 class AntMazeConfig(Section):
@@ -70,14 +70,14 @@ class AntMazeConfig(Section):
     """Standard deviation of the Gaussian noise added to an action before it is clipped."""
     spread: Annotated[float, Field(ge=0, le=1)] = 1.0
     """How much of a corridor's width starts, waypoints and goals fill; 0: its middle alone."""
-    homing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    homing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the ways that lead to the goal of the maze; 0: chance leads there, as in OGBench's
     `navigate`, and few steps in ten thousand have a reward."""
     strays: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the steps in which it walks astray, for 10 to 39 steps in one direction whatever
     stands there and with its body turned, so that the data know how to leave a wall and how to turn
     back; 0: OGBench's `navigate`."""
-    seed: NonNegative = 0
+    seed: Seed = 0
 
 
 class CarRacingConfig(Section):
@@ -87,7 +87,7 @@ class CarRacingConfig(Section):
     steps: Positive = 50_000
     noise: Noise = 0.2
     """Standard deviation of the Gaussian noise added to wheel and pedal before they are clipped."""
-    seed: NonNegative = 0
+    seed: Seed = 0
 
 
 class PlayingPolicy(Section):
@@ -117,7 +117,7 @@ class PolicyConfig(Section):
     """Its id."""
     policies: Annotated[tuple[PlayingPolicy, ...], Field(min_length=1)]
     steps: Positive = 1_000_000
-    seed: NonNegative = 0
+    seed: Seed = 0
 
 
 Generate = Annotated[

@@ -110,11 +110,11 @@ def _read_all(sources: Any, folder: Path, seen: tuple[str, ...] = ()) -> dict[st
 
 def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     path = folder / source
-    if path.is_file():
+    if _is_file(path):
         text, identity, parent = _text(path), str(path.resolve()), path.parent
     else:
         preset, task = PRESETS / f"{source}.yaml", TASKS / f"{source}.yaml"
-        if preset.is_file():
+        if _is_file(preset):
             text, identity, parent = preset.read_text(), f"preset {source}", folder
         elif source in tasks():
             text, identity, parent = task.read_text(), f"task {source}", TASKS
@@ -135,6 +135,13 @@ def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, An
     ):
         raise ConfigError(f"base: {base!r} in {source}; expected a name or file, or a list of them")
     return _merge(_read_all(base, parent, (*seen, identity)), tree)
+
+
+def _is_file(path: Any) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no file can have such a name
+        return False
 
 
 def _not_found(source: str) -> ConfigError:
@@ -177,9 +184,25 @@ def tasks() -> list[str]:
 
 def _parse_yaml(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.load(text, _Loader)
+    # PyYAML lets through what its constructors raise, for a date that is none among others.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{where}: not valid YAML: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping with a key twice, of which PyYAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if isinstance(name, str) and name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"found the key {name!r} twice, expected it once", key.start_mark
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep)
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any], at: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ldcq.config.critic import CriticConfig
 from ldcq.config.data import DataConfig
 from ldcq.config.prior import PriorConfig
 from ldcq.config.reward import OgbenchReward, TaskReward
-from ldcq.config.section import NonNegative, Positive, Section
+from ldcq.config.section import Positive, Section, Seed
 from ldcq.config.supervised import BcConfig, FramesConfig, VaeConfig, WorldModelConfig
 from ldcq.config.task import TaskConfig
 
@@ -43,9 +43,9 @@ class Config(Section):
     name: str = "paper"
     task: TaskConfig | None = None
     """What is known of the task, where this is one of a benchmark's."""
-    seed: NonNegative = 0
+    seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Positive = 1
+    threads: Annotated[int, Field(gt=0, le=1024)] = 1
     """Threads of one process's tensor operations on a CPU."""
     horizon: Positive = 30
     """H, the steps of a window."""

@@ -291,7 +291,7 @@ def _check_discrete(
     actions: npt.NDArray[np.generic], spaces: Spaces, episode: int, name: str
 ) -> None:
     values = actions.astype(np.float64)[:, 0]
-    allowed = np.isin(values, np.arange(spaces.discrete_actions))
+    allowed = (values >= 0) & (values < spaces.discrete_actions) & (values == np.floor(values))
     if not allowed.all():
         step = int(np.argmin(allowed))
         raise DataError(

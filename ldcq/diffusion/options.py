@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ldcq.config.section import NonNegative, Positive, PositiveFloat, Widths
+from ldcq.config.section import Octaves, Positive, PositiveFloat, Widths
 from ldcq.diffusion.schedule import Schedule
 from ldcq.prior import PriorOptions
 
@@ -22,7 +22,7 @@ class DiffusionOptions(PriorOptions):
     in. The default are the 7 widths of A.2.2, which counts 8 blocks (docs/paper.md)."""
     condition_dim: Positive = 128
     """Width of the state's encoding."""
-    octaves: NonNegative = 0
+    octaves: Octaves = 0
     """The encoders see sines and cosines of every entry of state and goal as well, of periods of
     two standard deviations and as many octaves up: a prior over a maze knows walls sooner."""
     time_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 256

@@ -185,6 +185,25 @@ def test_bad_d4rl_files_are_explained(tmp_path: Path) -> None:
         load_episodes(DataConfig(dataset=str(tmp_path / "none.hdf5")), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"terminals": np.full(10, np.nan)}, "terminals hold nan at row 0, expected 0 or 1"),
+        ({"timeouts": np.full(10, 0.5)}, "timeouts hold 0.5 at row 0, expected 0 or 1"),
+        ({"terminals": np.array([b"no"] * 10)}, r"terminals are \|S2, expected numbers"),
+        ({"rewards": np.zeros((10, 2))}, r"rewards have shape \(10, 2\), expected one a step"),
+        ({"observations": np.zeros((10, 3), complex)}, "observations are complex128, expected num"),
+        ({"next_observations": np.zeros((10, 2))}, r"next_observations have shape \(10, 2\), exp"),
+        ({"actions": np.float64(1)}, "actions is one number, expected a row for each step"),
+    ],
+)
+def test_arrays_of_another_kind_are_explained(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        load_episodes(d4rl_file(tmp_path, **changes), tmp_path)
+
+
 def test_files_that_are_nearly_d4rls_are_explained(tmp_path: Path) -> None:
     onehot = np.eye(4, dtype=np.uint8)[np.arange(10) % 4]
     with pytest.raises(DataError, match=r"uint8 of shape \(10, 4\); integers mean one index"):

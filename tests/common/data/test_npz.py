@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,19 @@ def test_where_the_task_is_done_an_episode_ends_and_another_goes_on(tmp_path: Pa
     ("changes", "message"),
     [
         ({"terminals": None}, "no terminals; expected OGBench's arrays observations, actions"),
-        ({"rewards": np.zeros(9)}, r"rewards have shape \(9,\), expected 10 rows"),
+        ({"rewards": np.zeros(9)}, "rewards have 9 rows, expected 10 as observations"),
         ({"rewards": None}, r"no rewards; expected them, or data\.reward=.kind: ogbench"),
         ({"observations": np.zeros((10, 64, 64, 3))}, "images are not flattened"),
         ({"rewards": np.full(10, np.nan)}, "rewards are not finite"),
         ({"actions": np.array([None] * 10)}, r"not a NumPy archive .* allow_pickle"),
+        ({"terminals": np.zeros((10, 2))}, r"terminals have shape \(10, 2\), expected one a step"),
+        ({"masks": np.full(10, np.nan)}, "masks hold nan at row 0, expected 0 or 1"),
+        ({"observations": np.zeros((10, 3), complex)}, "observations are complex128, expected num"),
+        ({"actions": np.array(["left"] * 10)}, "actions are <U4, expected numbers"),
+        ({"actions": np.zeros((10, 0))}, r"actions have shape \(10, 0\), expected numbers in it"),
+        ({"rewards": np.float64(3)}, "rewards is one number, expected a row for each step"),
+        ({"actions": np.arange(10) - 1}, "whole numbers from -1 to 8, .*; expected 0 to 65535"),
+        ({"actions": np.full(10, 1 << 40)}, "to 1099511627776, which mean one index a step"),
     ],
 )
 def test_bad_files_are_explained(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -95,8 +104,22 @@ def test_what_is_no_archive_is_explained(tmp_path: Path) -> None:
         np.save(file, np.zeros(3))
     with pytest.raises(DataError, match="not a NumPy archive"):
         load_episodes(config, tmp_path)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"not a NumPy archive .*\(No data left in file\)"):
+        load_episodes(config, tmp_path)
     with pytest.raises(DataError, match=r"episode_steps: got 5 .* OGBench's files record"):
         load_episodes(config.model_copy(update={"episode_steps": 5}), tmp_path)
+
+
+def test_a_damaged_archive_is_explained_wherever_the_damage_is(tmp_path: Path) -> None:
+    path = Path(write(tmp_path).dataset)
+    with np.load(path) as arrays:
+        np.savez_compressed(path, **arrays)
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        with suppress(DataError):  # or the damage is where nobody looks
+            NpzFile(path).read()
 
 
 @pytest.mark.skipif(HAS_OGBENCH, reason="ogbench is installed")

@@ -366,3 +366,38 @@ def test_a_configuration_does_not_change() -> None:
         config.seed = 3
     assert override(config, {"seed": 3}).seed == 3
     assert config.seed == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed=true", "^seed is True, expected a number"),
+        ("discount=true", "^discount is True, expected a number"),
+        ("critic.hidden=[true, 3]", r"^critic: hidden is \[True, 3\], expected a number"),
+        ("seed=18446744073709551616", "seed: got 18446744073709551616; .*less than 922"),
+        ("threads=2147483648", "threads: got 2147483648; .*less than or equal to 1024"),
+        ("seed=2024-13-45", "--set seed=2024-13-45: not valid YAML"),
+        ("seed=!!bool x", "--set seed=!!bool x: not valid YAML"),
+        ("seed=0b_", "--set seed=0b_: not valid YAML"),
+        ("vae={epochs: 3, epochs: 4}", "not valid YAML: found the key 'epochs' twice"),
+        ("vae=" + "[" * 4000, "not valid YAML"),
+    ],
+)
+def test_what_yaml_lets_through_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load("demo", [text])
+
+
+def test_numbers_may_be_written_as_people_write_them() -> None:
+    assert load("demo", ["vae.learning_rate=1e-4"]).vae.learning_rate == 1e-4
+
+
+def test_a_section_that_is_written_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "twice.yaml").write_text("vae: {epochs: 3}\nprior: {}\nvae: {hidden: 3}\n")
+    with pytest.raises(ConfigError, match=r"twice\.yaml: .*found the key 'vae' twice"):
+        load(tmp_path / "twice.yaml")
+
+
+def test_a_name_that_no_file_can_have_is_not_found() -> None:
+    with pytest.raises(ConfigError, match="not found: expected a YAML file or a preset"):
+        load("x" * 300)
