@@ -31,11 +31,11 @@ from ldcq.config import (
     FramesConfig,
     Generate,
     MazeName,
-    PointMazeConfig,
     PolicyConfig,
     load,
     override,
     tasks,
+    validated,
 )
 from ldcq.data.episodes import Episodes
 from ldcq.data.resets import suspicious_steps
@@ -66,8 +66,8 @@ def pointmaze(
 ) -> None:
     """Generate PointMaze data with D4RL's waypoint controller, in real MuJoCo."""
     name = dataset_id or f"ldcq/pointmaze-{maze}-v0"
-    settings = PointMazeConfig(maze=maze, steps=steps, noise=noise, seed=seed)
-    config = DataConfig(dataset=name, generate=settings)
+    settings = {"maze": maze, "steps": steps, "noise": noise, "seed": seed}
+    config = validated(DataConfig, {"dataset": name, "generate": settings}, "data")
     with _bar(f"{name}: steps") as on_progress:
         made = ensure_dataset(config, store, on_progress)
     _say_where(name, store, made)
@@ -98,11 +98,10 @@ def generate(
         )
     given = {"steps": steps, "seed": seed, **_policies(made.by, policy or [])}
     changes = {key: value for key, value in given.items() if value is not None}
-    settings = made.by.model_copy(update=changes)
+    settings = {**made.by.model_dump(mode="json"), **changes}
+    config = validated(DataConfig, {"dataset": made.dataset, "generate": settings}, "data")
     with _bar(f"{made.dataset}: steps") as on_progress:
-        written = ensure_dataset(
-            DataConfig(dataset=made.dataset, generate=settings), store, on_progress
-        )
+        written = ensure_dataset(config, store, on_progress)
     _say_where(made.dataset, store, written)
     typer.echo(f"next: {run_on(name, made.dataset)} --store {store}")
 
@@ -189,7 +188,7 @@ def inspect(
     """Show a dataset: episodes, spaces, images, returns, windows, steps that look like resets,
     rewards that belong to other goals than the evaluated one. Fails where values are NaN.
     """
-    config = Config(data=DataConfig(dataset=dataset))
+    config = Config(data=validated(DataConfig, {"dataset": dataset}, "data"))
     if dataset in tasks() or dataset.endswith((".yaml", ".yml")):
         config = load(dataset)
     given = {"data.observation_keys": observation_key, "data.episode_steps": episode_steps}
@@ -227,7 +226,7 @@ def list_datasets(
     rows = []
     for name, folder in local_datasets(store).items():
         metadata = MinariDataset(folder).metadata
-        counts = {key: int(metadata.get(f"total_{key}", 0)) for key in ("episodes", "steps")}
+        counts = {key: metadata.get(f"total_{key}") or 0 for key in ("episodes", "steps")}
         rows.append({"id": name, **counts, "folder": str(folder)})
     if as_json:
         typer.echo(json.dumps({"datasets": rows}))

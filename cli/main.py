@@ -309,6 +309,7 @@ def certificates(
 def main() -> None:
     """Entry point: expected errors become one clear message and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    sys.path.append(str(Path.cwd()))  # a configuration may name functions of modules that lie here
     try:
         app()
     except Interrupted as interrupted:

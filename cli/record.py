@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.rpc import metrics_targets
+from common.store import StoreError
 from common.store.files import replace_atomically
 
 Process = dict[str, Any]
@@ -40,12 +41,22 @@ def write(folder: Path, processes: list[Process]) -> None:
 
 
 def read(folder: Path) -> list[Process]:
-    """The processes of the run in `folder`; none where no run is active."""
+    """The processes of the run in `folder`; none where no run is active.
+
+    Raises:
+        StoreError: The file holds something else.
+    """
+    path = folder / _NAME
     try:
-        found: list[Process] = json.loads((folder / _NAME).read_text())
+        found: list[Process] = json.loads(path.read_text())
+        return [{**item, "name": item["name"], "pid": int(item["pid"])} for item in found]
     except FileNotFoundError:
         return []
-    return found
+    except (ValueError, LookupError, TypeError) as error:
+        raise StoreError(
+            f"{path} is no list of a run's processes ({error}); end those that `ps` shows as "
+            "ldcq, then delete the file"
+        ) from error
 
 
 def forget(folder: Path) -> None:
@@ -75,7 +86,7 @@ def is_running(item: dict[str, Any]) -> bool:
     """Whether that very process of a record runs: its number may be another's by now, which began
     at another time.
     """
-    return bool(item["started"] == _started(item["pid"]))
+    return bool(item.get("started") == _started(item["pid"]))
 
 
 def _started(pid: int) -> int | None:

@@ -18,6 +18,7 @@ from setproctitle import setproctitle
 from common.stages import STAGES
 
 PRELOADED = (
+    "cli.own_session",
     "cli.main",  # the copies look for what the launcher has run
     "torch._dynamo",  # torch.optim imports it with the first optimiser
     *(f"{stage.module}.__main__" for stage in STAGES.values() if stage.module),
@@ -77,6 +78,7 @@ def _run(
     os.environ.clear()  # of the first process of a launcher, which may have changed
     os.environ.update(environment)
     sys.argv = [module, *arguments]
+    sys.modules.pop(f"{module}.__main__", None)  # what was preloaded, which is run here
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from common.data.hdf5 import Hdf5File
 from common.data.minari import GENERATOR, MinariDataset, download, unknown_dataset
 from common.data.minari_writing import WRITING, Recording, check_dataset_id, write_minari
@@ -161,7 +163,9 @@ def ensure_dataset(
             shutil.rmtree(left, ignore_errors=True)
         _check_room(store_root, wanted)
         said = wanted.model_dump(mode="json")
-        parts = store_root / "datasets" / f"{PARTS}{digest([config.dataset, said])}"
+        # Of these policies' content: what another one played is no part of it.
+        deciding: list[JsonValue] = [config.dataset, _of_names(said), _players(wanted)]
+        parts = store_root / "datasets" / f"{PARTS}{digest(deciding)}"
         recording = _record(wanted, parts, on_progress)
         recording = replace(recording, metadata={GENERATOR: said, **recording.metadata})
         written = write_minari(store_root / "datasets", config.dataset, recording)
@@ -232,6 +236,8 @@ def _check_generated_so(wanted: Generate, folder: Path, dataset: str) -> None:
     made = metadata.get(GENERATOR)
     if made is None:
         return
+    if not isinstance(made, dict):
+        raise DataError(f"{folder}: its metadata say {GENERATOR} {made!r}, expected a section")
     # What an older record does not say yet has its default value.
     fields = type(wanted).model_fields.items()
     defaults = {name: field.default for name, field in fields if not field.is_required()}
@@ -258,11 +264,18 @@ def _played_by(wanted: Generate, description: str) -> bool:
     """Whether the policies that are wanted have the content of those that played; where their files
     are not here, their names have to do.
     """
+    return _players(wanted) in (None, description)
+
+
+def _players(wanted: Generate) -> str | None:
+    """Names and content of the policies that play, as a dataset records them; None where no policy
+    does, or a file is not here.
+    """
     if not isinstance(wanted, PolicyConfig):
-        return True
+        return None
     from common.generators.policies import described
 
     try:
-        return described(policy.file or "" for policy in wanted.policies) == description
+        return described(policy.file or "" for policy in wanted.policies)
     except OSError:
-        return True
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -171,7 +172,7 @@ class MinariDataset:
         path = self.folder / "data" / "metadata.json"
         try:
             return dict(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{path}: not a Minari dataset's metadata ({error})") from error
 
     @property
@@ -181,9 +182,24 @@ class MinariDataset:
 
     @property
     def reference_scores(self) -> tuple[float, float] | None:
-        """Returns that score 0 and 100, if recorded."""
-        low, high = self.metadata.get("ref_min_score"), self.metadata.get("ref_max_score")
-        return None if low is None or high is None else (float(low), float(high))
+        """Returns that score 0 and 100, if recorded.
+
+        Raises:
+            DataError: They are no two different numbers.
+        """
+        given = [self.metadata.get(f"ref_{end}_score") for end in ("min", "max")]
+        if None in given:
+            return None
+        try:
+            low, high = (float(score) for score in given if score is not None)
+        except (TypeError, ValueError):
+            low = high = math.nan
+        if not math.isfinite(low) or not math.isfinite(high) or low == high:
+            raise DataError(
+                f"{self.name}: its metadata say ref_min_score and ref_max_score {given}, expected "
+                "two different numbers, or none"
+            )
+        return low, high
 
     @cached_property
     def flattening(self) -> Flattening:

@@ -109,5 +109,6 @@ def check_dataset_id(dataset: str) -> None:
         parse_dataset_id(dataset)
     except (ValueError, TypeError) as error:
         raise DataError(
-            f"data.dataset: {dataset!r} is not a dataset id; expected namespace/name-v0"
+            f"data.dataset: {dataset!r} is not a dataset id of Minari's ({error}); expected "
+            "namespace/name-v0, each part of two letters or more"
         ) from error

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from common.data.archive import read_archive
 from common.data.minari_writing import Array, EpisodeArrays, Recording
 from common.store.files import replace_atomically
+from ldcq.data.episodes import DataError
 
 if TYPE_CHECKING:
     import gymnasium
@@ -94,7 +96,7 @@ def play(
             left = settings.steps - done
             for later in range(index, index + 2 * workers):
                 needed = (later - index) * longest < left  # as far as can be told
-                if needed and later not in ahead and not _file(folder, later).exists():
+                if needed and later not in ahead and not _is_whole(_file(folder, later)):
                     ahead[later] = pool.submit(_keep, make_player, settings, folder, later)
             if index in ahead:
                 ahead[index].result()
@@ -175,15 +177,21 @@ def _keep(make_player: Callable[[Any], Player], settings: Any, folder: Path, ind
         replace_atomically(_file(folder, index), file.getvalue())
 
 
+def _is_whole(file: Path) -> bool:
+    try:
+        return file.exists() and bool(_load(file))
+    except DataError:  # damaged, and played anew
+        return False
+
+
 def _load(file: Path) -> EpisodeArrays:
     whole: dict[str, Any] = {}
-    with np.load(file, allow_pickle=False) as arrays:
-        for name in arrays:
-            field, _, key = name.partition(SEPARATOR)
-            if key:
-                whole.setdefault(field, {})[key] = arrays[name]
-            else:
-                whole[field] = arrays[name]
+    for name, values in read_archive(file).items():
+        field, _, key = name.partition(SEPARATOR)
+        if key:
+            whole.setdefault(field, {})[key] = values
+        else:
+            whole[field] = values
     return EpisodeArrays(**whole)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from common.data.archive import read_archive
 from common.data.flat_environment import make_registered
 from common.data.minari_writing import EpisodeArrays
 from common.generators.playing import whole_episode
@@ -39,20 +40,55 @@ class Network:
         Raises:
             DataError: It is not there, or holds no such arrays.
         """
-        try:
-            with np.load(Path(file).expanduser(), allow_pickle=False) as arrays:
-                self._arrays = {key: arrays[key] for key in arrays}
-        except (OSError, ValueError, BadZipFile, AttributeError, TypeError) as error:
-            raise DataError(
-                f"data.generate.policies: {file} is no NumPy archive (.npz) of arrays ({error})"
-            ) from error
-        self._depth = sum(key[0] == "W" and key[1:].isdigit() for key in self._arrays)
+        self._arrays = read_archive(Path(file).expanduser(), said="data.generate.policies: ")
+        layers = itertools.takewhile(
+            self._arrays.__contains__, map("W{}".format, itertools.count())
+        )
+        self._depth = len([*layers])
         if not self._depth:
             raise DataError(
                 f"data.generate.policies: {file} has {', '.join(self._arrays) or 'nothing'}, "
                 "expected the layers W0, b0, W1, ... of a policy"
             )
-        self.inputs, self.outputs = self._layer(0).shape[1], self._layer(self._depth - 1).shape[0]
+        if wrong := self._mistake():
+            raise DataError(f"data.generate.policies: {file}: {wrong}")
+        self.inputs = int(self._layer(0).shape[1])
+        self.outputs = int(self._layer(self._depth - 1).shape[0])
+        try:
+            with np.errstate(all="ignore"):
+                action = self(np.zeros(self._sees()), 0)
+        except (ValueError, KeyError, IndexError) as error:
+            raise DataError(
+                f"data.generate.policies: {file}: its arrays do not fit each other ({error})"
+            ) from error
+        if action.shape != (self.outputs,) or not np.isfinite(action).all():
+            raise DataError(
+                f"data.generate.policies: {file}: its action for zeros is {action}, expected "
+                f"{self.outputs} finite numbers"
+            )
+
+    def _mistake(self) -> str:
+        """What is wrong with single arrays; empty: nothing."""
+        for word, known in (("hidden", ("tanh", "relu")), ("squash", ("clip", "tanh"))):
+            given = str(self._arrays.get(word, known[0]))
+            if given not in known and (word == "squash" or self._depth > 1):
+                return f"{word} is {given!r}, expected one of {', '.join(known)}"
+        for key, values in self._arrays.items():
+            if key not in ("hidden", "squash"):
+                if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+                    return f"{key} are not finite numbers"
+                if key[0] == "W" and values.ndim != 2:
+                    return f"{key} has shape {values.shape}, expected outputs and inputs"
+        if np.any(self._arrays.get("obs_var", np.zeros(1)) < 0):
+            return "obs_var has negative numbers, expected variances"
+        return ""
+
+    def _sees(self) -> int:
+        """How many entries an observation has: those that it is normalised by, where it is."""
+        for key in ("obs_mean", "in_shift"):
+            if key in self._arrays and self._arrays[key].ndim == 1:
+                return len(self._arrays[key])
+        return self.inputs
 
     def __call__(self, observation: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float64]:
         """The action without noise, in [-1, 1], at a step of an episode.

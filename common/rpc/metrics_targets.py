@@ -27,9 +27,9 @@ def addresses(folder: Path) -> dict[str, str]:
     for file in folder.glob("*.json"):
         try:
             (group,) = json.loads(file.read_text())
-        except FileNotFoundError:
-            continue  # it drained meanwhile
-        found[group["labels"]["process"]] = group["targets"][0]
+            found[group["labels"]["process"]] = group["targets"][0]
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            continue  # it drained meanwhile, or the file is nobody's announcement
     return found
 
 

@@ -64,15 +64,16 @@ def known_fingerprint(config: DataConfig, store_root: Path) -> str | None:
     found = stamp(config, store_root)
     try:
         known = json.loads(_record(config, store_root).read_text())
-    except (FileNotFoundError, ValueError):
+        files, fingerprint = known["files"], str(known["fingerprint"])
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
         return None
     if found is None:
         if config.generate is not None:
             raise UnreadDataError(f"{config.dataset} was here and is gone")
         return None
-    if known["files"] != found:
+    if files != found:
         raise UnreadDataError(f"{config.dataset} has changed since it was read last")
-    return str(known["fingerprint"])
+    return fingerprint
 
 
 def keep_fingerprint(

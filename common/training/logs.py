@@ -80,15 +80,15 @@ def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _rows(path: Path) -> list[tuple[int, str, float]]:
-    """The whole rows of a log; a last line cut short by a kill is left out."""
+    """The whole rows of a log; a last line cut short by a kill is left out, and damaged ones."""
     if not path.is_file():
         return []
-    complete, _, _ = path.read_text().rpartition("\n")
+    complete, _, _ = path.read_text(errors="replace").rpartition("\n")
     rows = []
-    for row in csv.reader(complete.splitlines()[1:]):
+    for line in complete.splitlines()[1:]:
         try:
-            step, name, value = row
+            ((step, name, value),) = csv.reader([line])
             rows.append((int(step), name, float(value)))
-        except ValueError:
+        except (ValueError, csv.Error):
             continue
     return rows

@@ -52,7 +52,9 @@ class OgbenchPlayConfig(Section):
     """Generated data: scripted play in one of OGBench's manipulation environments."""
 
     kind: Literal["ogbench_play"] = "ogbench_play"
-    environment: str = "scene-v0"
+    environment: Annotated[str, Field(pattern=r"^(scene|cube-[a-z]+|puzzle-\dx\d)-v0$")] = (
+        "scene-v0"
+    )
     """Gymnasium id of OGBench's, without its task: scene-v0, cube-double-v0."""
     steps: Positive = 1_000_000
     noise: Noise = 0.1
@@ -107,6 +109,13 @@ class PlayingPolicy(Section):
     what it does, where noise on actions leaves the policy's own ones in the middle of the data."""
     weaker: NonNegative | None = None
     """Which change: every number is one weaker policy; None: another in every episode."""
+
+    @field_validator("noise", "weakness")
+    @classmethod
+    def _ascending(cls, given: tuple[float, float]) -> tuple[float, float]:
+        if given[0] > given[1]:
+            raise ValueError(f"got {list(given)}, expected the smaller number first")
+        return given
 
 
 class PolicyConfig(Section):

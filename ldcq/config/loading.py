@@ -139,7 +139,7 @@ def _read(source: str, folder: Path, seen: tuple[str, ...] = ()) -> dict[str, An
 
 def _is_file(path: Any) -> bool:
     try:
-        return path.is_file()
+        return bool(path.is_file())
     except OSError:  # no file can have such a name
         return False
 

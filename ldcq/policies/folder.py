@@ -148,7 +148,7 @@ def load_policy(
         )
     except (ConfigError, PolicyFolderError):
         raise
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise PolicyFolderError(
             f"{folder} holds no whole policy ({type(error).__name__}: {error}); expected a folder "
             "that `ldcq export` wrote"

@@ -127,6 +127,22 @@ def test_a_damaged_parent_is_named_with_what_to_do(refused: Refused, tmp_path: P
     assert f"delete the folder {weights.parent} and start the vae stage again" in message
 
 
+@pytest.mark.parametrize("content", ["{", "null", "[1]", '[{"name": "vae"}]'])
+def test_a_damaged_record_of_processes_is_named(
+    refused: Refused, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "processes.json").write_text(content)
+    message = refused("status", "--store", tmp_path)
+    assert f"{tmp_path}/run/processes.json is no list of a run's processes" in message
+
+
+def test_impossible_numbers_of_a_command_line(refused: Refused, tmp_path: Path) -> None:
+    pointmaze = refused("data", "pointmaze", "--noise", "inf", "--store", tmp_path)
+    assert "data.generate.noise: got inf" in pointmaze
+    assert "data.dataset: got ''" in refused("data", "inspect", "", "--store", tmp_path)
+
+
 def test_an_unknown_variant(refused: Refused, tmp_path: Path) -> None:
     message = refused("train", "critic", TINY, "--store", tmp_path, "--variant", "nope")
     assert "variant: 'nope' is not defined; expected one of main, bcq_h" in message

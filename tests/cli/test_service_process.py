@@ -50,6 +50,23 @@ def test_a_copy_has_the_command_line_environment_and_input_of_a_process_of_its_o
     assert lines.count("left") == 2, "what is registered for the end is done"
 
 
+def test_a_signal_to_the_launcher_s_group_leaves_the_original_to_the_launcher(
+    tmp_path: Path,
+) -> None:
+    """`timeout`, systemd and a terminal that closes signal the group."""
+    lifeline = Lifeline()
+    process = lifeline.start(
+        "toy", "tests.cli.toy", ("wait", "127.0.0.1:0", os.devnull), tmp_path / "log"
+    )
+    assert process.pid is not None
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    original = int(fields[1])
+    assert os.getsid(original) == original != os.getsid(0)
+    lifeline.close()
+    process.kill()
+    process.join()
+
+
 if __name__ == "__main__":
     import atexit
 

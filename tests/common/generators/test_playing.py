@@ -110,6 +110,13 @@ def test_an_interrupted_call_goes_on_with_what_it_has(tmp_path: Path) -> None:
     assert not kept & {int(file.name) for file in played.iterdir()}, "played once more"
 
 
+def test_a_damaged_part_is_played_once_more(tmp_path: Path) -> None:
+    settings = Settings(40)
+    whole = digest(play(Walker, settings, tmp_path, lambda *_: None, 1))
+    (tmp_path / "0000001.npz").write_bytes(b"PK")
+    assert digest(play(Walker, settings, tmp_path, lambda *_: None, 1)) == whole
+
+
 def test_an_error_of_a_player_ends_the_call(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="episode 0 is broken"):
         next(play(Broken, Settings(40), tmp_path, lambda *_: None, 1))

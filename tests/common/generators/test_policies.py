@@ -112,7 +112,7 @@ def test_one_weaker_policy_plays_all_episodes_or_another_each(tmp_path: Path) ->
     ("file", "said"),
     [
         (None, "0 files given, expected 1, the layers of policies for Hopper-v5"),
-        ("nothing.npz", "is no NumPy archive"),
+        ("nothing.npz", "not a NumPy archive"),
         ("short.npz", "maps 5 numbers to 3, expected 11 to 3 as in Hopper-v5"),
         ("empty.npz", "has x, expected the layers W0, b0, W1"),
     ],
@@ -123,6 +123,51 @@ def test_files_that_cannot_play_are_refused(tmp_path: Path, file: str | None, sa
     policy = PlayingPolicy(file=None if file is None else str(tmp_path / file))
     with pytest.raises(DataError, match=said):
         PolicyPlayer(hopper(policy))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"W0": np.full((3, 11), np.nan)}, "W0 are not finite numbers"),
+        ({"W0": np.zeros(3)}, r"W0 has shape \(3,\), expected outputs and inputs"),
+        ({"b0": None}, "its arrays do not fit each other .*b0"),
+        ({"b0": np.zeros(5)}, "its arrays do not fit each other"),
+        ({"hidden": np.array("elu")}, "hidden is 'elu', expected one of tanh, relu"),
+        ({"squash": np.array("none")}, "squash is 'none', expected one of clip, tanh"),
+        ({"obs_mean": np.zeros(11)}, "its arrays do not fit each other .*obs_var"),
+        (
+            {"obs_mean": np.zeros(11), "obs_var": np.full(11, -1.0)},
+            "obs_var has negative numbers, expected variances",
+        ),
+    ],
+)
+def test_layers_that_do_not_fit_are_refused_before_anything_is_played(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    layers = {"W0": np.ones((4, 11)), "b0": np.ones(4), "W1": np.ones((3, 4)), "b1": np.ones(3)}
+    given = {key: value for key, value in {**layers, **changes}.items() if value is not None}
+    np.savez(tmp_path / "policy.npz", **given)
+    with pytest.raises(DataError, match=said):
+        Network(str(tmp_path / "policy.npz"))
+
+
+def test_a_policy_whose_file_changed_meanwhile_plays_anew(tmp_path: Path) -> None:
+    """What another one played is no part of its dataset."""
+    file = tmp_path / "policy.npz"
+    write(file)
+    config = DataConfig(dataset="mine/hopper-v0", generate=hopper(PlayingPolicy(file=str(file))))
+
+    def interrupt(done: int, _: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ensure_dataset(config, tmp_path, interrupt)
+    write(file, b1=np.full(ACTIONS, 0.5))
+    ensure_dataset(config, tmp_path, lambda *_: None)
+    resumed = load_episodes(config, tmp_path)
+    ensure_dataset(config, tmp_path / "other", lambda *_: None)
+    assert resumed.fingerprint == load_episodes(config, tmp_path / "other").fingerprint
 
 
 def test_a_policy_may_move_and_no_other_takes_its_place(tmp_path: Path) -> None:
