@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.experiment import Findings, Row
 from experiments.page import PAGE
+from services.actor.report.wording import method_label
 from services.actor.scores import Estimate
 
 
@@ -27,7 +28,8 @@ def with_elsewhere(findings: Findings, folder: Path, seeds: int) -> Findings:
         marked = f"[`{name}`]({name}/{PAGE})"
         note = f"Rows marked {marked} were trained and played on {content['hardware']}{others}."
         apart = [
-            f"{difference['first']} - {difference['second']} in {score}: "
+            f"{method_label(difference['first'])} - {method_label(difference['second'])} in "
+            f"{score.replace('_', ' ')}: "
             f"{estimate['mean']:.1f} [{estimate['ci_low']:.1f}, {estimate['ci_high']:.1f}]"
             for difference in content["differences"]
             for score in ("return", "first_hit")
@@ -47,7 +49,7 @@ def with_elsewhere(findings: Findings, folder: Path, seeds: int) -> Findings:
 def _row(row: dict[str, Any], name: str) -> Row:
     own = {"method", "return", "first_hit", "success", "success_score", "episodes", "seeds"}
     return Row(
-        f"{row['method']} ({name})",
+        f"{method_label(row['method'])} ({name})",
         settings={
             key: value for key, value in row.items() if key not in own | {"train_seconds", "paper"}
         },

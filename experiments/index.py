@@ -104,9 +104,15 @@ def _scored(result: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
                     SCORES[key],
                     *(shown(Estimate(**each) if each else None) for each in found),
                     f"{paper['value']:g}" if paper else "-",
-                    str(ldcq["seeds"]),
+                    _seeds(rows),
                 ],
             )
+
+
+def _seeds(rows: dict[str, dict[str, Any]]) -> str:
+    """LDCQ's, and the peer's where it was trained with another number of them."""
+    own, *others = (str(rows[name]["seeds"]) for name in ("ldcq", "IQL") if name in rows)
+    return ", ".join([own, *(f"IQL {other}" for other in others if other != own)])
 
 
 def _name(method: str) -> str:

@@ -179,7 +179,7 @@ def _other_seed(prior: _Prior) -> str:
 def _other_goal(prior: _Prior) -> str:
     """The latents of a prior with goals depend on them."""
     if not prior.description.goal_dim:
-        return "it has no goals"
+        return "not asked: it has no goals"
     request = prior.request()
     first = prior.latents(request)
     request.goals.CopyFrom(encode(np.ones((_STATES, prior.description.goal_dim), np.float32)))
@@ -265,9 +265,9 @@ def _refusals(found: Description) -> dict[str, tuple[grpc.StatusCode, str, str, 
 
 def _refused(prior: _Prior, code: grpc.StatusCode, named: str, field: Any, value: Any) -> str:
     if field == "goals" and code is _INVALID and not prior.description.goal_dim:
-        return "it has no goals"
+        return "not asked: it has no goals"
     if code is _TOO_LARGE and _STATES * value <= prior.description.max_rows:
-        return "no call can have so many"
+        return "not asked: no call can have so many"
     request = prior.request()
     request.ClearField(field)
     request.MergeFrom(Request(**{field: value}))

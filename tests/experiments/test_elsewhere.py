@@ -31,7 +31,7 @@ def test_rows_from_elsewhere_stand_below_the_own(tmp_path: Path) -> None:
 
     both = with_elsewhere(found, tmp_path, seeds=3)
 
-    assert [row.method for row in both.rows] == ["ldcq", "behaviour", "ldcq (avx2)"]
+    assert [row.method for row in both.rows] == ["ldcq", "behaviour", "LDCQ (avx2)"]
     assert both.rows[2].episode_return == rows[0].episode_return
     assert both.rows[2].first_hit == rows[0].first_hit
     assert both.rows[2].settings == {"candidates": 50}
