@@ -37,7 +37,7 @@ def test_rows_from_elsewhere_stand_below_the_own(tmp_path: Path) -> None:
     assert both.rows[2].settings == {"candidates": 50}
     assert both.notes[0] == "Own."
     assert "A CPU (AVX2), 2 seeds" in both.notes[1]
-    assert "ldcq - bcq_h in return: 2.0 [1.0, 3.0]" in both.notes[1]
+    assert "LDCQ - BCQ-H in return: 2.0 [1.0, 3.0]" in both.notes[1]
     assert with_elsewhere(found, tmp_path / "none", 3) == found
     assert json.loads((tmp_path / "avx2" / "results.json").read_text())["seeds"] == [0, 1]
 
