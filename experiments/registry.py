@@ -84,6 +84,9 @@ def perform(
     config = context.config
     command = f"ldcq experiment {name} --scale {known} --seeds {count}"
     command += f" --dataset {dataset}" if dataset else ""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):  # said before hours of training
+        raise ConfigError(f"--out {folder}: {there} is no folder that can be written")
     findings = experiment.run(context)
     played = findings.artifacts.values()
     timings = lineages(store, played)

@@ -14,6 +14,7 @@ last seed that was played.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -38,8 +39,10 @@ def main() -> int:
     parser.add_argument("--scale", default="small")
     parser.add_argument("--method", action="append", choices=PEERS, help="default: all")
     parser.add_argument("--store", type=Path, required=True, help="its folder `datasets` is used")
-    parser.add_argument("--seconds", type=float, required=True, help="CPU seconds a training seed")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--seconds", type=_seconds, required=True, help="CPU seconds a training seed"
+    )
+    parser.add_argument("--seeds", type=_seeds, default=5)
     parser.add_argument(
         "--results", type=Path, default=Path("docs/results"), help="the folder of all pages"
     )
@@ -65,6 +68,18 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _seconds(text: str) -> float:
+    if not 0 < (seconds := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a finite number above 0")
+    return seconds
+
+
+def _seeds(text: str) -> int:
+    if (seeds := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected at least 1")
+    return seeds
 
 
 if __name__ == "__main__":

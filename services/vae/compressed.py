@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from common.data import load_episodes, open_dataset
 from common.models import model_of
-from common.store import Room, StoreError
+from common.store import CorruptArtifactError, Room, StoreError
 from common.store.files import refusal, replace_atomically
 from common.training import configure_torch
 from common.training.context import StageContext
@@ -83,6 +84,7 @@ def compressed_episodes(context: StageContext, version: str) -> Episodes:
     that `data.reward` describes.
 
     Raises:
+        CorruptArtifactError: It is damaged.
         StoreError: What does not fit into memory does not fit onto the disk.
     """
     root, config = context.store.root, context.config
@@ -111,6 +113,10 @@ def _write(path: Path, episodes: Episodes) -> None:
         "reference_scores": episodes.reference_scores,
     }
     arrays = {name: np.ascontiguousarray(getattr(episodes, name)) for name in ARRAYS}
+    checked = hashlib.sha256()
+    for array in arrays.values():
+        checked.update(array.data)
+    about["sha256"] = checked.hexdigest()
     content = save({**arrays, **bounds}, {"about": json.dumps(about)})
     try:
         path.parent.mkdir(exist_ok=True)
@@ -120,10 +126,20 @@ def _write(path: Path, episodes: Episodes) -> None:
 
 
 def _read(path: Path, allocate: Room) -> Episodes:
-    with safe_open(path, framework="np") as file:
-        about: dict[str, Any] = json.loads(file.metadata()["about"])
-        arrays = {name: _array(file.get_slice(name), allocate) for name in ARRAYS}
-        low, high = file.get_tensor("action_low"), file.get_tensor("action_high")
+    checked = hashlib.sha256()
+    try:
+        with safe_open(path, framework="np") as file:
+            about: dict[str, Any] = json.loads(file.metadata()["about"])
+            arrays = {name: _array(file.get_slice(name), allocate, checked) for name in ARRAYS}
+            low, high = file.get_tensor("action_low"), file.get_tensor("action_high")
+        whole = checked.hexdigest() == about["sha256"]
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError):
+        whole = False
+    if not whole:
+        raise CorruptArtifactError(
+            f"{path} is damaged or cut short; delete it and start the stage again, which "
+            "compresses the images anew"
+        )
     state_dim, action_dim = arrays["observations"].shape[1], arrays["actions"].shape[1]
     scores = about["reference_scores"]
     return Episodes(
@@ -135,11 +151,12 @@ def _read(path: Path, allocate: Room) -> Episodes:
     )
 
 
-def _array(rows: Any, allocate: Room) -> npt.NDArray[Any]:
-    """What a slice of a safetensors file holds."""
+def _array(rows: Any, allocate: Room, checked: Any) -> npt.NDArray[Any]:
+    """What a slice of a safetensors file holds; `checked` is updated with its bytes."""
     shape = tuple(rows.get_shape())
     array = allocate(shape, rows[:0].dtype)
     for start in range(0, shape[0], ROWS_AT_ONCE):
         end = min(start + ROWS_AT_ONCE, shape[0])
-        array[start:end] = rows[start:end]
+        array[start:end] = block = rows[start:end]
+        checked.update(np.ascontiguousarray(block).data)
     return array

@@ -48,6 +48,7 @@ def perform(tmp_path: Path, name: str = "horizon", **changes: object) -> Result:
         ("horizon", {"seeds": 0}, "--seeds 0: expected at least 1"),
         ("random-walk", {"dataset": "a/b-v0"}, "random-walk makes its own data"),
         ("door-human", {}, "set LDCQ_THIRD_PARTY_DATA"),
+        ("horizon", {"folder": Path(__file__) / "out"}, "is no folder that can be written"),
     ],
 )
 def test_what_cannot_be_run_is_refused_at_once(

@@ -15,7 +15,7 @@ from cli.export import export
 from common.data import ensure_dataset, load_episodes, load_task
 from common.models import model_of
 from common.rpc.stage import Progress
-from common.store import Store, made
+from common.store import CorruptArtifactError, Store, made
 from common.training.context import StageContext
 from ldcq.config import Config, ConfigError, load, override
 from ldcq.data.episodes import DataError
@@ -102,6 +102,19 @@ def test_compressing_again_writes_the_same_bytes(config: Config, trained: Store)
     here = context(trained, config)
     train_bc(here)  # whoever needs it makes it again
     assert path.read_bytes() == before
+
+
+def test_damage_in_compressed_data_is_found_where_they_are_read(
+    config: Config, trained: Store
+) -> None:
+    (path,) = (trained.root / "compressed").iterdir()
+    whole = path.read_bytes()
+    flipped = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
+    for damaged in (b"", whole[:-8], flipped):
+        path.write_bytes(damaged)
+        with pytest.raises(CorruptArtifactError, match="is damaged or cut short; delete it"):
+            compressed_episodes(context(trained, config), path.stem)
+    path.write_bytes(whole)
 
 
 def test_later_stages_read_the_compressed_data_and_are_made_from_them(
