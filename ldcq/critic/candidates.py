@@ -116,7 +116,7 @@ class OnlineCandidates:
         self._next = 0
 
     def take(self, step: int) -> tuple[Minibatch, Tensor]:
-        """Waits for the candidates of update `step`.
+        """Waits for the candidates of update `step`, (B, n, Z).
 
         Raises:
             PriorUnavailableError: No replica answered for as long as the client is patient; the
@@ -225,7 +225,8 @@ class CachedCandidates(_DrawnAtOnce):
         self._cached = torch.from_numpy(cached)
 
     def take(self, step: int) -> tuple[Minibatch, Tensor]:
-        """Draws the batch and, for each of its windows, `candidates` of the cached latents.
+        """Draws the batch and, for each of its windows, `candidates` of the cached latents,
+        (B, n, Z).
 
         Which ones is drawn once for the whole batch. Cached latents of a window are independent
         draws, and independent of other windows': the j-th of two windows have nothing in common.

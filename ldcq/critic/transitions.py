@@ -238,7 +238,7 @@ def training_rows(
 
 
 def validation_rows(table: LatentTable, limit: int, seed: int) -> NDArray[np.int64]:
-    """Rows of the fixed validation batch: at most `limit`, none where nothing was kept apart."""
+    """Rows of the fixed validation batch, (at most `limit`,); none where nothing was kept apart."""
     return _drawn(table.held_out, limit, seed, "validation")
 
 

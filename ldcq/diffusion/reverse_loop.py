@@ -89,7 +89,9 @@ class StepwiseLoop:
     def condition(
         self, states: Tensor, goals: Tensor | None = None, nulled: Nulled = "both"
     ) -> Condition:
-        """The states' and goals' part of every block, once per state."""
+        """The part of every block that states (N, S) and goals (N, G) make, once per state; see
+        `ReverseLoop`.
+        """
         return self._denoiser.condition(states, goals, nulled)
 
     def __call__(

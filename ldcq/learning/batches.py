@@ -29,7 +29,9 @@ def epoch_indices(count: int, seed: int, epoch: int, *names: str | int) -> Tenso
 
 
 def on_device(values: NDArray[Any], device: torch.device) -> Tensor:
-    """An array as a tensor on a device; a mapped one stays where it is, larger than memory."""
+    """An array, (N, ...), as a tensor on a device; a mapped one stays where it is, larger than
+    memory.
+    """
     tensor = torch.from_numpy(values)
     return tensor if isinstance(values, np.memmap) else tensor.to(device)
 
@@ -42,13 +44,13 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def take(column: Tensor, rows: NDArray[np.int64] | slice, device: torch.device) -> Tensor:
-    """Some rows of what `on_device` made, on the device."""
+    """Some rows, (M,), of what `on_device` made, (N, ...): (M, ...) on the device."""
     chosen = rows if isinstance(rows, slice) else moved(torch.from_numpy(rows), column.device)
     return moved(column[chosen], device)
 
 
 def evenly_spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of the rows, evenly spread."""
+    """At most `count` of the rows, (N,), evenly spread; in their order."""
     if len(rows) <= count:
         return rows
     chosen: NDArray[np.int64] = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]

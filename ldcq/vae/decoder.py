@@ -195,7 +195,9 @@ class AutoregressiveGaussianDecoder(GaussianDecoder):
         return Gaussian.of(mean, raw_std, self._min_std)
 
     def act(self, states: Tensor, latents: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Element by element, each clipped before the next network sees it, as in training."""
+        """Element by element, each clipped before the next network sees it, as in training; states
+        (E, S) and latents (E, Z) to actions (E, A).
+        """
         empty = states.new_zeros(len(states), len(self.elements))
         noise = empty if generator is None else _noise_like(empty, generator)
         inputs = torch.cat([states, latents, empty], dim=-1)
@@ -279,7 +281,7 @@ class CategoricalDecoder(Decoder):
         return cast(Tensor, chosen.squeeze(-1))
 
     def act(self, states: Tensor, latents: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Indices (E, 1), int64."""
+        """Indices (E, 1), int64, for states (E, S) and latents (E, Z)."""
         logits = self.logits(torch.cat([states, latents], dim=-1))
         if generator is None:
             return cast(Tensor, logits.argmax(dim=-1, keepdim=True))

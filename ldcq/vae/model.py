@@ -53,7 +53,7 @@ class Vae(LowLevelPolicy):
         return self.encode_standardised(self.state_normaliser(states), actions)
 
     def encode_standardised(self, states: Tensor, actions: Tensor) -> Gaussian:
-        """`encode` for states that are standardised already."""
+        """`encode` for states (B, H, S) that are standardised already."""
         features = self.decoder.features(actions)
         gaussian: Gaussian = self.encoder(torch.cat([states, features], dim=-1))
         return gaussian
