@@ -32,6 +32,7 @@ from common.store import (
 )
 from common.store.files import naming, replace_atomically
 from ldcq.config import Config, dump, resolve_variant
+from services.actor.report.written import written_report
 
 _EVALUATION = STAGES["evaluation"]
 
@@ -42,7 +43,7 @@ class RunResult:
 
     rows: Sequence[Mapping[str, Any]]  # one per method; none where nothing could be played
     evaluation_version: str  # of the artifact that holds them; empty without
-    report: Path
+    report: Path | None  # None where none is drawn
     store: str  # its URL, or its folder
     normalised: bool  # by reference scores; else returns are as they are
     nothing_trained: bool = False  # every artifact was already there
@@ -178,13 +179,13 @@ def _published(store: Store) -> dict[str, list[str]]:
 
 def _result(store: Store, version: str, nothing_trained: bool = False) -> RunResult:
     if not version:
-        return RunResult((), "", store.root / "report.html", store.url, False, nothing_trained)
+        return RunResult((), "", None, store.url, False, nothing_trained)
     details = store.load("evaluation", version).meta.details
     rows: Any = details["rows"]
     normalised = bool(details["reference_scores"])
     if not isinstance(rows, list):
         raise RunError(f"evaluation {version} holds no rows: {rows!r}")
-    report = store.root / "report.html"
+    report = written_report(store, version)
     return RunResult(rows, version, report, store.url, normalised, nothing_trained)
 
 

@@ -32,7 +32,7 @@ def show_scores(as_json: bool, config: Config, result: pipeline.RunResult) -> No
         )
     if result.nothing_trained:
         out.print("Nothing was trained: the store already held every artifact of this run.")
-    if result.rows and result.report.is_file():
+    if result.report:
         out.print(f"Report: {result.report}", soft_wrap=True)
 
 

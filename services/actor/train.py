@@ -104,7 +104,7 @@ def _run(context: StageContext, priors: Priors) -> str:
 
 def _report(context: StageContext, version: str, priors: Priors, total: int = 0) -> None:
     if context.base.evaluation.report:
-        from services.actor.report import ensure_report  # matplotlib: not for every player
+        from services.actor.report.writing import ensure_report  # matplotlib: not for every player
 
         context.progress.running(total, total, {}, "writing the report")
         ensure_report(context.base, context.store, version, priors)

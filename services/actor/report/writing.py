@@ -29,9 +29,9 @@ from services.actor.report.maze_figure import maze_figure
 from services.actor.report.prior_samples import EvaluatedPrior, draw_latents, evaluated_priors
 from services.actor.report.score_figure import score_figure
 from services.actor.report.theme import THEMES, Draw, to_png
+from services.actor.report.written import HTML, JSON, written_report
 from services.actor.video import video_path
 
-HTML, JSON = "report.html", "report.json"
 _LOGGER = logging.getLogger(__name__)
 _DATA_POINTS = 12_000
 
@@ -40,14 +40,8 @@ Rows = list[Mapping[str, Any]]
 
 def ensure_report(base: Config, store: Store, evaluation_version: str, priors: Priors) -> Path:
     """Writes the report unless the one in the store is about this evaluation already."""
-    html, beside = store.root / HTML, store.root / JSON
-    try:
-        written = json.loads(beside.read_text())["evaluation_version"]
-    except (OSError, ValueError, KeyError, TypeError):
-        written = None
-    if written == evaluation_version and html.is_file():
-        return html
-    return write_report(base, store, evaluation_version, priors)
+    there = written_report(store, evaluation_version)
+    return there or write_report(base, store, evaluation_version, priors)
 
 
 def write_report(base: Config, store: Store, evaluation_version: str, priors: Priors) -> Path:

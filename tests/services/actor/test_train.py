@@ -30,7 +30,7 @@ from services.actor.evaluate import Evaluation, prepare_evaluation
 from services.actor.method_policy import method_policy
 from services.actor.models import Models, model_loader
 from services.actor.priors import MissingPriorError, Priors
-from services.actor.report import write_report
+from services.actor.report.writing import write_report
 from services.actor.scores import episode_returns
 from services.actor.video import save_video, video_path
 from tests.services.actor.conftest import Pipeline
