@@ -86,7 +86,8 @@ def is_running(item: dict[str, Any]) -> bool:
     """Whether that very process of a record runs: its number may be another's by now, which began
     at another time.
     """
-    return bool(item.get("started") == _started(item["pid"]))
+    started = item.get("started")  # None: it had ended when it was recorded
+    return started is not None and started == _started(item["pid"])
 
 
 def _started(pid: int) -> int | None:

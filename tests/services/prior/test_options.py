@@ -37,14 +37,13 @@ from tests.services.prior.world import small_config, some_prior
         *(
             (
                 {f"{section}.sampling.steps": 21},
-                f"{section}.sampling.steps is 21, expected at most "
-                "prior.options.diffusion.steps (20)",
+                f"{section}.sampling.steps is 21, expected 1 to 20, the steps of training",
             )
             for section in ("prior", "critic", "actor")
         ),
         (
             {"variants": {"quick": {"actor.sampling.steps": 22}}},
-            "actor.sampling.steps is 22, expected at most prior.options.diffusion.steps (20)",
+            "actor.sampling.steps is 22, expected 1 to 20, the steps of training",
         ),
     ],
 )
