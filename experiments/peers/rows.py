@@ -59,8 +59,8 @@ def with_peers(
         rows[last + 1 : last + 1] = peers
         training = content["training"]
         notes.append(
-            f"{' and '.join(row.method for row in peers)} act on raw actions and come from that "
-            f"library (`python -m experiments.peers`): same data, environment and starts, "
+            f"{' and '.join(row.method for row in peers)}: on raw actions, by that library "
+            f"(`python -m experiments.peers`), with the same data, environment and starts, "
             f"{training['n_steps']}-step returns, layers {training['hidden']}, "
             f"{training['cpu_seconds']:g} CPU seconds of training on one thread "
             f"({content['machine']['processor']})."
