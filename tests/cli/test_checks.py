@@ -45,6 +45,10 @@ def _no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
             "prior.options.difusion.steps=3",
             "prior.options.difusion: no prior of that name; did you mean 'diffusion'?",
         ),
+        (
+            "prior.options.diffusion.octaves=17",
+            "prior.options.diffusion.octaves: got 17; Input should be less than or equal to 16",
+        ),
         ("prior.sampling.solver=ddpmm", "prior.sampling.solver is 'ddpmm', expected one of ddpm"),
         ("critic.sampling.nulled=goal", "critic.sampling.nulled is 'goal', expected state"),
         ("actor.sampling.steps=99", "actor.sampling.steps is 99, expected 1 to 10, the steps of"),

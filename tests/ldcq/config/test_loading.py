@@ -381,6 +381,7 @@ def test_a_configuration_does_not_change() -> None:
         ("seed=0b_", "--set seed=0b_: not valid YAML"),
         ("vae={epochs: 3, epochs: 4}", "not valid YAML: found the key 'epochs' twice"),
         ("vae=" + "[" * 4000, "not valid YAML"),
+        ("data.generate={kind: ant_maze, homing: 1}", "homing: got 1; .*less than 1"),
     ],
 )
 def test_what_yaml_lets_through_is_refused(text: str, message: str) -> None:
