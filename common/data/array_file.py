@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from common.data.flattening import Flattening, array_leaf, check_images
 from ldcq.config import FramesConfig
@@ -91,11 +90,12 @@ class ArrayFile(ABC):
     def _arrays(self) -> dict[str, Any]:
         """Those of the file that are wanted, by name, of as many rows each."""
 
-    def _check(self, arrays: Mapping[str, Any]) -> None:
-        """Refuses arrays that are no rows of numbers, one row for each step.
+    def _checked(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Arrays of numbers with one row for each step; those of one number a step in memory, (M,).
 
         Raises:
-            DataError: One is of another type, shape or number of rows; or there are no rows.
+            DataError: One is of another type, shape or number of rows, or there are no rows; or a
+                mark is neither 0 nor 1.
         """
         observations = tuple(arrays["observations"].shape)
         for key, values in arrays.items():
@@ -120,9 +120,10 @@ class ArrayFile(ABC):
                 raise DataError(f"{self.name}: {key} have shape {shape}, expected numbers in it")
         if not observations[0]:
             raise DataError(f"{self.name}: holds no steps")
-
-    def _check_marks(self, key: str, values: npt.NDArray[Any]) -> None:
-        """Refuses marks of steps, (M,), that are neither 0 nor 1."""
-        if key in MARKS and not (known := np.isin(values, (0, 1))).all():
-            row = int(np.argmin(known))
-            raise DataError(f"{self.name}: {key} hold {values[row]} at row {row}, expected 0 or 1")
+        narrow = {key: np.asarray(arrays[key][()]).reshape(-1) for key in NARROW if key in arrays}
+        for key in {*MARKS} & {*narrow}:
+            if not (known := np.isin(narrow[key], (0, 1))).all():
+                row = int(np.argmin(known))
+                given = narrow[key][row]
+                raise DataError(f"{self.name}: {key} hold {given} at row {row}, expected 0 or 1")
+        return {**arrays, **narrow}

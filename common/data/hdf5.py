@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common.data.array_file import NARROW, ArrayFile
+from common.data.array_file import ArrayFile
 from common.data.flattening import flat_actions
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, join_episodes
 from ldcq.data.resets import jumps, usual_length
@@ -160,14 +160,10 @@ class Hdf5File(ArrayFile):
                         f"{self.name}: {key} is a group ({', '.join(values)}), expected one array; "
                         "join its arrays, or record the data with Minari"
                     )
-            self._check(arrays)
-            for key in {*NARROW} & {*arrays}:
-                arrays[key] = np.asarray(arrays[key][()]).reshape(-1)
-                self._check_marks(key, arrays[key])
+            return self._checked(arrays)
         except BlockingIOError as error:
             raise DataError(
                 f"{self.name}: another process has it open for writing; try again when that ended"
             ) from error
         except OSError as error:
             raise DataError(f"{self.name}: not a readable HDF5 file ({error})") from error
-        return arrays

@@ -110,5 +110,5 @@ def check_dataset_id(dataset: str) -> None:
     except (ValueError, TypeError) as error:
         raise DataError(
             f"data.dataset: {dataset!r} is not a dataset id of Minari's ({error}); expected "
-            "namespace/name-v0, each part of two letters or more"
+            "namespace/name-v0, with a namespace of two letters or more"
         ) from error

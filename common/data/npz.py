@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.data.archive import read_archive
-from common.data.array_file import NARROW, ArrayFile
+from common.data.array_file import ArrayFile
 from common.data.flattening import flat_actions
 from common.data.ogbench import STATES, attempts, task_labels
 from ldcq.data.episodes import Allocate, DataError, Episode, Episodes, join_episodes
@@ -48,10 +48,8 @@ class NpzFile(ArrayFile):
         """
         arrays = self._arrays
         if self.task is not None:
-            arrays = {
-                **arrays,
-                **task_labels(self.task, read_archive(self.path, STATES), self.name),
-            }
+            states = read_archive(self.path, STATES)
+            arrays = {**arrays, **task_labels(self.task, states, self.name)}
         if "rewards" not in arrays:
             raise DataError(
                 f"{self.name}: no rewards; expected them, or data.reward={{kind: ogbench, task: "
@@ -90,11 +88,7 @@ class NpzFile(ArrayFile):
                 f"{self.name}: no {', '.join(missing)}; expected OGBench's arrays "
                 f"{', '.join(REQUIRED)}, found {', '.join(arrays) or 'none of them'}"
             )
-        self._check(arrays)
-        for key in {*NARROW} & {*arrays}:
-            arrays[key] = arrays[key].reshape(-1)
-            self._check_marks(key, arrays[key])
-        return arrays
+        return self._checked(arrays)
 
 
 def _parts(arrays: dict[str, Any]) -> Iterator[slice]:

@@ -96,11 +96,15 @@ def play(
             left = settings.steps - done
             for later in range(index, index + 2 * workers):
                 needed = (later - index) * longest < left  # as far as can be told
-                if needed and later not in ahead and not _is_whole(_file(folder, later)):
+                if needed and later not in ahead and not _file(folder, later).exists():
                     ahead[later] = pool.submit(_keep, make_player, settings, folder, later)
             if index in ahead:
                 ahead[index].result()
-            episode = _load(_file(folder, index))
+            try:
+                episode = _load(_file(folder, index))
+            except DataError:  # kept by an earlier call, and damaged since
+                pool.submit(_keep, make_player, settings, folder, index).result()
+                episode = _load(_file(folder, index))
             longest = max(longest, len(episode.rewards))
             yield _first(episode, left)
             done += min(len(episode.rewards), left)
@@ -175,13 +179,6 @@ def _keep(make_player: Callable[[Any], Player], settings: Any, folder: Path, ind
     with io.BytesIO() as file:
         np.savez(file, allow_pickle=False, **arrays)
         replace_atomically(_file(folder, index), file.getvalue())
-
-
-def _is_whole(file: Path) -> bool:
-    try:
-        return file.exists() and bool(_load(file))
-    except DataError:  # damaged, and played anew
-        return False
 
 
 def _load(file: Path) -> EpisodeArrays:

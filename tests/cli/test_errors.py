@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import re
 import socket
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from cli.main import main
 from cli.scores import score_table
 from common.store import Meta, Store, stage_spec
 from ldcq.config import load
@@ -213,3 +215,15 @@ def write_hdf5(path: Path, broken: str = "") -> Path:
         for name, values in arrays.items():
             file[name] = values
     return path
+
+
+def test_modules_of_the_folder_where_it_is_started_are_found_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A configuration may name a function of one; none hides a package."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", ["ldcq", "config", "demo"])
+    with pytest.raises(SystemExit):
+        main()
+    assert sys.path[-1] == str(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from gymnasium import spaces
 
 from common.data import load_episodes
-from common.data.minari import local_datasets
+from common.data.minari import MinariDataset, local_datasets
 from ldcq.config import DataConfig
 from ldcq.data.episodes import DataError
 from tests.common.data.samples import BOX, FLAT, UMAZE, episode, write
@@ -166,3 +166,20 @@ def test_metadata_is_plain_json(umaze_store: Path) -> None:
     metadata = json.loads(path.read_text())
     assert metadata["dataset_id"] == UMAZE.dataset
     assert metadata["total_steps"] == 3000
+
+
+@pytest.mark.parametrize("given", ["abc", float("nan"), 4.0])
+def test_reference_scores_that_are_none_are_refused(tmp_path: Path, given: object) -> None:
+    (tmp_path / "data").mkdir()
+    said = {"dataset_id": "ours/odd-v0", "ref_min_score": given, "ref_max_score": 4.0}
+    (tmp_path / "data" / "metadata.json").write_text(json.dumps(said))
+    with pytest.raises(DataError, match=r"ours/odd-v0: .* expected two different numbers, or none"):
+        _ = MinariDataset(tmp_path).reference_scores
+
+
+@pytest.mark.parametrize("content", ["", "5", "null", "[1]"])
+def test_metadata_that_are_none_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "metadata.json").write_text(content)
+    with pytest.raises(DataError, match="not a Minari dataset's metadata"):
+        _ = MinariDataset(tmp_path).metadata

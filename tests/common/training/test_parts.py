@@ -103,6 +103,8 @@ def test_a_log_goes_on_after_the_step_it_is_told(tmp_path: Path) -> None:
     assert series["loss"][0].tolist() == [1, 2, 3]
     assert series["loss"][1].tolist() == [1 / 3, 2 / 3, 1.0]
     assert series['odd, "name"'][1].tolist() == [math.inf] * 3
+    path.write_bytes(whole + b"4,loss,\xff\n5," + b"x" * 200_000 + b",1.0\nnone\n")  # damaged
+    assert read_metrics(path)["loss"][0].tolist() == [1, 2, 3]
     with MetricLog(tmp_path, after=0):
         assert read_metrics(path) == {}
     assert read_metrics(tmp_path / "none.csv") == {}
